@@ -1,0 +1,253 @@
+"""What a run is: frozen dataclasses; the command line is made from their fields.
+
+This module imports nothing of ours and nothing heavy, so that `train.py --help` is instant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import tyro
+
+STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
+SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
+
+EXIT_INPUT = 2
+EXIT_INTERRUPTED = 130  # the shell's own code for Ctrl-C
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong. The message is one sentence: the file or flag, what was
+    found, what was expected, what to do. The programs print it and exit with code 2."""
+
+
+def cache_dir() -> Path:
+    """Where downloads, demo images and prepared data live: `SEGACC_CACHE`, or `~/.cache/segacc`."""
+    return Path(os.environ.get("SEGACC_CACHE") or Path.home() / ".cache" / "segacc")
+
+
+Flips = Literal["none", "h", "hv", "d4"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Tracker = Literal["wandb", "trackio", "tensorboard", "none"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Fine-tune a segmentation model. Defaults are the study's protocol for the data set."""
+
+    dataset: str = "gland"
+    """pedestrian, gland, gland-128, demo, demo-pedestrian, a folder, an archive, or a Hub id"""
+    size: int | None = None
+    """images are resized to SIZE x SIZE once, before training
+    (protocol: pedestrian 128, gland 256, and 512 where --crop is given)"""
+    crop: int | None = None
+    """train on random crops of CROP x CROP; evaluation always sees the full image"""
+    flips: Flips | None = None
+    """random flips in training: none, h, hv, or d4 (with quarter turns)
+    (protocol: pedestrian h, gland hv, with --crop h)"""
+
+    model: str = "linknet"
+    """unet, fpn, pspnet, linknet, deeplabv3plus, segformer, any other architecture of
+    segmentation_models_pytorch, or the Hub id of a transformers segmentation model"""
+    encoder: str = "resnet34"
+    """any encoder of segmentation_models_pytorch (transformers models bring their own)"""
+    weights: str | None = None
+    """what to start from: a pretrained name, a local file or folder, or `none` for random weights
+    (imagenet; segformer: nvidia/segformer-b0-finetuned-ade-512-512)"""
+    freeze_encoder: bool = False
+    """keep the encoder's weights as they are"""
+    freeze_bn: bool = False
+    """keep BatchNorm's statistics and scales as they are"""
+
+    loss: str = "dice"
+    """dice, bce, focal, lovasz, tversky, jaccard, or a sum such as dice+bce"""
+    batch_size: int = 16
+    """the GLOBAL batch of one optimizer step: it is split over processes, so that more GPUs do not
+    change the maths"""
+    accumulate: int = 1
+    """compute each batch in this many parts to fit memory; the batch size stays what it is"""
+    epochs: int = 100
+    """stop after this many epochs at the latest"""
+    patience: int = 10
+    """stop after this many epochs without a better validation IoU"""
+    lr: float = 5e-4
+    """peak learning rate (AdamW, linear warmup, cosine decay over --epochs)"""
+    weight_decay: float = 0.01
+    """decoupled weight decay; none on biases and normalisation layers"""
+    warmup: float = 0.05
+    """share of all steps in which the learning rate rises"""
+    clip: float = 1.0
+    """largest gradient norm; 0 does not clip"""
+    precision: Precision = "auto"
+    """auto takes what `accelerate launch` was told, else bf16 on a GPU that has it, else fp32"""
+
+    seed: int = 0
+    """order, crops, flips and random weights are a function of this"""
+    workers: int | None = None
+    """processes that load data for each training process (default: 0 on CPU, up to 4 for a GPU);
+    does not change the run"""
+    output_dir: Path | None = None
+    """a new folder for the run (default: runs/<dataset>-<model>-<time>)"""
+    resume: Path | None = None
+    """continue the run in this folder; its config is taken from there"""
+    tracker: Tracker = "wandb"
+    """where curves go besides metrics.jsonl; with no key W&B runs offline"""
+    debug: bool = False
+    """show the traceback of an error"""
+
+    def __post_init__(self) -> None:
+        for flag, value, least in (
+            ("--size", self.size, 8),
+            ("--crop", self.crop, 8),
+            ("--batch-size", self.batch_size, 1),
+            ("--accumulate", self.accumulate, 1),
+            ("--epochs", self.epochs, 1),
+            ("--patience", self.patience, 1),
+            ("--workers", self.workers, 0),
+            ("--seed", self.seed, 0),
+            ("--weight-decay", self.weight_decay, 0),
+            ("--clip", self.clip, 0),
+        ):
+            if value is not None and value < least:
+                raise InputError(f"{flag} {value}: expected {least} or more.")
+        if not 0 < self.lr <= 10:
+            raise InputError(f"--lr {self.lr}: expected a number above 0 and at most 10.")
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"--warmup {self.warmup}: expected a share of the steps, 0 to below 1.")
+        if self.crop and self.size and self.crop > self.size:
+            raise InputError(
+                f"--crop {self.crop} is larger than the images, which are resized to "
+                f"{self.size} x {self.size}: give a crop of at most {self.size} or a larger --size."
+            )
+        if self.batch_size % self.accumulate:
+            raise InputError(
+                f"--batch-size {self.batch_size} cannot be computed in {self.accumulate} equal "
+                f"parts: give an --accumulate that divides it."
+            )
+
+
+def with_protocol(config: TrainConfig) -> TrainConfig:
+    """Fill what was left open with the study's protocol for this data set and model."""
+    street = config.dataset in ("pedestrian", "demo-pedestrian")
+    small = street or config.dataset == "gland-128"
+    size = config.size or (128 if small else 512 if config.crop else 256)
+    flips = config.flips or ("h" if street or config.crop else "hv")
+    weights = config.weights
+    if weights is None and "/" in config.model:
+        weights = config.model
+    elif weights is None:
+        weights = SEGFORMER_B0 if config.model == "segformer" else "imagenet"
+    return dataclasses.replace(config, size=size, flips=flips, weights=weights)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Score a trained model on full images and draw what it found."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """the run's folder, such as runs/gland-linknet-20260101-120000"""
+    split: str = "test"
+    """train, valid or test"""
+    dataset: str | None = None
+    """another data set than the one the model was trained on"""
+    threshold: float = 0.5
+    """a pixel is foreground where the probability is above this"""
+    batch_size: int = 8
+    """images per step of each process; does not change the scores"""
+    debug: bool = False
+    """show the traceback of an error"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise InputError(f"--threshold {self.threshold}: expected a number between 0 and 1.")
+        if self.batch_size < 1:
+            raise InputError(f"--batch-size {self.batch_size}: expected 1 or more.")
+
+
+def to_json(config: TrainConfig) -> dict[str, object]:
+    """The config as plain JSON values."""
+    values = dataclasses.asdict(config)
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+
+
+def read_run_config(run: Path) -> TrainConfig:
+    """The config of the run in `run`, as it was resolved when it started.
+
+    Raises:
+        InputError: the folder is not a run's.
+    """
+    path = run / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))["config"]
+    except FileNotFoundError:
+        raise InputError(
+            f"{run} is not a run's folder (it has no config.json): give a folder that train.py made."
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise InputError(
+            f"{path} is damaged (no JSON with a config): restore it or train again."
+        ) from None
+    known = {f.name for f in dataclasses.fields(TrainConfig)}
+    values = {k: v for k, v in values.items() if k in known}
+    for name in ("output_dir", "resume"):
+        values[name] = Path(values[name]) if values.get(name) else None
+    return TrainConfig(**values)
+
+
+# What may differ when a run is continued: nothing that would make it another run.
+RESUME_MAY_CHANGE = {"resume", "output_dir", "workers", "epochs", "patience", "tracker", "debug"}
+
+
+def parse_train(args: Sequence[str]) -> TrainConfig:
+    """The command line of train.py. With --resume, flags not given come from the run's config.
+
+    Raises:
+        InputError: a value is out of range, or a flag would make the resumed run another run.
+        SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
+    """
+    config = tyro.cli(TrainConfig, args=args)
+    if config.resume is None:
+        return with_protocol(config)
+    saved = read_run_config(config.resume)
+    config = tyro.cli(TrainConfig, args=args, default=saved)
+    config = dataclasses.replace(config, output_dir=saved.output_dir)
+    changed = [
+        f"--{f.name.replace('_', '-')} {getattr(config, f.name)} (the run has {getattr(saved, f.name)})"
+        for f in dataclasses.fields(TrainConfig)
+        if f.name not in RESUME_MAY_CHANGE and getattr(config, f.name) != getattr(saved, f.name)
+    ]
+    if changed:
+        allowed = ", ".join(f"--{n}" for n in ("workers", "epochs", "patience", "tracker"))
+        raise InputError(
+            f"--resume {config.resume} would become another run with {'; '.join(changed)}: "
+            f"leave these flags out (only {allowed} may change) or start a new run."
+        )
+    return config
+
+
+Result = TypeVar("Result")
+
+
+def run_program(program: Callable[[], Result], debug: bool) -> int:
+    """Run a program and turn what the user can cause into one sentence and an exit code.
+
+    Of several processes only the first one speaks.
+    """
+    try:
+        program()
+    except InputError as error:
+        if debug:
+            raise
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0

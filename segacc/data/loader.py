@@ -1,0 +1,148 @@
+"""One stateless stream of training steps, (seed, step) -> samples, and what loads it.
+
+The permutations of all epochs are laid end to end and cut into batches. So no batch is short, no
+sample is dropped, and an epoch is a mark on the stream: epoch e ends with the step that holds its
+last sample. A resumed run starts the stream at its step without loading what came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segacc.data.augment import augment, train_transform
+
+if TYPE_CHECKING:
+    from segacc.data.prepare import Split
+
+Key = tuple[int, int]  # epoch, index of the sample in the split
+Batch = dict[str, Tensor]
+
+
+@lru_cache(maxsize=4)
+def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray:
+    """The permutation of 0..samples-1 in which `epoch` visits the samples."""
+    return np.random.default_rng([seed, epoch]).permutation(samples)
+
+
+def step_keys(seed: int, step: int, batch_size: int, samples: int) -> list[Key]:
+    """The global batch of `step`: (epoch, index) of each of its samples."""
+    keys = []
+    for position in range(step * batch_size, (step + 1) * batch_size):
+        epoch, place = divmod(position, samples)
+        keys.append((epoch, int(epoch_order(seed, epoch, samples)[place])))
+    return keys
+
+
+def epoch_end(epoch: int, batch_size: int, samples: int) -> int:
+    """Number of steps after which `epoch` (counted from 0) is complete."""
+    return -(-(epoch + 1) * samples // batch_size)
+
+
+class StepSampler(Sampler[list[Key]]):
+    """This rank's share of every micro-batch from step `start` up to step `stop`."""
+
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        accumulate: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        assert batch_size % (accumulate * world_size) == 0
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.start, self.stop, self.accumulate = start, stop, accumulate
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return (self.stop - self.start) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        micro = self.batch_size // self.accumulate
+        share = micro // self.world_size
+        for step in range(self.start, self.stop):
+            keys = step_keys(self.seed, step, self.batch_size, self.samples)
+            for first in range(self.rank * share, self.batch_size, micro):
+                yield keys[first : first + share]
+
+
+class TrainSamples(Dataset[Batch]):
+    """Augmented samples of a prepared split, fetched a batch at a time."""
+
+    def __init__(self, split: Split, flips: str, crop: int | None, seed: int) -> None:
+        self.split, self.seed = split, seed
+        self.transform = train_transform(flips, crop)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitems__(self, keys: list[Key]) -> Batch:
+        """images (B, H, W, 3) uint8, masks (B, H, W) uint8 in {0, 1}, index (B,) int64."""
+        pairs = [
+            augment(self.transform, *self.split[index], self.seed, epoch, index)
+            for epoch, index in keys
+        ]
+        return {
+            "images": torch.from_numpy(np.stack([image for image, _ in pairs])),
+            "masks": torch.from_numpy(np.stack([mask for _, mask in pairs])),
+            "index": torch.tensor([index for _, index in keys]),
+        }
+
+
+def _start_worker(worker: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)  # each worker's pool of threads would fight over the cores
+
+
+def _already_a_batch(batch: Any) -> Any:
+    return batch
+
+
+def train_loader(
+    samples: TrainSamples, sampler: StepSampler, workers: int, pin_memory: bool
+) -> DataLoader[Batch]:
+    """The loader of a whole run: its workers live from the first step to the last."""
+    return DataLoader(
+        samples,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_already_a_batch,
+        worker_init_fn=_start_worker,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def rank_share(samples: int, rank: int, world_size: int) -> range:
+    """The samples of a split that this rank evaluates."""
+    return range(rank, samples, world_size)
+
+
+def full_images(split: Split, indices: range, batch_size: int) -> Iterator[Batch]:
+    """Batches of whole images, as they are, in the order of `indices`."""
+    for first in range(0, len(indices), batch_size):
+        chosen = indices[first : first + batch_size]
+        pairs = [split[i] for i in chosen]
+        yield {
+            "images": torch.from_numpy(np.stack([image for image, _ in pairs])),
+            "masks": torch.from_numpy(np.stack([mask for _, mask in pairs])),
+            "index": torch.tensor(list(chosen)),
+        }
+
+
+def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images (B, 3, H, W) uint8, as a view in channels-last order, and masks (B, 1, H, W) uint8."""
+    images = batch["images"].to(device, non_blocking=True).permute(0, 3, 1, 2)
+    masks = batch["masks"].to(device, non_blocking=True).unsqueeze(1)
+    return images, masks

@@ -1,0 +1,31 @@
+"""Optimizer, its parameter groups, and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019) over what trains; biases and norms are not decayed."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, fused=True)
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, warmup: float, total_steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear warmup over a share of the steps, then half a cosine down to 0.
+
+    It is stepped once per optimizer step by the loop; accelerate's wrapper, which steps once per
+    process, would shorten it with every GPU.
+    """
+    from transformers.optimization import get_cosine_schedule_with_warmup
+
+    return get_cosine_schedule_with_warmup(optimizer, math.ceil(warmup * total_steps), total_steps)

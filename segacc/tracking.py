@@ -1,0 +1,83 @@
+"""Where curves go: W&B, trackio or TensorBoard through accelerate's trackers, JSONL always."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segacc.config import InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PROJECT = "segacc"
+
+
+def check_tracker(tracker: str) -> None:
+    """Raises InputError when the package of `--tracker` is not installed."""
+    if tracker != "none" and importlib.util.find_spec(tracker) is None:
+        raise InputError(
+            f"--tracker {tracker} needs the package {tracker}, which is not installed: run "
+            f"`pip install {tracker}` or give --tracker none."
+        )
+
+
+def start_tracker(
+    accelerator: Accelerator, tracker: str, run: Path, run_id: str, config: dict[str, Any]
+) -> str:
+    """Open the tracker on rank 0 and give it the config.
+
+    Returns:
+        What the tracker does, for the banner.
+    """
+    if tracker == "none":
+        return "metrics.jsonl only"
+    options: dict[str, Any] = {}
+    said = tracker
+    if tracker == "wandb":
+        options, said = _wandb_options(run, run_id) if accelerator.is_main_process else ({}, "")
+    elif tracker == "trackio":
+        options = {"name": run.name, "resume": "allow", "embed": False}
+        said = f"trackio (`trackio show --project {PROJECT}`)"
+    else:
+        said = f"tensorboard (`tensorboard --logdir {run}`)"
+    # hparams of TensorBoard take scalars and text only.
+    flat = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.items()}
+    accelerator.init_trackers(PROJECT, config=flat, init_kwargs={tracker: options})
+    return said
+
+
+def _wandb_options(run: Path, run_id: str) -> tuple[dict[str, Any], str]:
+    import wandb
+
+    options = {"id": run_id, "name": run.name, "dir": str(run), "resume": "allow"}
+    mode = os.environ.get("WANDB_MODE")
+    if mode is None and not wandb.login(prompt=False, verify=False):
+        mode = "offline"
+        options["mode"] = mode
+        return options, f"wandb, offline for want of a key; upload with `wandb sync {run}/wandb/*`"
+    return options, f"wandb ({mode or 'online'})"
+
+
+def append_line(run: Path, values: dict[str, Any]) -> None:
+    """Add an epoch to metrics.jsonl."""
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def read_lines(run: Path) -> list[dict[str, Any]]:
+    """The epochs in metrics.jsonl; a last line that was cut off by a kill does not count."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def keep_epochs(run: Path, epochs: int) -> None:
+    """Drop from metrics.jsonl the epochs after the state that a run is resumed from."""
+    kept = [line for line in read_lines(run) if line["epoch"] <= epochs]
+    aside = run / "metrics.jsonl.partial"
+    aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    aside.replace(run / "metrics.jsonl")
