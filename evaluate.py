@@ -2,13 +2,11 @@
 
 import sys
 
-import tyro
-
-from segacc.config import EvaluateConfig, run_program
+from segacc.config import parse_evaluate, run_program
 
 
 def main() -> None:
-    config = tyro.cli(EvaluateConfig)
+    config = parse_evaluate(sys.argv[1:])
     from segacc.evaluation import evaluate  # after parsing: torch takes seconds, --help none
 
     evaluate(config)

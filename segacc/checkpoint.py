@@ -62,9 +62,7 @@ def _disk_problem(error: OSError, folder: Path) -> InputError:
     )
 
 
-def save_state(
-    run: Path, progress: Progress, model: Segmenter, others: dict[str, Any]
-) -> Path:
+def save_state(run: Path, progress: Progress, model: Segmenter, others: dict[str, Any]) -> Path:
     """Write a state into `run/checkpoints/` and drop all but the newest.
 
     Args:

@@ -102,49 +102,53 @@ class TrainConfig:
     debug: bool = False
     """show the traceback of an error"""
 
-    def __post_init__(self) -> None:
-        for flag, value, least in (
-            ("--size", self.size, 8),
-            ("--crop", self.crop, 8),
-            ("--batch-size", self.batch_size, 1),
-            ("--accumulate", self.accumulate, 1),
-            ("--epochs", self.epochs, 1),
-            ("--patience", self.patience, 1),
-            ("--workers", self.workers, 0),
-            ("--seed", self.seed, 0),
-            ("--weight-decay", self.weight_decay, 0),
-            ("--clip", self.clip, 0),
-        ):
-            if value is not None and value < least:
-                raise InputError(f"{flag} {value}: expected {least} or more.")
-        if not 0 < self.lr <= 10:
-            raise InputError(f"--lr {self.lr}: expected a number above 0 and at most 10.")
-        if not 0 <= self.warmup < 1:
-            raise InputError(f"--warmup {self.warmup}: expected a share of the steps, 0 to below 1.")
-        if self.crop and self.size and self.crop > self.size:
-            raise InputError(
-                f"--crop {self.crop} is larger than the images, which are resized to "
-                f"{self.size} x {self.size}: give a crop of at most {self.size} or a larger --size."
-            )
-        if self.batch_size % self.accumulate:
-            raise InputError(
-                f"--batch-size {self.batch_size} cannot be computed in {self.accumulate} equal "
-                f"parts: give an --accumulate that divides it."
-            )
-
 
 def with_protocol(config: TrainConfig) -> TrainConfig:
     """Fill what was left open with the study's protocol for this data set and model."""
     street = config.dataset in ("pedestrian", "demo-pedestrian")
     small = street or config.dataset == "gland-128"
-    size = config.size or (128 if small else 512 if config.crop else 256)
-    flips = config.flips or ("h" if street or config.crop else "hv")
-    weights = config.weights
+    size, flips, weights = config.size, config.flips, config.weights
+    if size is None:
+        size = 128 if small else 512 if config.crop else 256
+    if flips is None:
+        flips = "h" if street or config.crop else "hv"
     if weights is None and "/" in config.model:
         weights = config.model
     elif weights is None:
         weights = SEGFORMER_B0 if config.model == "segformer" else "imagenet"
     return dataclasses.replace(config, size=size, flips=flips, weights=weights)
+
+
+def check_values(config: TrainConfig) -> None:
+    """Raises InputError for a value out of range. Not in __post_init__: tyro would catch it."""
+    for flag, value, least in (
+        ("--size", config.size, 8),
+        ("--crop", config.crop, 8),
+        ("--batch-size", config.batch_size, 1),
+        ("--accumulate", config.accumulate, 1),
+        ("--epochs", config.epochs, 1),
+        ("--patience", config.patience, 1),
+        ("--workers", config.workers, 0),
+        ("--seed", config.seed, 0),
+        ("--weight-decay", config.weight_decay, 0),
+        ("--clip", config.clip, 0),
+    ):
+        if value is not None and value < least:
+            raise InputError(f"{flag} {value}: expected {least} or more.")
+    if not 0 < config.lr <= 10:
+        raise InputError(f"--lr {config.lr}: expected a number above 0 and at most 10.")
+    if not 0 <= config.warmup < 1:
+        raise InputError(f"--warmup {config.warmup}: expected a share of the steps, 0 to below 1.")
+    if config.crop and config.size and config.crop > config.size:
+        raise InputError(
+            f"--crop {config.crop} is larger than the images, which are resized to {config.size} x "
+            f"{config.size}: give a crop of at most {config.size} or a larger --size."
+        )
+    if config.batch_size % config.accumulate:
+        raise InputError(
+            f"--batch-size {config.batch_size} cannot be computed in {config.accumulate} equal "
+            f"parts: give an --accumulate that divides it."
+        )
 
 
 @dataclass(frozen=True)
@@ -164,12 +168,6 @@ class EvaluateConfig:
     debug: bool = False
     """show the traceback of an error"""
 
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise InputError(f"--threshold {self.threshold}: expected a number between 0 and 1.")
-        if self.batch_size < 1:
-            raise InputError(f"--batch-size {self.batch_size}: expected 1 or more.")
-
 
 def to_json(config: TrainConfig) -> dict[str, object]:
     """The config as plain JSON values."""
@@ -188,7 +186,7 @@ def read_run_config(run: Path) -> TrainConfig:
         values = json.loads(path.read_text(encoding="utf-8"))["config"]
     except FileNotFoundError:
         raise InputError(
-            f"{run} is not a run's folder (it has no config.json): give a folder that train.py made."
+            f"{run} is not a run's folder (it has no config.json): give one that train.py made."
         ) from None
     except (json.JSONDecodeError, KeyError, TypeError):
         raise InputError(
@@ -214,14 +212,17 @@ def parse_train(args: Sequence[str]) -> TrainConfig:
     """
     config = tyro.cli(TrainConfig, args=args)
     if config.resume is None:
-        return with_protocol(config)
+        config = with_protocol(config)
+        check_values(config)
+        return config
     saved = read_run_config(config.resume)
     config = tyro.cli(TrainConfig, args=args, default=saved)
     config = dataclasses.replace(config, output_dir=saved.output_dir)
+    check_values(config)
     changed = [
-        f"--{f.name.replace('_', '-')} {getattr(config, f.name)} (the run has {getattr(saved, f.name)})"
-        for f in dataclasses.fields(TrainConfig)
-        if f.name not in RESUME_MAY_CHANGE and getattr(config, f.name) != getattr(saved, f.name)
+        f"--{name.replace('_', '-')} {value} (the run has {getattr(saved, name)})"
+        for name, value in vars(config).items()
+        if name not in RESUME_MAY_CHANGE and value != getattr(saved, name)
     ]
     if changed:
         allowed = ", ".join(f"--{n}" for n in ("workers", "epochs", "patience", "tracker"))
@@ -229,6 +230,21 @@ def parse_train(args: Sequence[str]) -> TrainConfig:
             f"--resume {config.resume} would become another run with {'; '.join(changed)}: "
             f"leave these flags out (only {allowed} may change) or start a new run."
         )
+    return config
+
+
+def parse_evaluate(args: Sequence[str]) -> EvaluateConfig:
+    """The command line of evaluate.py.
+
+    Raises:
+        InputError: a value is out of range.
+        SystemExit: help was asked for, or a flag does not exist.
+    """
+    config = tyro.cli(EvaluateConfig, args=args)
+    if not 0 < config.threshold < 1:
+        raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
+    if config.batch_size < 1:
+        raise InputError(f"--batch-size {config.batch_size}: expected 1 or more.")
     return config
 
 

@@ -37,6 +37,7 @@ MEANING = {
     "recall": "TP / (TP + FN) over all pixels of the split",
 }
 OVERVIEW_IMAGES = 6
+COLUMNS = ("name", "height", "width", "iou", "dice", "precision", "recall", "tp", "fp", "fn", "tn")
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, float]:
@@ -132,10 +133,9 @@ def write_per_image(path: Path, names: list[str], sizes: np.ndarray, counts: Ten
     """One line per image: its own scores and pixel counts."""
     one = counts[:, 0]
     columns = [iou_of(one), dice_of(one), precision_of(one), recall_of(one)]
-    header = "name,height,width,iou,dice,precision,recall,tp,fp,fn,tn".split(",")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(header)
+        writer.writerow(COLUMNS)
         for i, name in enumerate(names):
             values = [f"{column[i].item():.6f}" for column in columns]
             writer.writerow([name, *sizes[i].tolist(), *values, *one[i].tolist()])

@@ -57,7 +57,7 @@ def make_accelerator(precision: str = "auto", tracker: str = "none") -> Accelera
         asked = {"fp32": "no"}.get(precision, precision)
     if asked == "fp16" and not cuda:
         raise InputError(
-            "--precision fp16 needs a GPU and this run is on the CPU: give --precision fp32 or bf16."
+            "--precision fp16 needs a GPU and this run is on the CPU: give fp32 or bf16."
         )
     return Accelerator(
         mixed_precision=asked,
@@ -86,7 +86,7 @@ def set_threads(accelerator: Accelerator) -> int:
 def on_main(accelerator: Accelerator, action: Callable[[], Result]) -> Result:
     """The result of `action`, run by rank 0 alone, on every rank."""
     box = [action() if accelerator.is_main_process else None]
-    return broadcast_object_list(box)[0]  # type: ignore[return-value]
+    return broadcast_object_list(box)[0]
 
 
 def check_output_dir(config: TrainConfig) -> None:
@@ -107,8 +107,8 @@ def check_data(config: TrainConfig, data: Prepared) -> None:
     samples = len(data.splits["train"])
     if config.batch_size > samples:
         raise InputError(
-            f"--batch-size {config.batch_size} is larger than the training set of {config.dataset}, "
-            f"which has {samples} images: give --batch-size {samples} or less."
+            f"--batch-size {config.batch_size} is larger than the training set of "
+            f"{config.dataset}, which has {samples} images: give --batch-size {samples} or less."
         )
 
 

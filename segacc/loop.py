@@ -150,14 +150,10 @@ def fit(config: TrainConfig) -> Path:
             mean_loss = loss_sum / (last_step - first_step)
             train_loss = accelerator.reduce(mean_loss, reduction="mean").item()
             train_seconds = time.perf_counter() - started
-            if not math.isfinite(train_loss):
-                raise InputError(
-                    f"the training loss is {train_loss} in epoch {epoch} (steps {first_step} to "
-                    f"{last_step - 1}); the state after epoch {progress.epoch} is kept in {run}: "
-                    "try a lower --lr or --precision fp32."
-                )
+            check_finite("training", train_loss, progress, run)
 
             found = validate(segmenter, valid, accelerator, config)
+            check_finite("validation", found["loss"], progress, run)
             progress = progress.after_epoch(last_step, found["iou"])
             line = {
                 "epoch": epoch,
@@ -192,6 +188,16 @@ def fit(config: TrainConfig) -> Path:
         )
     accelerator.end_training()
     return run
+
+
+def check_finite(kind: str, loss: float, progress: Progress, run: Path) -> None:
+    """Raises InputError for a loss that is NaN or infinite; it is the same number on all ranks."""
+    if not math.isfinite(loss):
+        kept = f"the state after epoch {progress.epoch}" if progress.epoch else "no state yet"
+        raise InputError(
+            f"the {kind} loss is {loss} in epoch {progress.epoch + 1}; there is {kept} in {run}: "
+            "start again with a lower --lr, or with --precision fp32."
+        )
 
 
 def validate(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -102,9 +103,7 @@ def make_loss(name: str, distributed: bool = False) -> Loss:
     for term in name.split("+"):
         if term in REGION_LOSSES:
             alpha, beta = REGION_LOSSES[term]
-            terms.append(
-                lambda logits, masks, a=alpha, b=beta: tversky_loss(logits, masks, distributed, a, b)
-            )
+            terms.append(partial(tversky_loss, distributed=distributed, alpha=alpha, beta=beta))
         elif term in PIXEL_LOSSES:
             terms.append(PIXEL_LOSSES[term])
         else:

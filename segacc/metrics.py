@@ -34,7 +34,9 @@ def count_pixels(probabilities: Tensor, masks: Tensor, threshold: float = 0.5) -
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     """part / whole in float64, and 1 where there is nothing to find and nothing was found."""
-    return torch.where(whole > 0, part.double() / whole.clamp_min(1), torch.ones((), dtype=torch.double))
+    return torch.where(
+        whole > 0, part.double() / whole.clamp_min(1), torch.ones((), dtype=torch.double)
+    )
 
 
 def iou_of(counts: Tensor) -> Tensor:

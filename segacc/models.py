@@ -38,6 +38,9 @@ class Segmenter(
         mean, std: per channel of RGB in 0..1.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         architecture: str,
@@ -173,7 +176,7 @@ def drop_stages_without_gradient(net: nn.Module, stride: int) -> None:
     training = net.training
     net.eval()  # a probe must not move BatchNorm's statistics
     with torch.enable_grad():
-        output = net(torch.zeros(1, 3, 2 * stride, 2 * stride))
+        output = net(torch.zeros(1, 3, 4 * stride, 4 * stride))
         getattr(output, "logits", output).sum().backward()
     for hook in hooks:
         hook.remove()
@@ -362,8 +365,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         files = [f / n for f in folders for n in names if (f / n).is_file()]
         if not files:
             raise InputError(
-                f"--weights {path} has no model.safetensors: give a run's folder, a from_pretrained "
-                "folder or a weights file."
+                f"--weights {path} has no model.safetensors: give a run's folder, a "
+                "from_pretrained folder or a weights file."
             )
         path = files[0]
     try:
@@ -399,5 +402,3 @@ def load_segmenter(folder: Path) -> Segmenter:
     model = Segmenter(**json.loads((best / "config.json").read_text(encoding="utf-8")))
     model.load_state_dict(_read_state(best))
     return model.eval()
-
-

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 TITLES = ("image", "ground truth", "prediction")
+SMALLEST = 256  # panels narrower than this are enlarged
 GAP = 6
 BAR = 20  # height of the lines of text
 PAPER = (255, 255, 255)
@@ -28,14 +29,18 @@ def triptych(
         image: (H, W, 3) uint8 RGB.
         mask, prediction: (H, W), foreground is not 0.
     """
-    height, width = mask.shape
+    scale = max(1, SMALLEST // mask.shape[1])
+    height, width = mask.shape[0] * scale, mask.shape[1] * scale
     sheet = Image.new("RGB", (3 * width + 2 * GAP, height + 2 * BAR), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13)
     panels = [image, *((np.asarray(m) > 0).astype(np.uint8) * 255 for m in (mask, prediction))]
     for i, (panel, title) in enumerate(zip(panels, TITLES, strict=True)):
         left = i * (width + GAP)
-        sheet.paste(Image.fromarray(panel).convert("RGB"), (left, BAR))
+        shown = (
+            Image.fromarray(panel).convert("RGB").resize((width, height), Image.Resampling.NEAREST)
+        )
+        sheet.paste(shown, (left, BAR))
         draw.text((left + 3, 2), title, INK, font)
     draw.text((3, height + BAR + 2), caption, INK, font)
     return sheet
@@ -45,8 +50,8 @@ def overview(pictures: list[Path]) -> Image.Image:
     """Pictures below each other on one sheet."""
     sheets = []
     for path in pictures:
-        with Image.open(path) as sheet:
-            sheets.append(sheet.convert("RGB"))
+        with Image.open(path) as picture:
+            sheets.append(picture.convert("RGB"))
     width = max(s.width for s in sheets)
     result = Image.new("RGB", (width, sum(s.height for s in sheets)), PAPER)
     top = 0

@@ -1,0 +1,47 @@
+# make demo    train and score a small model on images made on the spot (no network needed for it)
+# make test    the whole test suite, on the CPU       (PYTEST="-k data" runs a part of it)
+# make lint    style, format and types                make format   write the format
+# make clean   remove .venv and the tools' caches; runs/ stays
+# The first call makes .venv and installs into it: about 6 GB.
+
+PYTHON ?= python3
+EPOCHS ?= 12
+PYTEST ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+.PHONY: demo test lint format clean
+
+demo: $(INSTALLED)
+	$(BIN)/accelerate launch train.py --model linknet --crop 256 --dataset demo --weights none \
+		--epochs $(EPOCHS) --output-dir $(DEMO_RUN)
+	$(BIN)/python evaluate.py $(DEMO_RUN)
+
+# A file of tests stays in one worker, so that what its tests share is made once.
+test: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) here: install it \
+	(apt-get install python3 python3-venv), or name another: make PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is \
+	$$($(PYTHON) --version), segacc needs 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip; ensurepip.version()' 2>/dev/null || { echo "$(PYTHON) \
+	cannot make a virtual environment: apt-get install python3-venv, then run make again"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,64 @@
+"""The commands around training: segacc prepare, segacc check."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from segacc.config import InputError, run_program
+
+Positional = tyro.conf.Positional
+
+
+def prepare(dataset: Annotated[str, Positional], size: int = 256, save: Path | None = None) -> None:
+    """Fetch, convert and resize a data set ahead of training.
+
+    Args:
+        dataset: what train.py takes as --dataset.
+        size: what train.py takes as --size.
+        save: also write the images and masks, as they are, as a datasets.DatasetDict (for
+            `load_from_disk` and `push_to_hub`) into this new folder.
+    """
+    from segacc.data import prepare as room
+    from segacc.data.sources import load_dataset
+
+    source = load_dataset(dataset)
+    prepared = room.prepare(source, size)
+    for name, split in prepared.splits.items():
+        print(f"{name:<6} {len(split):>6} images of {size} x {size} px in {split.path}")
+    print(f"fingerprint {prepared.fingerprint}")
+    if save is not None:
+        if save.exists() and (save.is_file() or any(save.iterdir())):
+            raise InputError(f"--save {save} is not empty: give a new folder.")
+        source.save_to_disk(str(save))
+        print(f"written: {save} (--dataset {save}, or load_from_disk and push_to_hub)")
+
+
+def check(dataset: Annotated[str, Positional]) -> int:
+    """Look for all that can be wrong with a data set, and name the files.
+
+    Args:
+        dataset: what train.py takes as --dataset.
+
+    Returns:
+        1 when there is an error that stops training, else 0.
+    """
+    from segacc.data.audit import audit, format_findings
+
+    findings = audit(dataset)
+    print(format_findings(findings))
+    return int(any(f.severity == "error" for f in findings))
+
+
+def main() -> None:
+    """Entry point of the command `segacc`."""
+    codes: list[int | None] = []
+
+    def program() -> None:
+        codes.append(tyro.extras.subcommand_cli_from_dict({"prepare": prepare, "check": check}))
+
+    failed = run_program(program, debug=False)
+    sys.exit(failed or codes[0] or 0)

@@ -1,0 +1,36 @@
+"""No test sees this machine's settings, caches or network, nor do the processes it starts."""
+
+import os
+import tempfile
+
+import pytest
+
+CLOSED_PORT = "http://127.0.0.1:9"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set before anything is imported: some libraries read their environment once, at import."""
+    home = tempfile.TemporaryDirectory(prefix="segacc-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(home.cleanup)
+    for name in os.environ.copy():
+        if name.startswith(("ACCELERATE_", "HF_", "SEGACC_", "WANDB_")):
+            del os.environ[name]
+    for name in ("HF_HOME", "SEGACC_CACHE", "TORCH_HOME", "TRACKIO_DIR", "WANDB_DIR"):
+        os.environ[name] = os.path.join(home.name, name.lower())
+    for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        os.environ[name] = os.path.join(home.name, "wandb_dir")
+    os.makedirs(os.environ["WANDB_DIR"])
+    os.environ["WANDB_MODE"] = "offline"
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+    # Every client that obeys the proxy variables is refused at once, except on this machine.
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        os.environ[name] = os.environ[name.upper()] = CLOSED_PORT
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
+
+    # Each of pytest's workers, and what it starts, keeps to its own share of the cores.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        share = cores[int(worker) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
+        os.sched_setaffinity(0, share or cores)

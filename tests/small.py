@@ -1,0 +1,47 @@
+"""Small data and small models for tests of logic."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+TINY = ("--model", "linknet", "--encoder", "tu-test_resnet")  # 0.4 M parameters
+
+
+def write_blobs(
+    folder: Path, train: int = 12, valid: int = 5, test: int = 3, size: int = 64
+) -> Path:
+    """Bright discs on noise, with the masks beside the images."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("valid", valid), ("test", test)):
+        (folder / split).mkdir(parents=True)
+        for i in range(count):
+            mask = np.zeros((size, size), np.uint8)
+            centre = tuple(rng.integers(size // 4, 3 * size // 4, 2).tolist())
+            cv2.circle(mask, centre, int(rng.integers(size // 8, size // 4)), 255, -1)
+            image = rng.integers(0, 120, (size, size, 3), dtype=np.uint8) + (mask // 2)[..., None]
+            cv2.imwrite(str(folder / split / f"{split}{i}.jpg"), image)
+            cv2.imwrite(str(folder / split / f"{split}{i}.png"), mask)
+    return folder
+
+
+def run_program(*args: object, processes: int = 1, timeout: int = 240, **environment: str):
+    """Run a program of ours as a user would; several processes under torchrun (gloo)."""
+    python = [sys.executable]
+    if processes > 1:
+        torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+        python += [*torchrun, "--master-port", "0", "--rdzv-backend", "c10d"]
+        python += ["--rdzv-endpoint", "127.0.0.1:0"]
+    environment = {"ACCELERATE_USE_CPU": "true", **os.environ, **environment}
+    return subprocess.run(
+        [*python, *map(str, args)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
+    )

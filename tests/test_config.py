@@ -1,0 +1,143 @@
+"""The command line: the contract's flags, protocols, resuming, and bad values."""
+
+import json
+
+import pytest
+
+from segacc.config import InputError, parse_train, run_program, to_json
+
+CONTRACT = {
+    "model": "linknet",
+    "encoder": "resnet34",
+    "dataset": "gland",
+    "crop": None,
+    "batch_size": 16,
+    "epochs": 100,
+    "patience": 10,
+    "loss": "dice",
+    "seed": 0,
+    "tracker": "wandb",
+    "output_dir": None,
+    "resume": None,
+}
+
+
+def test_flags_and_defaults_are_those_of_the_contract():
+    config = parse_train([])
+    assert {name: getattr(config, name) for name in CONTRACT} == CONTRACT
+    for name in CONTRACT:
+        value = {"crop": "64", "batch_size": "8", "epochs": "2", "patience": "3", "seed": "4"}
+        if name != "resume":
+            parse_train([f"--{name.replace('_', '-')}", value.get(name, CONTRACT[name] or "x")])
+
+
+@pytest.mark.parametrize(
+    ("args", "size", "flips"),
+    [
+        (["--dataset", "pedestrian"], 128, "h"),
+        (["--dataset", "demo-pedestrian"], 128, "h"),
+        (["--dataset", "gland"], 256, "hv"),
+        (["--dataset", "gland", "--crop", "256"], 512, "h"),
+        (["--dataset", "gland-128"], 128, "hv"),
+        (["--dataset", "some/folder"], 256, "hv"),
+        (["--dataset", "gland", "--size", "384", "--flips", "d4"], 384, "d4"),
+    ],
+)
+def test_protocols_are_the_studys(args, size, flips):
+    config = parse_train(args)
+    assert (config.size, config.flips) == (size, flips)
+
+
+@pytest.mark.parametrize(
+    ("args", "weights"),
+    [
+        (["--model", "unet"], "imagenet"),
+        (["--model", "segformer"], "nvidia/segformer-b0-finetuned-ade-512-512"),
+        (["--model", "owner/name"], "owner/name"),
+        (["--model", "segformer", "--weights", "none"], "none"),
+    ],
+)
+def test_default_weights_are_pretrained(args, weights):
+    assert parse_train(args).weights == weights
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--crop", "600", "--size", "512"], "--crop 600 is larger than the images"),
+        (["--dataset", "gland", "--crop", "600"], "--crop 600 is larger than the images"),
+        (["--batch-size", "0"], "--batch-size 0: expected 1 or more"),
+        (["--batch-size", "10", "--accumulate", "4"], "--accumulate that divides"),
+        (["--lr", "0"], "--lr 0.0: expected"),
+        (["--lr", "nan"], "--lr nan: expected"),
+        (["--warmup", "1"], "--warmup 1.0: expected"),
+        (["--epochs", "0"], "--epochs 0: expected"),
+        (["--resume", "nowhere"], "nowhere is not a run's folder"),
+    ],
+)
+def test_bad_values_get_a_sentence_with_the_flag(args, message):
+    with pytest.raises(InputError, match=message) as raised:
+        parse_train(args)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_flag_exits_with_code_2_and_names_the_near_one(capsys):
+    with pytest.raises(SystemExit) as raised:
+        parse_train(["--modle", "unet"])
+    assert raised.value.code == 2
+    assert "--model" in capsys.readouterr().err
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = parse_train(["--dataset", "demo", "--weights", "none", "--lr", "0.01"])
+    record = {"config": {**to_json(config), "output_dir": str(tmp_path)}}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    return tmp_path
+
+
+def test_resume_takes_the_config_from_the_run(run):
+    config = parse_train(["--resume", str(run)])
+    assert (config.dataset, config.weights, config.lr) == ("demo", "none", 0.01)
+    assert config.resume == run
+
+
+def test_resume_allows_what_does_not_make_another_run(run):
+    args = ["--epochs", "7", "--patience", "2", "--workers", "1", "--tracker", "none"]
+    config = parse_train(["--resume", str(run), *args])
+    assert (config.epochs, config.patience, config.workers, config.tracker) == (7, 2, 1, "none")
+
+
+def test_resume_refuses_another_run_flag_by_flag(run):
+    with pytest.raises(InputError, match=r"--lr 0.1 \(the run has 0.01\); --seed 3") as raised:
+        parse_train(["--resume", str(run), "--lr", "0.1", "--seed", "3"])
+    assert "--epochs" in str(raised.value)  # which changes are allowed
+
+
+def test_a_damaged_config_is_named(run):
+    (run / "config.json").write_text('{"config": ')
+    with pytest.raises(InputError, match=r"config.json is damaged"):
+        parse_train(["--resume", str(run)])
+
+
+def raise_(error):
+    raise error
+
+
+def test_errors_of_the_user_are_a_sentence_and_code_2(capsys, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert run_program(lambda: raise_(InputError("--crop is wrong")), debug=False) == 2
+    assert capsys.readouterr().err == "error: --crop is wrong\n"
+    with pytest.raises(InputError):
+        run_program(lambda: raise_(InputError("x")), debug=True)
+
+
+def test_only_the_first_process_speaks(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert run_program(lambda: raise_(InputError("x")), debug=False) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_errors_of_ours_keep_their_traceback():
+    with pytest.raises(ValueError, match="a bug"):
+        run_program(lambda: raise_(ValueError("a bug")), debug=False)

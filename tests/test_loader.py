@@ -1,0 +1,116 @@
+"""The stream of steps: what it visits, and that nothing but (seed, step) decides it."""
+
+from collections import Counter
+
+import pytest
+import torch
+from small import write_blobs
+
+from segacc.data.convert import convert_folder
+from segacc.data.loader import (
+    StepSampler,
+    TrainSamples,
+    epoch_end,
+    full_images,
+    rank_share,
+    step_keys,
+    to_device,
+    train_loader,
+)
+from segacc.data.prepare import prepare
+
+SAMPLES, BATCH = 12, 8
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    folder = write_blobs(tmp_path_factory.mktemp("data") / "blobs", train=SAMPLES)
+    return prepare(convert_folder(folder), 64).splits["train"]
+
+
+def stream(split, world_size=1, workers=0, start=0, stop=6, accumulate=1, seed=0):
+    """The global batches of the steps, put together from all ranks' micro-batches."""
+    samples = TrainSamples(split, "hv", 32, seed)
+    per_rank = []
+    for rank in range(world_size):
+        sampler = StepSampler(len(split), BATCH, seed, start, stop, accumulate, rank, world_size)
+        loader = train_loader(samples, sampler, workers, pin_memory=False)
+        assert len(loader) == (stop - start) * accumulate
+        per_rank.append(list(loader))
+    micro = [
+        {key: torch.cat([rank[i][key] for rank in per_rank]) for key in per_rank[0][i]}
+        for i in range(len(per_rank[0]))
+    ]
+    return [
+        {key: torch.cat([m[key] for m in micro[i : i + accumulate]]) for key in micro[0]}
+        for i in range(0, len(micro), accumulate)
+    ]
+
+
+def same(these, those):
+    return len(these) == len(those) and all(
+        torch.equal(a[key], b[key]) for a, b in zip(these, those, strict=True) for key in a
+    )
+
+
+def test_each_epoch_visits_each_sample_once_in_its_own_order():
+    keys = [key for step in range(30) for key in step_keys(0, step, BATCH, SAMPLES)]
+    epochs = [[i for e, i in keys if e == epoch] for epoch in range(20)]
+    assert all(Counter(order) == Counter(range(SAMPLES)) for order in epochs)
+    assert len({tuple(order) for order in epochs}) == 20
+    assert step_keys(1, 0, BATCH, SAMPLES) != step_keys(0, 0, BATCH, SAMPLES)
+
+
+def test_an_epoch_ends_with_the_step_that_holds_its_last_sample():
+    for epoch in range(5):
+        last = epoch_end(epoch, BATCH, SAMPLES)
+        before = {e for step in range(last - 1) for e, _ in step_keys(0, step, BATCH, SAMPLES)}
+        seen = Counter(e for step in range(last) for e, _ in step_keys(0, step, BATCH, SAMPLES))
+        assert seen[epoch] == SAMPLES
+        counted = Counter(
+            e for step in range(last - 1) for e, _ in step_keys(0, step, BATCH, SAMPLES)
+        )
+        assert epoch not in before or counted[epoch] < SAMPLES
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_bit_identical_for_any_world_size_and_workers(split, world_size, workers):
+    assert same(stream(split, world_size, workers, stop=4), stream(split, stop=4))
+
+
+def test_batches_are_bit_identical_when_computed_in_parts(split):
+    assert same(stream(split, accumulate=2, world_size=2), stream(split))
+
+
+def test_a_resumed_stream_goes_on_where_it_stopped(split):
+    assert same(stream(split, start=3), stream(split)[3:])
+
+
+def test_augmentations_differ_between_epochs_and_samples(split):
+    batches = stream(split, stop=6)  # four epochs of the twelve samples
+    views = {}
+    for batch in batches:
+        for index, image in zip(batch["index"].tolist(), batch["images"], strict=True):
+            views.setdefault(index, []).append(image.numpy().tobytes())
+    assert all(len(seen) == 4 and len(set(seen)) > 1 for seen in views.values())
+
+
+def test_batches_are_small_bytes_and_go_to_the_device_as_a_view(split):
+    batch = stream(split, stop=1)[0]
+    assert batch["images"].dtype == batch["masks"].dtype == torch.uint8
+    images, masks = to_device(batch, torch.device("cpu"))
+    assert images.shape == (BATCH, 3, 32, 32) and masks.shape == (BATCH, 1, 32, 32)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert set(masks.unique().tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 16])
+def test_each_full_image_is_in_one_share_unaltered(split, world_size):
+    seen = []
+    for rank in range(world_size):
+        for batch in full_images(split, rank_share(len(split), rank, world_size), batch_size=5):
+            for index, image in zip(batch["index"].tolist(), batch["images"], strict=True):
+                assert torch.equal(image, torch.from_numpy(split[index][0].copy()))
+                seen.append(index)
+    assert sorted(seen) == list(range(SAMPLES))

@@ -1,0 +1,165 @@
+"""fit() on tiny models and images: learning, stopping, resuming, accumulating, reporting."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from small import ROOT, TINY, write_blobs
+
+from segacc.config import InputError, parse_train
+from segacc.loop import fit
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    return write_blobs(tmp_path_factory.mktemp("data") / "blobs")
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def train(dataset, run, *flags):
+    base = ["--dataset", dataset, "--output-dir", run, "--size", "64", "--weights", "none"]
+    base += ["--batch-size", "4", "--tracker", "none", *TINY]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return fit(parse_train([*map(str, base), *map(str, flags)]))
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run):
+    return load_file(sorted((run / "checkpoints").iterdir())[-1] / "model.safetensors")
+
+
+def test_a_model_learns_and_the_run_folder_holds_what_the_contract_says(blobs, tmp_path, capsys):
+    run = train(blobs, tmp_path / "run", "--epochs", "12", "--lr", "5e-3", "--crop", "32")
+    history = lines(run)
+    assert [line["epoch"] for line in history] == list(range(1, 13))
+    assert min(line["train_loss"] for line in history) < 0.5 * history[0]["train_loss"]
+    assert max(line["valid_iou"] for line in history) > 0.6
+    wanted = {"train_loss", "valid_loss", "valid_iou", "valid_iou_image", "lr", "img_per_s"}
+    assert wanted | {"data_wait", "memory_gib", "seconds"} <= set(history[0])
+    assert (run / "best" / "model.safetensors").is_file() and (run / "best/config.json").is_file()
+    record = json.loads((run / "config.json").read_text())
+    assert record["config"]["size"] == 64 and torch.__version__.startswith(
+        record["versions"]["torch"]
+    )
+    assert record["data"]["images"] == {"train": 12, "valid": 5, "test": 3}
+    said = capsys.readouterr().out
+    for word in ("cpu, fp32", "4 global = 1 process x 4", "0.4 M", "none (random)", "dice"):
+        assert word in said
+    assert f"next: python evaluate.py {run}" in said
+    best = max(history, key=lambda line: line["valid_iou"])["epoch"]
+    assert f"best epoch {best} of 12" in said
+
+
+def test_a_run_is_the_same_again(blobs, tmp_path):
+    first = train(blobs, tmp_path / "a", "--epochs", "2")
+    second = train(blobs, tmp_path / "b", "--epochs", "2", "--workers", "2")
+    assert all(torch.equal(v, weights(second)[k]) for k, v in weights(first).items())
+    other = train(blobs, tmp_path / "c", "--epochs", "2", "--seed", "1")
+    assert not all(torch.equal(v, weights(other)[k]) for k, v in weights(first).items())
+
+
+def test_patience_stops_the_run(blobs, tmp_path, capsys):
+    # At this rate nothing is learnt, so no epoch beats the first.
+    flags = ["--epochs", "9", "--patience", "2", "--lr", "1e-12", "--freeze-bn"]
+    run = train(blobs, tmp_path / "run", *flags)
+    assert len(lines(run)) == 3
+    assert "patience ran out: best epoch 1 of 3" in capsys.readouterr().out
+
+
+def test_a_killed_run_resumes_to_the_same_end(blobs, tmp_path):
+    whole = train(blobs, tmp_path / "whole", "--epochs", "4")
+    command = [sys.executable, "train.py", "--dataset", blobs, "--output-dir", tmp_path / "killed"]
+    command += ["--size", "64", "--weights", "none", "--batch-size", "4", "--tracker", "none"]
+    command += ["--epochs", "4", *TINY]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, env=env)
+    killed = tmp_path / "killed"
+    until = time.monotonic() + 120
+    while not (killed / "checkpoints").exists() or not any(killed.glob("checkpoints/step-*[0-9]")):
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 1 <= len(lines(killed)) < 4
+    AcceleratorState._reset_state(reset_partial_state=True)
+    fit(parse_train(["--resume", str(killed)]))
+    assert [line["epoch"] for line in lines(killed)] == [1, 2, 3, 4]
+    assert all(torch.equal(v, weights(killed)[k]) for k, v in weights(whole).items())
+    scores = [
+        [(line["train_loss"], line["valid_iou"]) for line in lines(run)] for run in (whole, killed)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_batch(blobs, tmp_path):
+    flags = ["--epochs", "1", "--loss", "bce", "--freeze-bn"]
+    whole = lines(train(blobs, tmp_path / "whole", *flags))
+    parts = lines(train(blobs, tmp_path / "parts", *flags, "--accumulate", "2"))
+    assert parts[0]["train_loss"] == pytest.approx(whole[0]["train_loss"], rel=1e-4)
+    assert parts[0]["valid_loss"] == pytest.approx(whole[0]["valid_loss"], rel=1e-4)
+
+
+def test_dice_of_parts_is_announced(blobs, tmp_path, capsys):
+    train(blobs, tmp_path / "run", "--epochs", "1", "--accumulate", "2")
+    assert "--loss dice is then of each part, not of the whole batch" in capsys.readouterr().out
+
+
+def test_bf16_is_in_effect_and_said(blobs, tmp_path, capsys):
+    run = train(blobs, tmp_path / "run", "--epochs", "1", "--precision", "bf16")
+    assert "cpu, bf16" in capsys.readouterr().out
+    assert json.loads((run / "config.json").read_text())["precision"] == "bf16"
+    assert all(v.dtype != torch.bfloat16 for v in weights(run).values())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(blobs, tmp_path):
+    with pytest.raises(InputError, match=r"loss is (nan|inf).*no state yet.*lower --lr"):
+        train(blobs, tmp_path / "run", "--epochs", "3", "--lr", "9", "--clip", "0", "--loss", "bce")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--batch-size", "13"], "--batch-size 13 is larger than the training set"),
+        (["--precision", "fp16"], "--precision fp16 needs a GPU"),
+        (["--model", "lnknet"], "--model lnknet is not known; did you mean linknet"),
+        (["--loss", "dise"], "--loss dise"),
+        (["--model", "deeplabv3plus", "--batch-size", "1"], "at least 2, or --freeze-bn"),
+    ],
+)
+def test_what_cannot_work_is_said_before_a_folder_is_made(blobs, tmp_path, flags, message):
+    with pytest.raises(InputError, match=message):
+        train(blobs, tmp_path / "run", *flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_folder_that_is_taken_is_refused(blobs, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "note").write_text("mine")
+    with pytest.raises(InputError, match=r"--output-dir .*run is not empty.*--resume"):
+        train(blobs, tmp_path / "run")
+
+
+def test_resuming_with_other_data_is_refused(tmp_path):
+    data = write_blobs(tmp_path / "data")
+    run = train(data, tmp_path / "run", "--epochs", "1")
+    (data / "train" / "train0.jpg").write_bytes((data / "train" / "train1.jpg").read_bytes())
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(InputError, match="has changed since"):
+        fit(parse_train(["--resume", str(run), "--epochs", "2"]))

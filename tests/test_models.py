@@ -1,0 +1,195 @@
+"""The six models of the study and what holds for every Segmenter."""
+
+import pytest
+import torch
+from torch import nn
+
+from segacc.config import STUDY_MODELS, InputError
+from segacc.models import Segmenter, build_model, load_segmenter, load_weights
+
+# Of the whole model, counted from the study's architectures (STUDY.md: 24.4 .. 3.7 M).
+PARAMETERS = {
+    "unet": 24_436_369,
+    "fpn": 23_155_393,
+    "pspnet": 21_437_985,
+    "linknet": 21_771_937,
+    "deeplabv3plus": 22_437_457,
+    "segformer": 3_714_401,
+}
+
+
+@pytest.fixture(scope="module", params=STUDY_MODELS)
+def named(request):
+    torch.manual_seed(0)
+    return request.param, build_model(request.param, "resnet34", "none").model
+
+
+def tiny(architecture="linknet"):
+    return Segmenter(architecture, "tu-test_resnet")
+
+
+def test_parameters_are_those_of_the_study(named):
+    name, model = named
+    assert model.parameters_whole == PARAMETERS[name]
+
+
+def test_every_parameter_that_trains_gets_a_gradient(named):
+    name, model = named
+    model.train()(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    model.zero_grad()
+    left = sum(p.numel() for p in model.parameters())
+    assert model.parameters_trained == left
+    dropped = {"pspnet": 21_437_985 - 1_501_217}  # the stages that PSPNet never reads
+    assert PARAMETERS[name] - left == dropped.get(name, 0)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 40), (1, 50)])
+def test_logits_have_the_size_of_the_input(named, size):
+    _, model = named
+    with torch.no_grad():
+        assert model.eval()(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape == (1, 1, *size)
+
+
+def test_a_saved_model_is_the_same_model_without_a_download(named, tmp_path):
+    _, model = named
+    model.eval().save_pretrained(tmp_path / "best")
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(model(images), load_segmenter(tmp_path)(images))
+        again = Segmenter.from_pretrained(tmp_path / "best", strict=True)
+        assert torch.equal(model(images), again(images))
+
+
+def test_a_seed_gives_the_weights():
+    def first_weights(seed):
+        torch.manual_seed(seed)
+        return next(tiny().parameters())
+
+    assert torch.equal(first_weights(1), first_weights(1))
+    assert not torch.equal(first_weights(1), first_weights(2))
+
+
+def test_normalisation_lives_in_the_model():
+    model = tiny().eval()
+    seen = []
+    model.net.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    images = torch.full((1, 3, 64, 64), 51, dtype=torch.uint8)
+    model(images)
+    expected = (0.2 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    assert torch.allclose(seen[0][0, :, 5, 5], expected, atol=1e-6)
+
+
+def test_padding_repeats_the_border_and_is_cut_off_again():
+    model = tiny().eval()
+    images = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
+    padded = nn.functional.pad(images.float(), (0, 14, 0, 24), mode="replicate")
+    with torch.no_grad():
+        assert torch.allclose(model(images), model(padded)[..., :40, :50], atol=1e-5)
+
+
+@pytest.mark.parametrize(("encoder", "batchnorm"), [(True, False), (False, True), (True, True)])
+def test_what_is_frozen_stays_as_it_is(encoder, batchnorm):
+    model = tiny()
+    model.freeze(encoder, batchnorm)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)).sum().backward()
+    optimizer.step()
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed
+    norms = {n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    if encoder:
+        assert not any(k.startswith("net.encoder.") for k in changed)
+    else:
+        assert any(k.startswith("net.encoder.") for k in changed)
+    if batchnorm:
+        assert not any(k.rpartition(".")[0] in norms for k in changed)
+
+
+def test_any_architecture_of_segmentation_models_pytorch_builds():
+    assert tiny("unetplusplus").eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("model", "encoder", "message"),
+    [
+        ("lnknet", "resnet34", "--model lnknet is not known; did you mean linknet"),
+        ("linknet", "resnet43", "--encoder resnet43 is not known; did you mean resnet34"),
+        ("linknet", "tu-nothing", "--model linknet cannot be built with --encoder tu-nothing"),
+    ],
+)
+def test_an_unknown_model_is_named_with_the_near_ones(model, encoder, message):
+    with pytest.raises(InputError, match=message):
+        build_model(model, encoder, "none")
+
+
+def encoder_weights(model):
+    return {k: v for k, v in model.state_dict().items() if k.startswith("net.encoder.")}
+
+
+@pytest.mark.parametrize("form", ["run", "folder", "safetensors", "pt", "encoder", "wrapped"])
+def test_local_weights_are_loaded_from(form, tmp_path):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    source = tiny()
+    state = {k: v.contiguous() for k, v in source.state_dict().items()}
+    path = tmp_path / "weights.pt"
+    if form == "run":
+        source.save_pretrained(tmp_path / "best")
+        path = tmp_path
+    elif form == "folder":
+        source.save_pretrained(tmp_path / "any")
+        path = tmp_path / "any"
+    elif form == "safetensors":
+        path = tmp_path / "weights.safetensors"
+        save_file(state, path)
+    elif form == "pt":
+        torch.save(state, path)
+    elif form == "encoder":
+        torch.save(source.net.encoder.state_dict(), path)
+    else:
+        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    torch.manual_seed(2)
+    built = build_model("linknet", "tu-test_resnet", str(path))
+    assert str(path) in built.weights and "tensors loaded" in built.weights
+    loaded = built.model.state_dict()
+    wanted = encoder_weights(source) if form == "encoder" else source.state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in wanted.items())
+    assert ("new, because not in it: net.decoder" in built.weights) == (form == "encoder")
+
+
+def test_weights_of_another_shape_are_said_to_be_new():
+    source, target = Segmenter("linknet", "tu-test_resnet", classes=3), tiny()
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        source.save_pretrained(folder)
+        said = load_weights(target, Path(folder))
+    assert "new, because of another shape there: net.segmentation_head.0.weight" in said
+
+
+def test_weights_that_fit_nothing_are_refused(tmp_path):
+    torch.save({"something.else": torch.zeros(3)}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"w.pt has no tensor that fits.*something.else"):
+        build_model("linknet", "tu-test_resnet", str(tmp_path / "w.pt"))
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("code ran",)
+
+
+def test_a_weights_file_that_would_run_code_is_refused(tmp_path, capsys):
+    torch.save({"a": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(InputError, match=r"evil.pt cannot be read"):
+        build_model("linknet", "tu-test_resnet", str(tmp_path / "evil.pt"))
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_an_unknown_weights_name_lists_the_known_ones():
+    with pytest.raises(InputError, match=r"--weights imagnet is neither a file.*imagenet, none"):
+        build_model("linknet", "resnet34", "imagnet")
