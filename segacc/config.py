@@ -77,7 +77,7 @@ class TrainConfig:
     """stop after this many epochs at the latest"""
     patience: int = 10
     """stop after this many epochs without a better validation IoU"""
-    lr: float = 5e-4
+    lr: float = 1e-3
     """peak learning rate (AdamW, linear warmup, cosine decay over --epochs)"""
     weight_decay: float = 0.01
     """decoupled weight decay; none on biases and normalisation layers"""

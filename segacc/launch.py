@@ -39,7 +39,7 @@ LIBRARIES = (
 Result = TypeVar("Result")
 
 
-def make_accelerator(precision: str = "auto", tracker: str = "none") -> Accelerator:
+def make_accelerator(precision: str) -> Accelerator:
     """The accelerator of this process, with `--precision` resolved.
 
     Raises:
@@ -62,7 +62,6 @@ def make_accelerator(precision: str = "auto", tracker: str = "none") -> Accelera
     return Accelerator(
         mixed_precision=asked,
         cpu=not cuda,
-        log_with=None if tracker == "none" else tracker,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
 

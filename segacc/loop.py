@@ -50,7 +50,7 @@ def fit(config: TrainConfig) -> Path:
     # What can be wrong is looked at in order of what it costs to find out.
     make_loss(config.loss)
     check_tracker(config.tracker)
-    accelerator = make_accelerator(config.precision, config.tracker)
+    accelerator = make_accelerator(config.precision)
     main, world = accelerator.is_main_process, accelerator.num_processes
     cuda = accelerator.device.type == "cuda"
     check_batch(config, world)

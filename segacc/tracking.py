@@ -35,6 +35,8 @@ def start_tracker(
     """
     if tracker == "none":
         return "metrics.jsonl only"
+    from accelerate.tracking import filter_trackers
+
     options: dict[str, Any] = {}
     said = tracker
     if tracker == "wandb":
@@ -46,6 +48,9 @@ def start_tracker(
         said = f"tensorboard (`tensorboard --logdir {run}`)"
     # hparams of TensorBoard take scalars and text only.
     flat = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.items()}
+    # Only now is the run's folder known; the Accelerator had to be there before.
+    accelerator.project_configuration.set_directories(str(run))
+    accelerator.log_with = filter_trackers(tracker, accelerator.logging_dir)
     accelerator.init_trackers(PROJECT, config=flat, init_kwargs={tracker: options})
     return said
 

@@ -29,14 +29,18 @@ def write_blobs(
     return folder
 
 
-def run_program(*args: object, processes: int = 1, timeout: int = 240, **environment: str):
-    """Run a program of ours as a user would; several processes under torchrun (gloo)."""
+def run_program(*args: object, processes: int = 1, timeout: int = 240, **changed: str | None):
+    """Run a program of ours as a user would; several processes under torchrun (gloo).
+
+    `changed` are environment variables; None removes one.
+    """
     python = [sys.executable]
     if processes > 1:
         torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
         python += [*torchrun, "--master-port", "0", "--rdzv-backend", "c10d"]
         python += ["--rdzv-endpoint", "127.0.0.1:0"]
-    environment = {"ACCELERATE_USE_CPU": "true", **os.environ, **environment}
+    changed = {"ACCELERATE_USE_CPU": "true", **os.environ, **changed}
+    environment = {name: value for name, value in changed.items() if value is not None}
     return subprocess.run(
         [*python, *map(str, args)],
         cwd=ROOT,

@@ -133,8 +133,9 @@ def best_cut(score: np.ndarray, wanted: np.ndarray) -> int:
     return 255 - int(np.argmax(hit / (np.count_nonzero(wanted) + false)))
 
 
-# What a good model reaches is 0.8 and more; what a constant mask reaches is checked as well.
-LIMIT = {"demo": 0.55, "demo-pedestrian": 0.35}
+# Over the full sets the best of them, the colour table, reaches 0.44 and 0.19, where all foreground
+# has 0.39 and 0.10. A small Linknet from scratch was at 0.79 on tissue after 240 steps.
+LIMIT = {"demo": 0.55, "demo-pedestrian": 0.3}
 
 
 def test_no_threshold_and_no_colour_table_tells_the_foreground(

@@ -1,0 +1,108 @@
+"""Real processes (gloo on the CPU): what several of them compute is what one computes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from small import TINY, run_program, write_blobs
+
+from segacc.config import STUDY_MODELS
+
+pytestmark = pytest.mark.distributed
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    return write_blobs(tmp_path_factory.mktemp("data") / "blobs", valid=5, test=7)
+
+
+def train(dataset, run, *flags, processes):
+    base = ["--dataset", dataset, "--output-dir", run, "--size", 64, "--weights", "none"]
+    base += ["--batch-size", 4, "--tracker", "none"]
+    return run_program("train.py", *base, *flags, processes=processes)
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("model", STUDY_MODELS)
+def test_each_model_trains_with_two_processes(blobs, tmp_path, model):
+    done = train(blobs, tmp_path / "run", "--model", model, "--epochs", 1, processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
+    assert len(lines(tmp_path / "run")) == 1
+    # Rank 0 alone speaks.
+    assert done.stdout.count("segacc 0") == done.stdout.count("epoch   1/1") == 1
+    assert "4 global = 2 processes x 2" in done.stdout
+    assert "of each process alone" in done.stdout or model == "segformer"
+
+
+@pytest.fixture(scope="module")
+def one_process(blobs, tmp_path_factory):
+    """Without BatchNorm's own statistics, which only GPUs can share between processes."""
+    run = tmp_path_factory.mktemp("one") / "run"
+    flags = [*TINY, "--epochs", 3, "--freeze-bn", "--lr", "5e-3", "--loss", "dice+bce"]
+    done = train(blobs, run, *flags, processes=1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return run, flags
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_curve_does_not_depend_on_the_number_of_processes(
+    blobs, tmp_path, one_process, processes
+):
+    run, flags = one_process
+    done = train(blobs, tmp_path / "run", *flags, processes=processes)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for one, many in zip(lines(run), lines(tmp_path / "run"), strict=True):
+        for name in ("train_loss", "valid_loss", "valid_iou", "valid_iou_image"):
+            assert many[name] == pytest.approx(one[name], rel=1e-3), name
+        assert (many["epoch"], many["step"]) == (one["epoch"], one["step"])
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_every_image_is_scored_once_by_any_number_of_processes(blobs, one_process, processes):
+    """Seven images divide by neither; each must have one line, one picture and the same counts."""
+    run, _ = one_process
+    results = []
+    for count in (1, processes):
+        done = run_program("evaluate.py", run, "--batch-size", 2, processes=count)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("iou_image") == 1
+        pictures = {p.name for p in (run / "test" / "overlays").iterdir()}
+        results.append(((run / "test" / "per_image.csv").read_text(), pictures))
+    assert results[0] == results[1]
+    assert len(results[0][0].splitlines()) == 1 + 7 and len(results[0][1]) == 7
+
+
+def test_more_processes_than_images(one_process, tmp_path):
+    data = write_blobs(tmp_path / "two", test=2)
+    done = run_program("evaluate.py", one_process[0], "--dataset", data, processes=3)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len((one_process[0] / "test-two" / "per_image.csv").read_text().splitlines()) == 3
+
+
+def test_a_batch_that_does_not_divide_is_one_sentence_from_one_process(blobs, tmp_path):
+    done = train(blobs, tmp_path / "run", *TINY, "--batch-size", 5, processes=2)
+    assert done.returncode != 0
+    sentence = "error: --batch-size 5 cannot be split over 2 processes: give a multiple of 2"
+    assert done.stderr.count(sentence) == 1
+    assert 'File "' not in done.stderr.split(sentence)[0]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_region_losses_and_their_gradients_are_of_the_global_batch(processes):
+    done = run_program(
+        HERE / "global_batch.py", processes=processes, PYTHONPATH=str(HERE.parents[1])
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"equal on {processes}" in done.stdout
+
+
+def test_images_are_gathered_in_order_from_uneven_shares():
+    done = run_program(HERE / "gathering.py", processes=3, PYTHONPATH=str(HERE.parents[1]))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "in order on 3" in done.stdout
