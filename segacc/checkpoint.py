@@ -117,7 +117,7 @@ def load_state(run: Path, model: Segmenter, others: dict[str, Any]) -> Progress:
     return Progress(**json.loads((newest / "progress.json").read_text()))
 
 
-def save_best(run: Path, model: Segmenter) -> None:
+def save_best(run: Path, model: Segmenter, card: str) -> None:
     """Write the from_pretrained folder `run/best`; every file is replaced whole.
 
     Raises:
@@ -126,6 +126,8 @@ def save_best(run: Path, model: Segmenter) -> None:
     best, aside = run / "best", run / "best.partial"
     try:
         shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        (aside / "README.md").write_text(card, encoding="utf-8")
         model.save_pretrained(aside)
         best.mkdir(exist_ok=True)
         for file in aside.iterdir():

@@ -33,34 +33,38 @@ def cache_dir() -> Path:
     return Path(os.environ.get("SEGACC_CACHE") or Path.home() / ".cache" / "segacc")
 
 
+def _arg(metavar: str, default: str) -> object:
+    """How --help shows a field whose default, None, is filled in later."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
 Flips = Literal["none", "h", "hv", "d4"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Tracker = Literal["wandb", "trackio", "tensorboard", "none"]
 
 
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True)
 class TrainConfig:
     """Fine-tune a segmentation model. Defaults are the study's protocol for the data set."""
 
     dataset: str = "gland"
     """pedestrian, gland, gland-128, demo, demo-pedestrian, a folder, an archive, or a Hub id"""
-    size: int | None = None
-    """images are resized to SIZE x SIZE once, before training
-    (protocol: pedestrian 128, gland 256, and 512 where --crop is given)"""
-    crop: int | None = None
-    """train on random crops of CROP x CROP; evaluation always sees the full image"""
-    flips: Flips | None = None
-    """random flips in training: none, h, hv, or d4 (with quarter turns)
-    (protocol: pedestrian h, gland hv, with --crop h)"""
+    size: Annotated[int | None, _arg("PX", "128 pedestrian, else 256, or 512 with --crop")] = None
+    """images are resized to this width and height once, before training"""
+    crop: Annotated[int | None, _arg("PX", "none")] = None
+    """train on random crops of this width and height; evaluation always sees the full image"""
+    flips: Annotated[Flips | None, _arg("none|h|hv|d4", "h pedestrian or --crop, else hv")] = None
+    """random flips in training; d4 adds quarter turns"""
 
     model: str = "linknet"
     """unet, fpn, pspnet, linknet, deeplabv3plus, segformer, any other architecture of
     segmentation_models_pytorch, or the Hub id of a transformers segmentation model"""
     encoder: str = "resnet34"
     """any encoder of segmentation_models_pytorch (transformers models bring their own)"""
-    weights: str | None = None
-    """what to start from: a pretrained name, a local file or folder, or `none` for random weights
-    (imagenet; segformer: nvidia/segformer-b0-finetuned-ade-512-512)"""
+    weights: Annotated[str | None, _arg("STR", f"imagenet; segformer {SEGFORMER_B0}")] = None
+    """what to start from: a pretrained name, a local file or folder (a run's too), or `none` for
+    random weights"""
     freeze_encoder: bool = False
     """keep the encoder's weights as they are"""
     freeze_bn: bool = False
@@ -90,12 +94,11 @@ class TrainConfig:
 
     seed: int = 0
     """order, crops, flips and random weights are a function of this"""
-    workers: int | None = None
-    """processes that load data for each training process (default: 0 on CPU, up to 4 for a GPU);
-    does not change the run"""
-    output_dir: Path | None = None
-    """a new folder for the run (default: runs/<dataset>-<model>-<time>)"""
-    resume: Path | None = None
+    workers: Annotated[int | None, _arg("INT", "0 on a CPU, up to 4 for a GPU")] = None
+    """processes that load data for each training process; does not change the run"""
+    output_dir: Annotated[Path | None, _arg("DIR", "runs/<dataset>-<model>-<time>")] = None
+    """a new folder for the run"""
+    resume: Annotated[Path | None, _arg("DIR", "none")] = None
     """continue the run in this folder; its config is taken from there"""
     tracker: Tracker = "wandb"
     """where curves go besides metrics.jsonl; with no key W&B runs offline"""
@@ -151,6 +154,7 @@ def check_values(config: TrainConfig) -> None:
         )
 
 
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True)
 class EvaluateConfig:
     """Score a trained model on full images and draw what it found."""
@@ -159,7 +163,7 @@ class EvaluateConfig:
     """the run's folder, such as runs/gland-linknet-20260101-120000"""
     split: str = "test"
     """train, valid or test"""
-    dataset: str | None = None
+    dataset: Annotated[str | None, _arg("STR", "the run's")] = None
     """another data set than the one the model was trained on"""
     threshold: float = 0.5
     """a pixel is foreground where the probability is above this"""

@@ -25,8 +25,8 @@ from segacc.metrics import (
     recall_of,
     scores,
 )
-from segacc.models import load_segmenter
 from segacc.pictures import overview, picture_name, triptych
+from segacc.weights import load_segmenter
 
 MEANING = {
     "iou": "TP / (TP + FP + FN) over all pixels of the split",

@@ -21,7 +21,6 @@ from segacc.data.prepare import Split, prepare
 from segacc.data.sources import load_dataset
 from segacc.inference import gather_images, predict_split
 from segacc.launch import (
-    banner,
     check_batch,
     check_batchnorm,
     check_data,
@@ -30,14 +29,15 @@ from segacc.launch import (
     make_accelerator,
     memory_gib,
     on_main,
-    open_run,
     set_threads,
 )
 from segacc.losses import make_loss
 from segacc.metrics import count_pixels, scores
-from segacc.models import Segmenter, build_model
+from segacc.models import Segmenter
 from segacc.optim import make_optimizer, make_schedule
+from segacc.record import banner, model_card, open_run
 from segacc.tracking import append_line, check_tracker, keep_epochs, start_tracker
+from segacc.weights import build_model
 
 
 def fit(config: TrainConfig) -> Path:
@@ -101,7 +101,7 @@ def fit(config: TrainConfig) -> Path:
     tracker = start_tracker(accelerator, config.tracker, run, run_id, to_json(config))
     if main:
         steps = math.ceil(len(train) / config.batch_size)
-        print(banner(config, accelerator, data, built, threads, workers, steps))
+        print(banner(config, accelerator, data, segmenter, built.weights, threads, workers, steps))
         print(f"  tracker     {tracker}\n  run         {run}", flush=True)
         if config.resume:
             keep_epochs(run, progress.epoch)
@@ -168,7 +168,7 @@ def fit(config: TrainConfig) -> Path:
             }
             if main:
                 if progress.best_epoch == epoch:
-                    save_best(run, segmenter)
+                    save_best(run, segmenter, model_card(config, line))
                 append_line(run, line)
                 save_state(run, progress, segmenter, stateful)
                 print(epoch_line(line, progress, config.epochs), flush=True)

@@ -7,8 +7,9 @@ import torch
 
 from segacc.checkpoint import Progress, complete_states, load_state, save_best, save_state
 from segacc.config import InputError
-from segacc.models import Segmenter, load_segmenter
+from segacc.models import Segmenter
 from segacc.optim import make_optimizer, make_schedule
+from segacc.weights import load_segmenter
 
 
 def trained(steps=2, seed=0):
@@ -81,15 +82,16 @@ def test_a_state_that_would_run_code_is_not_loaded(tmp_path):
 
 
 def test_the_best_model_is_replaced_whole(tmp_path):
-    save_best(tmp_path, trained(seed=0)[0])
+    save_best(tmp_path, trained(seed=0)[0], "# old")
     model, _ = trained(seed=1)
-    save_best(tmp_path, model)
+    save_best(tmp_path, model, "# card")
     assert {p.name for p in (tmp_path / "best").iterdir()} == {
         "README.md",
         "config.json",
         "model.safetensors",
     }
     assert not (tmp_path / "best.partial").exists()
+    assert (tmp_path / "best" / "README.md").read_text() == "# card"
     loaded = load_segmenter(tmp_path).state_dict()
     assert all(torch.equal(loaded[k], v) for k, v in model.state_dict().items())
 

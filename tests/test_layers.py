@@ -21,7 +21,7 @@ LAYERS = (
     ("segacc.loop", "segacc.evaluation", "segacc.report", "segacc.export"),
     (
         *("segacc.checkpoint", "segacc.tracking", "segacc.inference", "segacc.optim"),
-        *("segacc.launch", "segacc.pictures"),
+        *("segacc.launch", "segacc.pictures", "segacc.record", "segacc.weights"),
     ),
     ("segacc.models", "segacc.losses", "segacc.metrics", "segacc.data"),
     ("segacc.config",),

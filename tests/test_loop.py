@@ -1,10 +1,14 @@
 """fit() on tiny models and images: learning, stopping, resuming, accumulating, reporting."""
 
+import fcntl
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -62,8 +66,32 @@ def test_a_model_learns_and_the_run_folder_holds_what_the_contract_says(blobs, t
     for word in ("cpu, fp32", "4 global = 1 process x 4", "0.4 M", "none (random)", "dice"):
         assert word in said
     assert f"next: python evaluate.py {run}" in said
-    best = max(history, key=lambda line: line["valid_iou"])["epoch"]
-    assert f"best epoch {best} of 12" in said
+    best = max(history, key=lambda line: line["valid_iou"])
+    assert f"best epoch {best['epoch']} of 12" in said
+    assert f"| {best['valid_iou']:.4f} |" in (run / "best" / "README.md").read_text()
+
+
+def test_a_terminal_shows_a_bar_with_loss_speed_and_waiting(blobs, tmp_path):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
+    command = [sys.executable, "train.py", "--dataset", blobs, "--output-dir", tmp_path / "run"]
+    command += ["--size", "64", "--weights", "none", "--batch-size", "4", "--tracker", "none"]
+    command += ["--epochs", "1", *TINY]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, env=env, stderr=theirs, stdout=subprocess.DEVNULL
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    except OSError:  # how Linux says that the other side has closed
+        pass
+    assert process.wait() == 0
+    bars = [line for line in shown.decode().split("\r") if line.startswith("epoch 1/1")]
+    for part in ("loss 0.", "img/s", "data_wait", "3/3"):
+        assert part in bars[-2] + bars[-1], shown
 
 
 def test_a_run_is_the_same_again(blobs, tmp_path):

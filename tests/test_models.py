@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from segacc.config import STUDY_MODELS, InputError
-from segacc.models import Segmenter, build_model, load_segmenter, load_weights
+from segacc.models import Segmenter
+from segacc.weights import build_model, load_segmenter, load_weights
 
 # Of the whole model, counted from the study's architectures (STUDY.md: 24.4 .. 3.7 M).
 PARAMETERS = {
@@ -106,6 +107,17 @@ def test_what_is_frozen_stays_as_it_is(encoder, batchnorm):
         assert any(k.startswith("net.encoder.") for k in changed)
     if batchnorm:
         assert not any(k.rpartition(".")[0] in norms for k in changed)
+
+
+def test_synchronised_batchnorm_keeps_names_and_what_is_frozen():
+    plain = tiny()
+    names = list(plain.state_dict())
+    plain.freeze(encoder=True)
+    synced = nn.SyncBatchNorm.convert_sync_batchnorm(plain)
+    assert any(isinstance(m, nn.SyncBatchNorm) for m in synced.modules())
+    assert list(synced.state_dict()) == names
+    modes = {m.training for m in synced.train().encoder.modules()}
+    assert modes == {False} and synced.net.decoder.training
 
 
 def test_any_architecture_of_segmentation_models_pytorch_builds():

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 from small import TINY, run_program, write_blobs
 
 from segacc.config import SEGFORMER_B0
-from segacc.models import build_model
+from segacc.weights import build_model
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ class Hub(BaseHTTPRequestHandler):
 BUILD = """
 import sys, torch
 from safetensors.torch import save_file
-from segacc.models import build_model
+from segacc.weights import build_model
 torch.manual_seed(5)
 built = build_model(sys.argv[1], "resnet34", sys.argv[2])
 print(built.weights)

@@ -1,0 +1,181 @@
+"""What a run says of itself: its folder with config.json, the banner, the model card."""
+
+from __future__ import annotations
+
+import json
+import platform
+import secrets
+import subprocess
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+import segacc
+from segacc.config import InputError, TrainConfig, to_json
+from segacc.data.prepare import Prepared
+from segacc.losses import is_of_batch
+from segacc.models import Segmenter
+
+LIBRARIES = (
+    "torch",
+    "accelerate",
+    "transformers",
+    "segmentation-models-pytorch",
+    "albumentations",
+    "datasets",
+)
+
+
+def open_run(config: TrainConfig, data: Prepared, accelerator: Accelerator) -> tuple[Path, str]:
+    """Make the run's folder with its config.json, or find the one to resume.
+
+    Returns:
+        The folder, and the id under which trackers know the run.
+    """
+    if config.resume:
+        saved = json.loads((config.resume / "config.json").read_text(encoding="utf-8"))
+        if saved["data"]["fingerprint"] != data.fingerprint:
+            raise InputError(
+                f"--resume {config.resume}: the data set {config.dataset} has changed since the "
+                "run began (its fingerprint differs): restore it or start a new run."
+            )
+        return config.resume, saved["run_id"]
+    name = Path(config.dataset.rstrip("/")).stem if "/" in config.dataset else config.dataset
+    time = datetime.now().strftime("%Y%m%d-%H%M%S")
+    model = config.model.replace("/", "-")
+    run = config.output_dir or Path("runs") / f"{name}-{model}-{time}"
+    run_id = secrets.token_hex(4)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        record = {
+            "config": {**to_json(config), "output_dir": str(run)},
+            "run_id": run_id,
+            "data": {
+                "fingerprint": data.fingerprint,
+                "images": {name: len(split) for name, split in data.splits.items()},
+            },
+            "precision": accelerator.mixed_precision,
+            "processes": accelerator.num_processes,
+            "device": device_name(accelerator.device),
+            "versions": {
+                "segacc": segacc.__version__,
+                "python": platform.python_version(),
+                **{library: version(library) for library in LIBRARIES},
+            },
+            "git_commit": git_commit(),
+        }
+        (run / "config.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"--output-dir {run} cannot be written ({error.strerror}): give another folder."
+        ) from error
+    return run, run_id
+
+
+def git_commit() -> str | None:
+    """The commit of this code, with a + when files differ from it; None outside git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def banner(
+    config: TrainConfig,
+    accelerator: Accelerator,
+    data: Prepared,
+    model: Segmenter,
+    weights: str,
+    threads: int,
+    workers: int,
+    steps: int,
+) -> str:
+    """What is really in effect, for a person to read before the first epoch."""
+    world = accelerator.num_processes
+    share = config.batch_size // (world * config.accumulate)
+    dtype = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    counts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
+    batch = f"{config.batch_size} global = {world} process{'es' * (world > 1)} x {share}"
+    if config.accumulate > 1:
+        batch += f" x {config.accumulate} parts"
+        if is_of_batch(config.loss):
+            batch += f" (--loss {config.loss} is then of each part, not of the whole batch)"
+    if config.freeze_bn:
+        norm = "frozen"
+    elif world == 1:
+        norm = "over the batch"
+    elif accelerator.device.type == "cuda":
+        norm = "synchronised over processes"
+    else:
+        norm = (
+            "of each process alone (only GPUs synchronise it), so the curve depends on the number "
+            "of processes; --freeze-bn makes it independent"
+        )
+    backbone = "" if model.architecture == "transformers" else f" ({config.encoder})"
+    rows = {
+        "device": f"{device_name(accelerator.device)}, {dtype}, {threads} threads and {workers} "
+        "data workers per process",
+        "batch": batch,
+        "data": f"{counts}; {config.size} px"
+        + (f", crops of {config.crop} px in training only" if config.crop else "")
+        + f", flips {config.flips}",
+        "parameters": f"{model.parameters_whole / 1e6:.1f} M, "
+        f"{model.parameters_trained / 1e6:.1f} M of them trained",
+        "weights": weights,
+        "batchnorm": norm,
+        "schedule": f"at most {config.epochs} epochs of about {steps} steps, patience "
+        f"{config.patience}, lr {config.lr:g}, loss {config.loss}, seed {config.seed}",
+    }
+    lines = [f"segacc {segacc.__version__}: {config.model}{backbone} on {config.dataset}"]
+    return "\n".join(lines + [f"  {name:<11} {text}" for name, text in rows.items()])
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or cpu."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def model_card(config: TrainConfig, line: dict[str, float]) -> str:
+    """The README.md of the best model: what it is, how good, how to use it.
+
+    Args:
+        line: the epoch that it comes from, as in metrics.jsonl.
+    """
+    dataset = Path(config.dataset.rstrip("/")).name
+    crop = f", trained on random crops of {config.crop} px" if config.crop else ""
+    return f"""---
+library_name: segacc
+pipeline_tag: image-segmentation
+tags: [semantic-segmentation, pytorch_model_hub_mixin]
+---
+
+# {config.model} on {dataset}
+
+Binary segmentation of {dataset} at {config.size} px{crop}. Started from the weights
+`{config.weights}`, loss `{config.loss}`, seed {config.seed}.
+
+Validation split, full images, threshold 0.5, epoch {line["epoch"]}:
+
+| score | | value |
+|---|---|---|
+| iou | over all pixels | {line["valid_iou"]:.4f} |
+| iou_image | mean over images | {line["valid_iou_image"]:.4f} |
+| dice | over all pixels | {line["valid_dice"]:.4f} |
+
+```python
+
+model = Segmenter.from_pretrained("PATH")  # this folder
+logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> (B, 1, H, W)
+mask = logits.sigmoid() > 0.5
+```
+"""

@@ -1,0 +1,220 @@
+"""What a model starts from: pretrained weights by name, a local file or folder, or none."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from segacc.config import InputError
+from segacc.models import Segmenter
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model, and a sentence for the banner on where its weights come from."""
+
+    model: Segmenter
+    weights: str
+
+
+def build_model(name: str, encoder: str, weights: str, classes: int = 1) -> Built:
+    """Build the model `--model` with the weights `--weights`.
+
+    Args:
+        name: one of the study's six names, an architecture of segmentation_models_pytorch, or the
+            Hub id (or folder) of a transformers model.
+        weights: `none`, a file or folder, a name of pretrained encoder weights, or a Hub id.
+
+    Raises:
+        InputError: unknown name, or weights that cannot be had. Never random weights instead.
+    """
+    local = Path(weights).expanduser()
+    if name == "segformer" or "/" in name:
+        model = _build_transformers(name, weights if not local.exists() else "none", classes)
+    else:
+        model = Segmenter(name, encoder, classes)
+        if weights != "none" and not local.exists():
+            return Built(model, _load_encoder_by_name(model, encoder, weights))
+    if weights == "none":
+        return Built(model, "none (random)")
+    if local.exists():
+        return Built(model, load_weights(model, local))
+    return Built(model, f"{weights} (all but the last layer, which is new)")
+
+
+def _build_transformers(name: str, weights: str, classes: int) -> Segmenter:
+    from transformers import AutoConfig, AutoModelForSemanticSegmentation, SegformerConfig
+
+    if name == "segformer" and weights == "none":
+        return Segmenter(
+            "transformers", classes=classes, backbone_config=SegformerConfig().to_dict()
+        )
+    source = name if weights == "none" else weights
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        model = Segmenter("transformers", classes=classes, backbone_config=config.to_dict())
+        if weights != "none":
+            net = AutoModelForSemanticSegmentation.from_pretrained(
+                weights,
+                num_labels=classes,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+            )
+            loaded = _copy_matching(model.net, net.state_dict())
+            assert not loaded.missing and not loaded.reshaped, loaded
+    except (OSError, ValueError) as error:
+        raise _no_weights(
+            f"--weights {weights}" if weights != "none" else f"--model {name}", error
+        ) from error
+    return model
+
+
+def _load_encoder_by_name(model: Segmenter, encoder: str, weights: str) -> str:
+    from segmentation_models_pytorch.encoders import encoders, get_encoder
+
+    if encoder.startswith("tu-"):
+        names = ["imagenet"]
+    else:
+        names = list(encoders[encoder]["pretrained_settings"])
+    if weights not in names:
+        raise InputError(
+            f"--weights {weights} is neither a file, a folder nor a name known for --encoder "
+            f"{encoder}: expected {', '.join([*names, 'none'])}, or a path that exists."
+        )
+    source = model.net.encoder
+    try:
+        pretrained = get_encoder(
+            encoder,
+            weights=weights,
+            depth=getattr(source, "_depth", 5),
+            output_stride=getattr(source, "_output_stride", 32),
+        )
+    except (OSError, ValueError, RuntimeError) as error:  # hub and timm raise different ones
+        raise _no_weights(f"--weights {weights}", error) from error
+    loaded = _copy_matching(source, pretrained.state_dict())
+    assert not loaded.missing, loaded
+    return f"{weights} ({encoder} encoder; the decoder is new)"
+
+
+def _no_weights(flag: str, error: Exception) -> InputError:
+    reason = str(error).strip().splitlines()[0].rstrip(". ") if str(error).strip() else "no reason"
+    return InputError(
+        f"{flag} could not be downloaded ({type(error).__name__}: {reason}). Without a network: "
+        "give --weights a local file or folder, point HF_HOME at a cache that holds the model or "
+        "HF_ENDPOINT at a mirror, or train from random weights with --weights none."
+    )
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    tensors: int
+    missing: list[str]  # in the model, not in the file
+    reshaped: list[str]  # in both, of different shape
+    left: list[str]  # in the file only
+
+
+def _copy_matching(module: nn.Module, state: dict[str, Tensor]) -> _Loaded:
+    own = module.state_dict()
+    fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    module.load_state_dict(fits, strict=False)
+    return _Loaded(
+        len(fits),
+        missing=[k for k in own if k not in state],
+        reshaped=[k for k in own if k in state and k not in fits],
+        left=[k for k in state if k not in own],
+    )
+
+
+def load_weights(model: Segmenter, path: Path) -> str:
+    """Start from a local file or folder; tensors are matched by name and shape.
+
+    Args:
+        path: a run's folder, a from_pretrained folder, or a .safetensors, .pt, .pth or .bin file
+            of a whole model or of its encoder.
+
+    Returns:
+        What was loaded, what not, and why, as a sentence.
+
+    Raises:
+        InputError: nothing can be read, or nothing fits this model.
+    """
+    state = _read_state(path)
+    names = model.state_dict()
+    # The same tensors go by other names in files of the model, of its net and of its encoder.
+    prefixes = ("", "net.", "net.encoder.", f"net.{getattr(model.net, 'base_model_prefix', '')}.")
+    named = [{prefix + k: v for k, v in state.items()} for prefix in prefixes]
+    state = max(named, key=lambda s: sum(k in names and names[k].shape == s[k].shape for k in s))
+    loaded = _copy_matching(model, state)
+    if not loaded.tensors:
+        raise InputError(
+            f"--weights {path} has no tensor that fits the model (it holds {_some(list(state))}; "
+            f"the model expects {_some(list(names))}): give weights of this --model and --encoder."
+        )
+    text = f"{path} ({loaded.tensors} of {len(names)} tensors loaded"
+    missing = [k for k in loaded.missing if k not in ("mean", "std")]
+    if missing:
+        text += f"; new, because not in it: {_some(missing)}"
+    if loaded.reshaped:
+        text += f"; new, because of another shape there: {_some(loaded.reshaped)}"
+    if loaded.left:
+        text += f"; unused: {_some(loaded.left)}"
+    return text + ")"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path.is_dir():
+        folders = [path / "best", path]
+        names = ("model.safetensors", "pytorch_model.bin")
+        files = [f / n for f in folders for n in names if (f / n).is_file()]
+        if not files:
+            raise InputError(
+                f"--weights {path} has no model.safetensors: give a run's folder, a "
+                "from_pretrained folder or a weights file."
+            )
+        path = files[0]
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise InputError(
+            f"--weights {path} cannot be read ({str(error).splitlines()[0]}): expected tensors in "
+            "a .safetensors file, or in a .pt file that holds nothing but tensors."
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict):
+        raise InputError(f"--weights {path} holds a {type(state).__name__}, not named tensors.")
+    return {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
+
+
+def load_segmenter(folder: Path) -> Segmenter:
+    """The model of a run (`folder/best`), in evaluation mode, without any download.
+
+    Raises:
+        InputError: there is no model in the folder.
+    """
+    best = folder / "best"
+    if not (best / "model.safetensors").is_file():
+        raise InputError(
+            f"{best} holds no model.safetensors: the run has not finished its first epoch, or this "
+            "is not a run's folder."
+        )
+    # from_pretrained of the mixin does the same and prints a line from every rank.
+    model = Segmenter(**json.loads((best / "config.json").read_text(encoding="utf-8")))
+    model.load_state_dict(_read_state(best))
+    return model.eval()
