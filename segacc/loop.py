@@ -76,7 +76,7 @@ def fit(config: TrainConfig) -> Path:
     model, optimizer = accelerator.prepare(segmenter, optimizer)
     loss_fn = make_loss(config.loss, distributed=world > 1)
 
-    run, run_id = on_main(accelerator, lambda: open_run(config, data, accelerator))
+    run, run_id = on_main(accelerator, lambda: open_run(config, data, segmenter, accelerator))
     stateful = {"optimizer": optimizer, "schedule": schedule}
     if accelerator.scaler is not None:
         stateful["scaler"] = accelerator.scaler

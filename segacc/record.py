@@ -29,7 +29,9 @@ LIBRARIES = (
 )
 
 
-def open_run(config: TrainConfig, data: Prepared, accelerator: Accelerator) -> tuple[Path, str]:
+def open_run(
+    config: TrainConfig, data: Prepared, model: Segmenter, accelerator: Accelerator
+) -> tuple[Path, str]:
     """Make the run's folder with its config.json, or find the one to resume.
 
     Returns:
@@ -57,6 +59,7 @@ def open_run(config: TrainConfig, data: Prepared, accelerator: Accelerator) -> t
                 "fingerprint": data.fingerprint,
                 "images": {name: len(split) for name, split in data.splits.items()},
             },
+            "parameters": {"whole": model.parameters_whole, "trained": model.parameters_trained},
             "precision": accelerator.mixed_precision,
             "processes": accelerator.num_processes,
             "device": device_name(accelerator.device),
