@@ -5,7 +5,7 @@
 # The first call makes .venv and installs into it: about 6 GB.
 
 PYTHON ?= python3
-EPOCHS ?= 8
+EPOCHS ?= 6
 PYTEST ?=
 
 BIN := .venv/bin

@@ -97,8 +97,8 @@ def complete_states(run: Path) -> list[Path]:
     return sorted(p for p in (run / "checkpoints").glob("step-*") if p.suffix != ".partial")
 
 
-def load_state(run: Path, model: Segmenter, others: dict[str, Any]) -> Progress:
-    """Put the newest state of `run` into model and others.
+def newest_state(run: Path) -> Path:
+    """What `--resume` goes on from.
 
     Raises:
         InputError: there is no complete state.
@@ -109,7 +109,12 @@ def load_state(run: Path, model: Segmenter, others: dict[str, Any]) -> Progress:
             f"--resume {run} has no state in its folder checkpoints/ (it stopped before its first "
             "epoch was done): start it again without --resume."
         )
-    newest = states[-1]
+    return states[-1]
+
+
+def load_state(run: Path, model: Segmenter, others: dict[str, Any]) -> Progress:
+    """Put the newest state of `run` into model and others."""
+    newest = newest_state(run)
     model.load_state_dict(load_file(newest / "model.safetensors"))
     saved = torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True)
     for name, other in others.items():

@@ -8,6 +8,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -69,10 +70,9 @@ def on_main(accelerator: Accelerator, action: Callable[[], Result]) -> Result:
     return broadcast_object_list(box)[0]
 
 
-def check_output_dir(config: TrainConfig) -> None:
+def check_output_dir(folder: Path | None) -> None:
     """Raises InputError when `--output-dir` is taken."""
-    folder = config.output_dir
-    if config.resume or folder is None or not folder.exists():
+    if folder is None or not folder.exists():
         return
     if not folder.is_dir() or any(folder.iterdir()):
         kind = "is not empty" if folder.is_dir() else "is a file"

@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from torch import nn
 from tqdm import tqdm
 
-from segacc.checkpoint import Progress, load_state, save_best, save_state
+from segacc.checkpoint import Progress, load_state, newest_state, save_best, save_state
 from segacc.config import InputError, TrainConfig, to_json
 from segacc.data.augment import stream_seed
 from segacc.data.loader import StepSampler, TrainSamples, epoch_end, to_device, train_loader
@@ -37,7 +37,7 @@ from segacc.models import Segmenter
 from segacc.optim import make_optimizer, make_schedule
 from segacc.record import banner, model_card, open_run
 from segacc.tracking import append_line, check_tracker, keep_epochs, start_tracker
-from segacc.weights import build_model
+from segacc.weights import Built, build_model, load_segmenter
 
 
 def fit(config: TrainConfig) -> Path:
@@ -54,15 +54,20 @@ def fit(config: TrainConfig) -> Path:
     main, world = accelerator.is_main_process, accelerator.num_processes
     cuda = accelerator.device.type == "cuda"
     check_batch(config, world)
-    if main:
-        check_output_dir(config)
+    if config.resume:
+        newest_state(config.resume)
+    elif main:
+        check_output_dir(config.output_dir)
     threads = set_threads(accelerator)
     data = prepare(load_dataset(config.dataset), config.size)
     check_data(config, data)
     train, valid = data.splits["train"], data.splits["valid"]
 
     set_seed(config.seed)
-    built = build_model(config.model, config.encoder, config.weights)
+    if config.resume:  # needs no pretrained weights, and so no network
+        built = Built(load_segmenter(config.resume), f"the newest state of {config.resume}")
+    else:
+        built = build_model(config.model, config.encoder, config.weights)
     segmenter = built.model
     segmenter.freeze(config.freeze_encoder, config.freeze_bn)
     check_batchnorm(config, segmenter, world, cuda)

@@ -47,8 +47,7 @@ def open_run(
         return config.resume, saved["run_id"]
     name = Path(config.dataset.rstrip("/")).stem if "/" in config.dataset else config.dataset
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    model = config.model.replace("/", "-")
-    run = config.output_dir or Path("runs") / f"{name}-{model}-{time}"
+    run = config.output_dir or Path("runs") / f"{name}-{config.model.replace('/', '-')}-{time}"
     run_id = secrets.token_hex(4)
     try:
         run.mkdir(parents=True, exist_ok=True)

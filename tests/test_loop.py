@@ -135,6 +135,14 @@ def test_a_killed_run_resumes_to_the_same_end(blobs, tmp_path):
     assert scores[0] == scores[1]
 
 
+def test_a_run_that_stopped_before_its_first_state_says_so(blobs, tmp_path):
+    run = train(blobs, tmp_path / "run", "--epochs", "1")
+    for state in (run / "checkpoints").iterdir():
+        state.rename(state.with_suffix(".partial"))
+    with pytest.raises(InputError, match=r"has no state.*start it again without --resume"):
+        fit(parse_train(["--resume", str(run)]))
+
+
 def test_parts_of_a_batch_give_the_gradient_of_the_batch(blobs, tmp_path):
     flags = ["--epochs", "1", "--loss", "bce", "--freeze-bn"]
     whole = lines(train(blobs, tmp_path / "whole", *flags))

@@ -98,16 +98,13 @@ def format_findings(findings: list[AuditFinding]) -> str:
 def _open(dataset: str) -> tuple[Path | None, tuple[Finding, ...], Mapping[str, Collection[Any]]]:
     """The data set's folder, what is wrong with its names, and per split the rows that pair up.
 
-    A folder or archive is scanned and not loaded, because loading stops at the first finding.
+    A folder is scanned and not loaded, because loading stops at the first finding.
     """
-    from segacc.data import archives, sources
-    from segacc.data.demo import DEMO_NAMES
+    from segacc.data.sources import load_dataset, locate
 
-    path = Path(dataset).expanduser()
-    is_path = dataset not in {*sources.CORPORA, *DEMO_NAMES} and path.exists()
-    folder = archives.extracted(path) if is_path and path.is_file() else path
-    if not is_path or (folder / "dataset_dict.json").is_file():
-        return None, (), sources.load_dataset(dataset)
+    folder = locate(dataset)
+    if folder is None or (folder / "dataset_dict.json").is_file():
+        return None, (), load_dataset(dataset)
     scan = scan_folder(folder)
     splits = {split: [_row(pair) for pair in pairs] for split, pairs in scan.pairs.items()}
     return scan.folder, scan.findings, splits
