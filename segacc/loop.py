@@ -124,7 +124,7 @@ def fit(config: TrainConfig) -> Path:
                 disable=not main or not sys.stderr.isatty(),
             )
             model.train()
-            started, waited = time.perf_counter(), 0.0
+            started, waited, shown = time.perf_counter(), 0.0, 0.0
             loss_sum = torch.zeros((), device=accelerator.device)
             for step in range(first_step, last_step):
                 # Dropout, too, is a function of the step, so that a resumed run draws it again.
@@ -144,8 +144,10 @@ def fit(config: TrainConfig) -> Path:
                     loss_sum += loss.detach() / config.accumulate
                 schedule.step()
                 bar.update()
-                if not bar.disable:
-                    done, took = step + 1 - first_step, time.perf_counter() - started
+                now = time.perf_counter()
+                if not bar.disable and (now - shown > 0.5 or step + 1 == last_step):
+                    # Reading the loss waits for the GPU, so it is not done at every step.
+                    done, took, shown = step + 1 - first_step, now - started, now
                     bar.set_postfix_str(
                         f"loss {loss_sum.item() / done:.4f}, "
                         f"{done * config.batch_size / took:.1f} img/s, "
