@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file, save
 
 from segacc.config import InputError
 from segacc.models import Segmenter
@@ -54,12 +56,21 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _disk_problem(error: OSError, folder: Path) -> InputError:
-    what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-    return InputError(
-        f"{folder} could not be written ({what}); the state before it is intact: free space, then "
-        f"continue with --resume {folder.parent.parent}."
-    )
+@contextmanager
+def disk_errors(run: Path) -> Iterator[None]:
+    """Say it in a sentence when the run's folder cannot be written.
+
+    Raises:
+        InputError: the disk is full or not writable; the states before are untouched.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        raise InputError(
+            f"{run} could not be written ({what}); its states are intact: free space, then "
+            f"continue with --resume {run}."
+        ) from error
 
 
 def save_state(run: Path, progress: Progress, model: Segmenter, others: dict[str, Any]) -> Path:
@@ -70,23 +81,23 @@ def save_state(run: Path, progress: Progress, model: Segmenter, others: dict[str
         others: name -> object with a state_dict: optimizer, schedule, scaler.
 
     Raises:
-        InputError: the disk is full or not writable; earlier states are untouched.
+        OSError: the disk is full or not writable; earlier states are untouched.
     """
     folder = run / "checkpoints" / f"step-{progress.step:08d}"
     aside = folder.with_name(folder.name + ".partial")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        save_file(_tensors(model), aside / "model.safetensors")
-        torch.save({k: o.state_dict() for k, o in others.items()}, aside / "optimizer.pt")
-        (aside / "progress.json").write_text(json.dumps(dataclasses.asdict(progress)))
-        for file in aside.iterdir():
-            _sync(file)
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
-        _sync(folder.parent)
-    except OSError as error:
-        raise _disk_problem(error, folder) from error
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    # Through memory: writing files themselves, both libraries hide what the system says of a disk.
+    tensors = io.BytesIO()
+    torch.save({k: o.state_dict() for k, o in others.items()}, tensors)
+    (aside / "optimizer.pt").write_bytes(tensors.getbuffer())
+    (aside / "model.safetensors").write_bytes(save(model.tensors()))
+    (aside / "progress.json").write_text(json.dumps(dataclasses.asdict(progress)))
+    for file in aside.iterdir():
+        _sync(file)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+    _sync(folder.parent)
     for old in complete_states(run)[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
@@ -97,52 +108,34 @@ def complete_states(run: Path) -> list[Path]:
     return sorted(p for p in (run / "checkpoints").glob("step-*") if p.suffix != ".partial")
 
 
-def newest_state(run: Path) -> Path:
-    """What `--resume` goes on from.
-
-    Raises:
-        InputError: there is no complete state.
-    """
+def newest_state(run: Path) -> Path | None:
+    """What `--resume` goes on from; None when the run stopped before its first state."""
     states = complete_states(run)
-    if not states:
-        raise InputError(
-            f"--resume {run} has no state in its folder checkpoints/ (it stopped before its first "
-            "epoch was done): start it again without --resume."
-        )
-    return states[-1]
+    return states[-1] if states else None
 
 
-def load_state(run: Path, model: Segmenter, others: dict[str, Any]) -> Progress:
-    """Put the newest state of `run` into model and others."""
-    newest = newest_state(run)
-    model.load_state_dict(load_file(newest / "model.safetensors"))
-    saved = torch.load(newest / "optimizer.pt", map_location="cpu", weights_only=True)
+def load_state(state: Path, model: Segmenter, others: dict[str, Any]) -> Progress:
+    """Put a state into model and others."""
+    model.load_state_dict(load_file(state / "model.safetensors"))
+    saved = torch.load(state / "optimizer.pt", map_location="cpu", weights_only=True)
     for name, other in others.items():
         other.load_state_dict(saved[name])
-    return Progress(**json.loads((newest / "progress.json").read_text()))
+    return Progress(**json.loads((state / "progress.json").read_text()))
 
 
 def save_best(run: Path, model: Segmenter, card: str) -> None:
     """Write the from_pretrained folder `run/best`; every file is replaced whole.
 
     Raises:
-        InputError: the disk is full or not writable; the best model before it is untouched.
+        OSError: the disk is full or not writable; the best model before it is untouched.
     """
     best, aside = run / "best", run / "best.partial"
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        (aside / "README.md").write_text(card, encoding="utf-8")
-        model.save_pretrained(aside)
-        best.mkdir(exist_ok=True)
-        for file in aside.iterdir():
-            _sync(file)
-            file.replace(best / file.name)
-        aside.rmdir()
-    except OSError as error:
-        raise _disk_problem(error, run / "checkpoints" / "best") from error
-
-
-def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    # safetensors wants plain memory order; channels_last tensors are strided views.
-    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    (aside / "README.md").write_text(card, encoding="utf-8")
+    model.save_pretrained(aside)
+    best.mkdir(exist_ok=True)
+    for file in aside.iterdir():
+        _sync(file)
+        file.replace(best / file.name)
+    aside.rmdir()

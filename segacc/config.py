@@ -43,7 +43,6 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Tracker = Literal["wandb", "trackio", "tensorboard", "none"]
 
 
-@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True)
 class TrainConfig:
     """Fine-tune a segmentation model. Defaults are the study's protocol for the data set."""
@@ -136,8 +135,10 @@ def check_values(config: TrainConfig) -> None:
         ("--weight-decay", config.weight_decay, 0),
         ("--clip", config.clip, 0),
     ):
-        if value is not None and value < least:
+        if value is not None and not value >= least:  # NaN is not
             raise InputError(f"{flag} {value}: expected {least} or more.")
+    if config.seed >= 2**32:
+        raise InputError(f"--seed {config.seed}: expected a number below 2**32.")
     if not 0 < config.lr <= 10:
         raise InputError(f"--lr {config.lr}: expected a number above 0 and at most 10.")
     if not 0 <= config.warmup < 1:
@@ -154,7 +155,6 @@ def check_values(config: TrainConfig) -> None:
         )
 
 
-@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True)
 class EvaluateConfig:
     """Score a trained model on full images and draw what it found."""
@@ -188,13 +188,14 @@ def read_run_config(run: Path) -> TrainConfig:
     path = run / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))["config"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{run} is not a run's folder (it has no config.json): give one that train.py made."
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
         raise InputError(
-            f"{path} is damaged (no JSON with a config): restore it or train again."
+            f"{path} is not a run's config or is damaged: give the folder that train.py made, not "
+            "one inside it."
         ) from None
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     values = {k: v for k, v in values.items() if k in known}
@@ -214,13 +215,13 @@ def parse_train(args: Sequence[str]) -> TrainConfig:
         InputError: a value is out of range, or a flag would make the resumed run another run.
         SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
     """
-    config = tyro.cli(TrainConfig, args=args)
+    config = tyro.cli(TrainConfig, args=args, console_outputs=_speaks())
     if config.resume is None:
         config = with_protocol(config)
         check_values(config)
         return config
     saved = read_run_config(config.resume)
-    config = tyro.cli(TrainConfig, args=args, default=saved)
+    config = tyro.cli(TrainConfig, args=args, default=saved, console_outputs=_speaks())
     config = dataclasses.replace(config, output_dir=saved.output_dir)
     check_values(config)
     changed = [
@@ -244,12 +245,16 @@ def parse_evaluate(args: Sequence[str]) -> EvaluateConfig:
         InputError: a value is out of range.
         SystemExit: help was asked for, or a flag does not exist.
     """
-    config = tyro.cli(EvaluateConfig, args=args)
+    config = tyro.cli(EvaluateConfig, args=args, console_outputs=_speaks())
     if not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
     if config.batch_size < 1:
         raise InputError(f"--batch-size {config.batch_size}: expected 1 or more.")
     return config
+
+
+def _speaks() -> bool:
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 Result = TypeVar("Result")
@@ -258,14 +263,14 @@ Result = TypeVar("Result")
 def run_program(program: Callable[[], Result], debug: bool) -> int:
     """Run a program and turn what the user can cause into one sentence and an exit code.
 
-    Of several processes only the first one speaks.
+    Of several processes the first one on each machine speaks.
     """
     try:
         program()
     except InputError as error:
         if debug:
             raise
-        if os.environ.get("RANK", "0") == "0":
+        if _speaks():
             print(f"error: {error}", file=sys.stderr)
         return EXIT_INPUT
     except KeyboardInterrupt:

@@ -54,7 +54,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     trained = read_run_config(config.run)
     dataset = config.dataset or trained.dataset
     assert trained.size is not None
-    accelerator = make_accelerator(trained.precision)
+    on_cpu = not torch.cuda.is_available()
+    precision = "fp32" if trained.precision == "fp16" and on_cpu else trained.precision
+    accelerator = make_accelerator(precision)
     set_threads(accelerator)
     segmenter = load_segmenter(config.run).to(accelerator.device)
     data = prepare(load_dataset(dataset), trained.size)
@@ -109,7 +111,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         (folder / "metrics.json").write_text(json.dumps(record, indent=2) + "\n")
         print(
             f"{trained.model} on {config.split} of {dataset}: {len(split)} full images of "
-            f"{data.size} x {data.size} px, threshold {config.threshold:g}"
+            f"{data.size} x {data.size} px, threshold {config.threshold:g}, {precision}"
         )
         for name, meaning in MEANING.items():
             print(f"  {name:<11} {result[name]:.4f}  {meaning}")

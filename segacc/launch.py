@@ -8,12 +8,11 @@ import os
 import resource
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from segacc.config import InputError, TrainConfig
 from segacc.data.prepare import Prepared, cores
@@ -29,13 +28,9 @@ def make_accelerator(precision: str) -> Accelerator:
         InputError: the precision does not exist on this device.
     """
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    cuda = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "no").lower() not in (
-        "1",
-        "true",
-        "yes",
-    )
+    cuda = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
     if precision == "auto" and asked == "no":
-        asked = "bf16" if cuda and torch.cuda.is_bf16_supported() else "no"
+        asked = "bf16" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     elif precision != "auto":
         asked = {"fp32": "no"}.get(precision, precision)
     if asked == "fp16" and not cuda:
@@ -70,20 +65,8 @@ def on_main(accelerator: Accelerator, action: Callable[[], Result]) -> Result:
     return broadcast_object_list(box)[0]
 
 
-def check_output_dir(folder: Path | None) -> None:
-    """Raises InputError when `--output-dir` is taken."""
-    if folder is None or not folder.exists():
-        return
-    if not folder.is_dir() or any(folder.iterdir()):
-        kind = "is not empty" if folder.is_dir() else "is a file"
-        raise InputError(
-            f"--output-dir {folder} {kind}: give a new folder, or continue the run in it with "
-            f"--resume {folder}."
-        )
-
-
 def check_data(config: TrainConfig, data: Prepared) -> None:
-    """Raises InputError when the batch or the crop does not fit the data."""
+    """Raises InputError when the batch is larger than the training set."""
     samples = len(data.splits["train"])
     if config.batch_size > samples:
         raise InputError(
@@ -113,9 +96,10 @@ def check_batchnorm(config: TrainConfig, model: Segmenter, world_size: int, cuda
     if share > 1 or config.freeze_bn or (cuda and world_size > 1):
         return
     probe = copy.deepcopy(model).train()  # the probe would move BatchNorm's statistics
+    side = min(config.crop or config.size or 0, 2 * model.stride)
     try:
         with torch.no_grad():
-            probe(torch.zeros(1, 3, model.stride, model.stride))
+            probe(torch.zeros(1, 3, side, side))
     except ValueError as error:
         raise InputError(
             f"--batch-size {config.batch_size} leaves one image for each step of a process, and "

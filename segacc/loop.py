@@ -10,10 +10,17 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
+from timm.layers import convert_sync_batchnorm
 from tqdm import tqdm
 
-from segacc.checkpoint import Progress, load_state, newest_state, save_best, save_state
+from segacc.checkpoint import (
+    Progress,
+    disk_errors,
+    load_state,
+    newest_state,
+    save_best,
+    save_state,
+)
 from segacc.config import InputError, TrainConfig, to_json
 from segacc.data.augment import stream_seed
 from segacc.data.loader import StepSampler, TrainSamples, epoch_end, to_device, train_loader
@@ -24,7 +31,6 @@ from segacc.launch import (
     check_batch,
     check_batchnorm,
     check_data,
-    check_output_dir,
     cores_of_process,
     make_accelerator,
     memory_gib,
@@ -35,7 +41,7 @@ from segacc.losses import make_loss
 from segacc.metrics import count_pixels, scores
 from segacc.models import Segmenter
 from segacc.optim import make_optimizer, make_schedule
-from segacc.record import banner, model_card, open_run
+from segacc.record import banner, check_output_dir, model_card, open_run
 from segacc.tracking import append_line, check_tracker, keep_epochs, start_tracker
 from segacc.weights import Built, build_model, load_segmenter
 
@@ -54,9 +60,7 @@ def fit(config: TrainConfig) -> Path:
     main, world = accelerator.is_main_process, accelerator.num_processes
     cuda = accelerator.device.type == "cuda"
     check_batch(config, world)
-    if config.resume:
-        newest_state(config.resume)
-    elif main:
+    if main and not config.resume:
         check_output_dir(config.output_dir)
     threads = set_threads(accelerator)
     data = prepare(load_dataset(config.dataset), config.size)
@@ -64,8 +68,9 @@ def fit(config: TrainConfig) -> Path:
     train, valid = data.splits["train"], data.splits["valid"]
 
     set_seed(config.seed)
-    if config.resume:  # needs no pretrained weights, and so no network
-        built = Built(load_segmenter(config.resume), f"the newest state of {config.resume}")
+    state = newest_state(config.resume) if config.resume else None
+    if config.resume and state:  # needs no pretrained weights, and so no network
+        built = Built(load_segmenter(config.resume), f"of {state}")
     else:
         built = build_model(config.model, config.encoder, config.weights)
     segmenter = built.model
@@ -73,7 +78,8 @@ def fit(config: TrainConfig) -> Path:
     check_batchnorm(config, segmenter, world, cuda)
     if cuda and world > 1 and not config.freeze_bn:
         # Names, and so saved models, stay those of plain BatchNorm, which also runs on a CPU.
-        segmenter = nn.SyncBatchNorm.convert_sync_batchnorm(segmenter)
+        # timm's conversion, unlike torch's, keeps the activation of its norm-and-act layers.
+        segmenter = convert_sync_batchnorm(segmenter)
     optimizer = make_optimizer(segmenter, config.lr, config.weight_decay)
     total_steps = epoch_end(config.epochs - 1, config.batch_size, len(train))
     schedule = make_schedule(optimizer, config.warmup, total_steps)
@@ -86,8 +92,8 @@ def fit(config: TrainConfig) -> Path:
     if accelerator.scaler is not None:
         stateful["scaler"] = accelerator.scaler
     progress = Progress()
-    if config.resume:
-        progress = load_state(run, segmenter, stateful)
+    if state:
+        progress = load_state(state, segmenter, stateful)
     workers = config.workers
     if workers is None:
         workers = min(4, cores_of_process()) if cuda else 0
@@ -109,7 +115,8 @@ def fit(config: TrainConfig) -> Path:
         print(banner(config, accelerator, data, segmenter, built.weights, threads, workers, steps))
         print(f"  tracker     {tracker}\n  run         {run}", flush=True)
         if config.resume:
-            keep_epochs(run, progress.epoch)
+            with disk_errors(run):
+                keep_epochs(run, progress.epoch)
             print(f"  resumed     after epoch {progress.epoch}", flush=True)
 
     try:
@@ -174,12 +181,19 @@ def fit(config: TrainConfig) -> Path:
                 "memory_gib": memory_gib(accelerator.device),
             }
             if main:
-                if progress.best_epoch == epoch:
-                    save_best(run, segmenter, model_card(config, line))
-                append_line(run, line)
-                save_state(run, progress, segmenter, stateful)
+                with disk_errors(run):
+                    if progress.best_epoch == epoch:
+                        save_best(run, segmenter, model_card(config, line))
+                    append_line(run, line)
+                    save_state(run, progress, segmenter, stateful)
                 print(epoch_line(line, progress, config.epochs), flush=True)
             accelerator.log(line, step=last_step)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"the GPU has too little memory for --batch-size {config.batch_size} over {world} "
+            f"processes in {config.accumulate} parts: give a larger --accumulate, or a smaller "
+            "--crop, --size or --batch-size."
+        ) from error
     except KeyboardInterrupt:
         if main:
             print(f"\ninterrupted; continue with: train.py --resume {run}", file=sys.stderr)
@@ -187,10 +201,11 @@ def fit(config: TrainConfig) -> Path:
 
     accelerator.wait_for_everyone()
     if main:
+        score = f"python evaluate.py {run}" + " --split valid" * ("test" not in data.splits)
         why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"
         print(
             f"\n{why}: best epoch {progress.best_epoch} of {progress.epoch}, validation iou "
-            f"{progress.best_iou:.4f}, its model in {run / 'best'}\nnext: python evaluate.py {run}",
+            f"{progress.best_iou:.4f}, its model in {run / 'best'}\nnext: {score}",
             flush=True,
         )
     accelerator.end_training()

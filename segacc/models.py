@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -69,9 +71,8 @@ class Segmenter(
     @property
     def encoder(self) -> nn.Module:
         """The part that `--freeze-encoder` freezes."""
-        if hasattr(self.net, "encoder"):
-            return self.net.encoder
-        return getattr(self.net, self.net.base_model_prefix)
+        names = ("encoder", getattr(self.net, "base_model_prefix", ""), "backbone")
+        return next(getattr(self.net, name) for name in names if hasattr(self.net, name))
 
     @property
     def parameters_trained(self) -> int:
@@ -100,6 +101,15 @@ class Segmenter(
                 logits.float(), size=x.shape[-2:], mode="bilinear", align_corners=False
             )
         return logits[..., :height, :width]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights and buffers on the CPU, in plain memory order, as safetensors wants them."""
+        return {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        # The mixin's own goes through a temporary file that no other user may read.
+        data = save(self.tensors(), metadata={"format": "pt"})
+        (save_directory / "model.safetensors").write_bytes(data)
 
     def freeze(self, encoder: bool = False, batchnorm: bool = False) -> None:
         """Keep the encoder, or all BatchNorm layers, as they are (statistics included)."""
@@ -157,7 +167,13 @@ def _transformers_net(config: dict[str, Any], classes: int) -> Any:
 
     config = {k: v for k, v in config.items() if k not in ("id2label", "label2id", "num_labels")}
     settings = AutoConfig.for_model(**config, num_labels=classes)
-    return AutoModelForSemanticSegmentation.from_config(settings)
+    try:
+        return AutoModelForSemanticSegmentation.from_config(settings)
+    except ValueError as error:
+        raise InputError(
+            f"--model: transformers has no semantic segmentation model of the type "
+            f"{settings.model_type} ({str(error).splitlines()[0]}): choose another model."
+        ) from error
 
 
 def drop_stages_without_gradient(net: nn.Module, stride: int) -> None:
@@ -172,16 +188,26 @@ def drop_stages_without_gradient(net: nn.Module, stride: int) -> None:
     ]
     training = net.training
     net.eval()  # a probe must not move BatchNorm's statistics
-    with torch.enable_grad():
-        output = net(torch.zeros(1, 3, 4 * stride, 4 * stride))
-        getattr(output, "logits", output).sum().backward()
+    side = 4 * stride
+    try:
+        with torch.enable_grad():
+            output = net(torch.zeros(1, 3, side, side))
+            getattr(output, "logits", output).sum().backward()
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(
+            f"--model: this architecture does not run on an image of {side} x {side} px ({error}); "
+            "expected one that takes any size, so choose another --model or --encoder."
+        ) from error
     for hook in hooks:
         hook.remove()
     net.train(training)
 
     def prune(module: nn.Module) -> None:
         for name, child in module.named_children():
-            used = any(m in ran for m in child.modules())
+            # Some layers are read by their parent, which takes their weights and never calls them.
+            used = any(m in ran for m in child.modules()) or any(
+                p.grad is not None for p in child.parameters()
+            )
             if not used and any(True for _ in child.parameters()):
                 setattr(module, name, nn.Identity())
             else:

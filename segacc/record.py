@@ -29,6 +29,18 @@ LIBRARIES = (
 )
 
 
+def check_output_dir(folder: Path | None) -> None:
+    """Raises InputError when `--output-dir` is taken."""
+    if folder is None or not folder.exists():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        kind = "is not empty" if folder.is_dir() else "is a file"
+        raise InputError(
+            f"--output-dir {folder} {kind}: give a new folder, or continue the run in it with "
+            f"--resume {folder}."
+        )
+
+
 def open_run(
     config: TrainConfig, data: Prepared, model: Segmenter, accelerator: Accelerator
 ) -> tuple[Path, str]:
@@ -38,28 +50,35 @@ def open_run(
         The folder, and the id under which trackers know the run.
     """
     if config.resume:
-        saved = json.loads((config.resume / "config.json").read_text(encoding="utf-8"))
+        path = config.resume / "config.json"
+        saved = json.loads(path.read_text(encoding="utf-8"))
         if saved["data"]["fingerprint"] != data.fingerprint:
             raise InputError(
                 f"--resume {config.resume}: the data set {config.dataset} has changed since the "
                 "run began (its fingerprint differs): restore it or start a new run."
             )
+        # Epochs, patience and the like may have changed.
+        saved["config"] = {**to_json(config), "resume": None}
+        aside = path.with_suffix(".partial")
+        aside.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
+        aside.replace(path)
         return config.resume, saved["run_id"]
-    name = Path(config.dataset.rstrip("/")).stem if "/" in config.dataset else config.dataset
+    place = Path(config.dataset).expanduser()
+    name = place.resolve().stem if place.exists() else config.dataset.replace("/", "-")
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
     run = config.output_dir or Path("runs") / f"{name}-{config.model.replace('/', '-')}-{time}"
+    check_output_dir(run)
     run_id = secrets.token_hex(4)
     try:
         run.mkdir(parents=True, exist_ok=True)
         record = {
-            "config": {**to_json(config), "output_dir": str(run)},
+            "config": {**to_json(config), "output_dir": str(run), "precision": dtype(accelerator)},
             "run_id": run_id,
             "data": {
                 "fingerprint": data.fingerprint,
                 "images": {name: len(split) for name, split in data.splits.items()},
             },
             "parameters": {"whole": model.parameters_whole, "trained": model.parameters_trained},
-            "precision": accelerator.mixed_precision,
             "processes": accelerator.num_processes,
             "device": device_name(accelerator.device),
             "versions": {
@@ -105,7 +124,6 @@ def banner(
     """What is really in effect, for a person to read before the first epoch."""
     world = accelerator.num_processes
     share = config.batch_size // (world * config.accumulate)
-    dtype = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     counts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
     batch = f"{config.batch_size} global = {world} process{'es' * (world > 1)} x {share}"
     if config.accumulate > 1:
@@ -121,12 +139,12 @@ def banner(
     else:
         norm = (
             "of each process alone (only GPUs synchronise it), so the curve depends on the number "
-            "of processes; --freeze-bn makes it independent"
+            "of processes; --freeze-bn avoids that"
         )
     backbone = "" if model.architecture == "transformers" else f" ({config.encoder})"
     rows = {
-        "device": f"{device_name(accelerator.device)}, {dtype}, {threads} threads and {workers} "
-        "data workers per process",
+        "device": f"{device_name(accelerator.device)}, {dtype(accelerator)}, {threads} threads and "
+        f"{workers} data workers per process",
         "batch": batch,
         "data": f"{counts}; {config.size} px"
         + (f", crops of {config.crop} px in training only" if config.crop else "")
@@ -140,6 +158,11 @@ def banner(
     }
     lines = [f"segacc {segacc.__version__}: {config.model}{backbone} on {config.dataset}"]
     return "\n".join(lines + [f"  {name:<11} {text}" for name, text in rows.items()])
+
+
+def dtype(accelerator: Accelerator) -> str:
+    """fp32, bf16 or fp16: what `--precision` has come to."""
+    return {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
 
 
 def device_name(device: torch.device) -> str:
@@ -175,6 +198,7 @@ Validation split, full images, threshold 0.5, epoch {line["epoch"]}:
 | dice | over all pixels | {line["valid_dice"]:.4f} |
 
 ```python
+from segacc.models import Segmenter
 
 model = Segmenter.from_pretrained("PATH")  # this folder
 logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> (B, 1, H, W)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,34 +38,41 @@ def start_tracker(
         return "metrics.jsonl only"
     from accelerate.tracking import filter_trackers
 
-    options: dict[str, Any] = {}
-    said = tracker
-    if tracker == "wandb":
-        options, said = _wandb_options(run, run_id) if accelerator.is_main_process else ({}, "")
-    elif tracker == "trackio":
-        options = {"name": run.name, "resume": "allow", "embed": False}
-        said = f"trackio (`trackio show --project {PROJECT}`)"
-    else:
-        said = f"tensorboard (`tensorboard --logdir {run}`)"
-    # hparams of TensorBoard take scalars and text only.
-    flat = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.items()}
     # Only now is the run's folder known; the Accelerator had to be there before.
     accelerator.project_configuration.set_directories(str(run))
     accelerator.log_with = filter_trackers(tracker, accelerator.logging_dir)
-    accelerator.init_trackers(PROJECT, config=flat, init_kwargs={tracker: options})
-    return said
+    # hparams of TensorBoard take scalars and text only.
+    flat = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.items()}
+
+    def start(options: dict[str, Any]) -> None:
+        accelerator.init_trackers(PROJECT, config=flat, init_kwargs={tracker: options})
+
+    if tracker == "wandb" and accelerator.is_main_process:
+        return _start_wandb(start, run, run_id)
+    if tracker == "trackio":
+        start({"name": f"{run.name}-{run_id}", "resume": "allow", "embed": False})
+        return f"trackio (`trackio show --project {PROJECT}`)"
+    start({})
+    return f"tensorboard (`tensorboard --logdir {run}`)"
 
 
-def _wandb_options(run: Path, run_id: str) -> tuple[dict[str, Any], str]:
+def _start_wandb(start: Callable[[dict[str, Any]], None], run: Path, run_id: str) -> str:
     import wandb
 
     options = {"id": run_id, "name": run.name, "dir": str(run), "resume": "allow"}
     mode = os.environ.get("WANDB_MODE")
-    if mode is None and not wandb.login(prompt=False, verify=False):
-        mode = "offline"
-        options["mode"] = mode
-        return options, f"wandb, offline for want of a key; upload with `wandb sync {run}/wandb/*`"
-    return options, f"wandb ({mode or 'online'})"
+    said = f"wandb ({mode or 'online'})"
+    try:
+        if mode is None and not wandb.login(prompt=False, verify=False):
+            options["mode"] = "offline"
+            said = f"wandb, offline for want of a key; upload with `wandb sync {run}/wandb/*`"
+        start(options)
+    except wandb.errors.Error as error:
+        raise InputError(
+            f"--tracker wandb could not start ({error}): check the key and the network, set "
+            "WANDB_MODE=offline, or give another --tracker."
+        ) from error
+    return said
 
 
 def append_line(run: Path, values: dict[str, Any]) -> None:

@@ -35,43 +35,45 @@ def build_model(name: str, encoder: str, weights: str, classes: int = 1) -> Buil
     """
     local = Path(weights).expanduser()
     if name == "segformer" or "/" in name:
-        model = _build_transformers(name, weights if not local.exists() else "none", classes)
-    else:
-        model = Segmenter(name, encoder, classes)
-        if weights != "none" and not local.exists():
-            return Built(model, _load_encoder_by_name(model, encoder, weights))
+        built = _build_transformers(name, "none" if local.exists() else weights, classes)
+        return Built(built.model, load_weights(built.model, local)) if local.exists() else built
+    model = Segmenter(name, encoder, classes)
     if weights == "none":
         return Built(model, "none (random)")
     if local.exists():
         return Built(model, load_weights(model, local))
-    return Built(model, f"{weights} (all but the last layer, which is new)")
+    return Built(model, _load_encoder_by_name(model, encoder, weights))
 
 
-def _build_transformers(name: str, weights: str, classes: int) -> Segmenter:
+def _build_transformers(name: str, weights: str, classes: int) -> Built:
     from transformers import AutoConfig, AutoModelForSemanticSegmentation, SegformerConfig
 
     if name == "segformer" and weights == "none":
-        return Segmenter(
-            "transformers", classes=classes, backbone_config=SegformerConfig().to_dict()
-        )
-    source = name if weights == "none" else weights
+        config = SegformerConfig()
+    else:
+        source, flag = (name, "--model") if weights == "none" else (weights, "--weights")
+        try:
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise _no_weights(f"{flag} {source}", error) from error
+    model = Segmenter("transformers", classes=classes, backbone_config=config.to_dict())
+    if weights == "none":
+        return Built(model, "none (random)")
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        model = Segmenter("transformers", classes=classes, backbone_config=config.to_dict())
-        if weights != "none":
-            net = AutoModelForSemanticSegmentation.from_pretrained(
-                weights,
-                num_labels=classes,
-                ignore_mismatched_sizes=True,
-                trust_remote_code=False,
-            )
-            loaded = _copy_matching(model.net, net.state_dict())
-            assert not loaded.missing and not loaded.reshaped, loaded
-    except (OSError, ValueError) as error:
-        raise _no_weights(
-            f"--weights {weights}" if weights != "none" else f"--model {name}", error
-        ) from error
-    return model
+        net, info = AutoModelForSemanticSegmentation.from_pretrained(
+            weights,
+            num_labels=classes,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except OSError as error:
+        raise _no_weights(f"--weights {weights}", error) from error
+    loaded = _copy_matching(model.net, net.state_dict())
+    assert not loaded.missing and not loaded.reshaped, loaded
+    reshaped = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
+    new = sorted([*info["missing_keys"], *reshaped])
+    return Built(model, f"{weights}" + (f" (new: {_some(new)})" if new else ""))
 
 
 def _load_encoder_by_name(model: Segmenter, encoder: str, weights: str) -> str:
@@ -149,12 +151,14 @@ def load_weights(model: Segmenter, path: Path) -> str:
     prefixes = ("", "net.", "net.encoder.", f"net.{getattr(model.net, 'base_model_prefix', '')}.")
     named = [{prefix + k: v for k, v in state.items()} for prefix in prefixes]
     state = max(named, key=lambda s: sum(k in names and names[k].shape == s[k].shape for k in s))
-    loaded = _copy_matching(model, state)
-    if not loaded.tensors:
+    # Every model has the buffers mean and std; they do not make it the same model.
+    both = names.keys() & state.keys()
+    if not any(k.startswith("net.") and names[k].shape == state[k].shape for k in both):
         raise InputError(
             f"--weights {path} has no tensor that fits the model (it holds {_some(list(state))}; "
             f"the model expects {_some(list(names))}): give weights of this --model and --encoder."
         )
+    loaded = _copy_matching(model, state)
     text = f"{path} ({loaded.tensors} of {len(names)} tensors loaded"
     missing = [k for k in loaded.missing if k not in ("mean", "std")]
     if missing:
@@ -191,8 +195,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise InputError(
-            f"--weights {path} cannot be read ({str(error).splitlines()[0]}): expected tensors in "
-            "a .safetensors file, or in a .pt file that holds nothing but tensors."
+            f"{path} cannot be read ({(str(error) or type(error).__name__).splitlines()[0]}): "
+            "expected tensors in a .safetensors file, or in a .pt file that holds nothing else."
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):

@@ -1,11 +1,20 @@
 """States: what comes back, what survives, what is dropped."""
 
-import errno
+import resource
+import signal
 
 import pytest
 import torch
 
-from segacc.checkpoint import Progress, complete_states, load_state, save_best, save_state
+from segacc.checkpoint import (
+    Progress,
+    complete_states,
+    disk_errors,
+    load_state,
+    newest_state,
+    save_best,
+    save_state,
+)
 from segacc.config import InputError
 from segacc.models import Segmenter
 from segacc.optim import make_optimizer, make_schedule
@@ -30,7 +39,7 @@ def test_a_state_brings_everything_back(tmp_path):
     progress = Progress(step=2, epoch=1, best_iou=0.5, best_epoch=1)
     save_state(tmp_path, progress, model, others)
     fresh, fresh_others = trained(steps=0, seed=1)
-    assert load_state(tmp_path, fresh, fresh_others) == progress
+    assert load_state(newest_state(tmp_path), fresh, fresh_others) == progress
     for key, value in model.state_dict().items():
         assert torch.equal(fresh.state_dict()[key], value), key
     for these, those in zip(
@@ -51,26 +60,32 @@ def test_a_state_that_was_not_finished_does_not_count(tmp_path):
     model, others = trained()
     save_state(tmp_path, Progress(step=1), model, others)
     (tmp_path / "checkpoints" / "step-00000002.partial").mkdir()
-    assert load_state(tmp_path, model, others).step == 1
+    assert load_state(newest_state(tmp_path), model, others).step == 1
 
 
-def test_a_run_without_a_state_says_so(tmp_path):
-    with pytest.raises(InputError, match=r"has no state.*start it again without --resume"):
-        load_state(tmp_path, *trained(steps=0))
+def test_a_run_without_a_state_has_none(tmp_path):
+    assert newest_state(tmp_path) is None
 
 
-def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
+    """A limit on the size of files stands for the disk: the system refuses the write itself."""
     model, others = trained()
-    save_state(tmp_path, Progress(step=1), model, others)
-
-    def full(*args):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("segacc.checkpoint.save_file", full)
-        with pytest.raises(InputError, match=rf"the disk is full.*--resume {tmp_path}"):
-            save_state(tmp_path, Progress(step=2), model, others)
-    assert load_state(tmp_path, model, others).step == 1
+    first = save_state(tmp_path, Progress(step=1), model, others)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=rf"could not be written.*--resume {tmp_path}"):
+            with disk_errors(tmp_path):
+                save_state(tmp_path, Progress(step=2), model, others)
+        with pytest.raises(InputError, match="could not be written"), disk_errors(tmp_path):
+            save_best(tmp_path, model, "# card")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert newest_state(tmp_path) == first
+    assert load_state(first, model, others).step == 1
+    assert not (tmp_path / "best").exists()
 
 
 def test_a_state_that_would_run_code_is_not_loaded(tmp_path):
@@ -78,7 +93,7 @@ def test_a_state_that_would_run_code_is_not_loaded(tmp_path):
     state = save_state(tmp_path, Progress(step=1), model, others)
     torch.save({"optimizer": print}, state / "optimizer.pt")
     with pytest.raises(Exception, match=r"weights_only|Unsupported"):
-        load_state(tmp_path, model, others)
+        load_state(state, model, others)
 
 
 def test_the_best_model_is_replaced_whole(tmp_path):

@@ -72,6 +72,8 @@ def test_default_weights_are_pretrained(args, weights):
         (["--lr", "nan"], "--lr nan: expected"),
         (["--warmup", "1"], "--warmup 1.0: expected"),
         (["--epochs", "0"], "--epochs 0: expected"),
+        (["--clip", "nan"], "--clip nan: expected"),
+        (["--seed", "5000000000"], "--seed 5000000000: expected"),
         (["--resume", "nowhere"], "nowhere is not a run's folder"),
     ],
 )
@@ -108,6 +110,13 @@ def test_resume_allows_what_does_not_make_another_run(run):
     assert (config.epochs, config.patience, config.workers, config.tracker) == (7, 2, 1, "none")
 
 
+def test_resume_takes_a_flag_that_says_what_the_run_has(run):
+    record = json.loads((run / "config.json").read_text())
+    record["config"]["freeze_bn"] = True
+    (run / "config.json").write_text(json.dumps(record))
+    assert parse_train(["--resume", str(run), "--freeze-bn", "--lr", "0.01"]).freeze_bn
+
+
 def test_resume_refuses_another_run_flag_by_flag(run):
     with pytest.raises(InputError, match=r"--lr 0.1 \(the run has 0.01\); --seed 3") as raised:
         parse_train(["--resume", str(run), "--lr", "0.1", "--seed", "3"])
@@ -116,7 +125,7 @@ def test_resume_refuses_another_run_flag_by_flag(run):
 
 def test_a_damaged_config_is_named(run):
     (run / "config.json").write_text('{"config": ')
-    with pytest.raises(InputError, match=r"config.json is damaged"):
+    with pytest.raises(InputError, match=r"config.json is not a run's config or is damaged"):
         parse_train(["--resume", str(run)])
 
 
@@ -125,7 +134,7 @@ def raise_(error):
 
 
 def test_errors_of_the_user_are_a_sentence_and_code_2(capsys, monkeypatch):
-    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert run_program(lambda: raise_(InputError("--crop is wrong")), debug=False) == 2
     assert capsys.readouterr().err == "error: --crop is wrong\n"
     with pytest.raises(InputError):
@@ -133,7 +142,7 @@ def test_errors_of_the_user_are_a_sentence_and_code_2(capsys, monkeypatch):
 
 
 def test_only_the_first_process_speaks(capsys, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
     assert run_program(lambda: raise_(InputError("x")), debug=False) == 2
     assert capsys.readouterr().err == ""
 

@@ -19,6 +19,7 @@ from small import ROOT, TINY, write_blobs
 
 from segacc.config import InputError, parse_train
 from segacc.loop import fit
+from segacc.weights import build_model
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +112,10 @@ def test_patience_stops_the_run(blobs, tmp_path, capsys):
 
 
 def test_a_killed_run_resumes_to_the_same_end(blobs, tmp_path):
-    whole = train(blobs, tmp_path / "whole", "--epochs", "4")
+    whole = train(blobs, tmp_path / "whole", "--epochs", "12", "--patience", "12")
     command = [sys.executable, "train.py", "--dataset", blobs, "--output-dir", tmp_path / "killed"]
     command += ["--size", "64", "--weights", "none", "--batch-size", "4", "--tracker", "none"]
-    command += ["--epochs", "4", *TINY]
+    command += ["--epochs", "12", "--patience", "12", *TINY]
     env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, env=env)
     killed = tmp_path / "killed"
@@ -124,10 +125,10 @@ def test_a_killed_run_resumes_to_the_same_end(blobs, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert 1 <= len(lines(killed)) < 4
+    assert 1 <= len(lines(killed)) < 12
     AcceleratorState._reset_state(reset_partial_state=True)
     fit(parse_train(["--resume", str(killed)]))
-    assert [line["epoch"] for line in lines(killed)] == [1, 2, 3, 4]
+    assert [line["epoch"] for line in lines(killed)] == list(range(1, 13))
     assert all(torch.equal(v, weights(killed)[k]) for k, v in weights(whole).items())
     scores = [
         [(line["train_loss"], line["valid_iou"]) for line in lines(run)] for run in (whole, killed)
@@ -135,12 +136,22 @@ def test_a_killed_run_resumes_to_the_same_end(blobs, tmp_path):
     assert scores[0] == scores[1]
 
 
-def test_a_run_that_stopped_before_its_first_state_says_so(blobs, tmp_path):
+def test_a_run_that_stopped_before_its_first_state_begins_again(blobs, tmp_path):
     run = train(blobs, tmp_path / "run", "--epochs", "1")
+    first = weights(run)
     for state in (run / "checkpoints").iterdir():
         state.rename(state.with_suffix(".partial"))
-    with pytest.raises(InputError, match=r"has no state.*start it again without --resume"):
-        fit(parse_train(["--resume", str(run)]))
+    again = fit(parse_train(["--resume", str(run)]))
+    assert [line["epoch"] for line in lines(run)] == [1]
+    assert all(torch.equal(v, weights(again)[k]) for k, v in first.items())
+
+
+def test_what_a_resumed_run_changes_is_written_down(blobs, tmp_path):
+    run = train(blobs, tmp_path / "run", "--epochs", "1")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    fit(parse_train(["--resume", str(run), "--epochs", "2"]))
+    assert parse_train(["--resume", str(run)]).epochs == 2
+    assert len(lines(run)) == 2
 
 
 def test_parts_of_a_batch_give_the_gradient_of_the_batch(blobs, tmp_path):
@@ -156,11 +167,26 @@ def test_dice_of_parts_is_announced(blobs, tmp_path, capsys):
     assert "--loss dice is then of each part, not of the whole batch" in capsys.readouterr().out
 
 
-def test_bf16_is_in_effect_and_said(blobs, tmp_path, capsys):
+def test_bf16_is_in_effect_and_said(blobs, tmp_path, capsys, monkeypatch):
+    seen = set()
+
+    def watched(*args, **kwargs):
+        built = build_model(*args, **kwargs)
+        conv = next(m for m in built.model.modules() if isinstance(m, torch.nn.Conv2d))
+        conv.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+        return built
+
+    monkeypatch.setattr("segacc.loop.build_model", watched)
     run = train(blobs, tmp_path / "run", "--epochs", "1", "--precision", "bf16")
+    assert seen == {torch.bfloat16}  # in training and in validation
     assert "cpu, bf16" in capsys.readouterr().out
-    assert json.loads((run / "config.json").read_text())["precision"] == "bf16"
+    assert json.loads((run / "config.json").read_text())["config"]["precision"] == "bf16"
     assert all(v.dtype != torch.bfloat16 for v in weights(run).values())
+
+
+def test_a_batch_of_one_image_trains(blobs, tmp_path):
+    run = train(blobs, tmp_path / "run", "--epochs", "1", "--batch-size", "1")
+    assert lines(run)[0]["step"] == 12
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(blobs, tmp_path):

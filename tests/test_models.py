@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 from segacc.config import STUDY_MODELS, InputError
@@ -113,11 +114,25 @@ def test_synchronised_batchnorm_keeps_names_and_what_is_frozen():
     plain = tiny()
     names = list(plain.state_dict())
     plain.freeze(encoder=True)
-    synced = nn.SyncBatchNorm.convert_sync_batchnorm(plain)
+    synced = convert_sync_batchnorm(plain)
     assert any(isinstance(m, nn.SyncBatchNorm) for m in synced.modules())
     assert list(synced.state_dict()) == names
     modes = {m.training for m in synced.train().encoder.modules()}
     assert modes == {False} and synced.net.decoder.training
+
+
+def test_synchronised_batchnorm_keeps_the_activation_of_timms_layers():
+    from timm.layers import BatchNormAct2d, SyncBatchNormAct
+
+    plain = Segmenter("unet", "tu-test_efficientnet")
+    acts = sum(isinstance(m, BatchNormAct2d) for m in plain.modules())
+    synced = convert_sync_batchnorm(plain)
+    assert acts == sum(isinstance(m, SyncBatchNormAct) for m in synced.modules()) > 0
+
+
+def test_a_model_of_one_fixed_size_is_refused():
+    with pytest.raises(InputError, match=r"does not run on an image of 128 x 128 px"):
+        build_model("dpt", "tu-vit_tiny_patch16_224", "none")
 
 
 def test_any_architecture_of_segmentation_models_pytorch_builds():
@@ -188,6 +203,13 @@ def test_weights_that_fit_nothing_are_refused(tmp_path):
     torch.save({"something.else": torch.zeros(3)}, tmp_path / "w.pt")
     with pytest.raises(InputError, match=r"w.pt has no tensor that fits.*something.else"):
         build_model("linknet", "tu-test_resnet", str(tmp_path / "w.pt"))
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    """Their mean and std would fit."""
+    tiny("linknet").save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="has no tensor that fits"):
+        build_model("segformer", "resnet34", str(tmp_path))
 
 
 class Evil:

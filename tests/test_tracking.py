@@ -76,6 +76,15 @@ def test_wandb_without_a_key_runs_offline_says_so_and_holds_the_curves(blobs, tm
         assert row["valid_iou"] == line["valid_iou"] and row["train_loss"] == line["train_loss"]
 
 
+def test_wandb_that_cannot_start_is_a_sentence(blobs, tmp_path):
+    flags = ["--dataset", blobs, "--output-dir", tmp_path / "run", "--size", 64]
+    flags += ["--weights", "none", "--batch-size", 4, *TINY]
+    done = run_program("train.py", *flags, WANDB_MODE=None, WANDB_API_KEY="short")
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "error: --tracker wandb could not start" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_wandb_mode_is_obeyed(blobs, tmp_path):
     said = train(blobs, tmp_path / "run", WANDB_MODE="disabled")
     assert "wandb (disabled)" in said
