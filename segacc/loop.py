@@ -63,9 +63,7 @@ def fit(config: TrainConfig) -> Path:
     if main and not config.resume:
         check_output_dir(config.output_dir)
     threads = set_threads(accelerator)
-    data = prepare(load_dataset(config.dataset), config.size)
-    check_data(config, data)
-    train, valid = data.splits["train"], data.splits["valid"]
+    source = load_dataset(config.dataset)
 
     set_seed(config.seed)
     state = newest_state(config.resume) if config.resume else None
@@ -76,6 +74,10 @@ def fit(config: TrainConfig) -> Path:
     segmenter = built.model
     segmenter.freeze(config.freeze_encoder, config.freeze_bn)
     check_batchnorm(config, segmenter, world, cuda)
+    data = prepare(source, config.size)
+    check_data(config, data)
+    train, valid = data.splits["train"], data.splits["valid"]
+
     if cuda and world > 1 and not config.freeze_bn:
         # Names, and so saved models, stay those of plain BatchNorm, which also runs on a CPU.
         # timm's conversion, unlike torch's, keeps the activation of its norm-and-act layers.

@@ -75,9 +75,9 @@ def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(InputError, match=rf"could not be written.*--resume {tmp_path}"):
-            with disk_errors(tmp_path):
-                save_state(tmp_path, Progress(step=2), model, others)
+        refused = pytest.raises(InputError, match=rf"could not be written.*--resume {tmp_path}")
+        with refused, disk_errors(tmp_path):
+            save_state(tmp_path, Progress(step=2), model, others)
         with pytest.raises(InputError, match="could not be written"), disk_errors(tmp_path):
             save_best(tmp_path, model, "# card")
     finally:
