@@ -10,10 +10,10 @@ import tyro
 
 from segacc.config import InputError, run_program
 
-Positional = tyro.conf.Positional
+Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 
 
-def prepare(dataset: Annotated[str, Positional], size: int = 256, save: Path | None = None) -> None:
+def prepare(dataset: Dataset, size: int = 256, save: Path | None = None) -> None:
     """Fetch, convert and resize a data set ahead of training.
 
     Args:
@@ -37,7 +37,7 @@ def prepare(dataset: Annotated[str, Positional], size: int = 256, save: Path | N
         print(f"written: {save} (--dataset {save}, or load_from_disk and push_to_hub)")
 
 
-def check(dataset: Annotated[str, Positional]) -> int:
+def check(dataset: Dataset) -> int:
     """Look for all that can be wrong with a data set, and name the files.
 
     Args:
@@ -58,7 +58,11 @@ def main() -> None:
     codes: list[int | None] = []
 
     def program() -> None:
-        codes.append(tyro.extras.subcommand_cli_from_dict({"prepare": prepare, "check": check}))
+        codes.append(
+            tyro.extras.subcommand_cli_from_dict(
+                {"prepare": prepare, "check": check}, prog="segacc"
+            )
+        )
 
     failed = run_program(program, debug=False)
     sys.exit(failed or codes[0] or 0)

@@ -159,7 +159,7 @@ def check_values(config: TrainConfig) -> None:
 class EvaluateConfig:
     """Score a trained model on full images and draw what it found."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """the run's folder, such as runs/gland-linknet-20260101-120000"""
     split: str = "test"
     """train, valid or test"""
