@@ -43,11 +43,13 @@ def plans(args: Args) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     """Name of each run -> launcher, flags."""
     street = ("--dataset", f"{args.pedestrian}", "--size", "128", "--flips", "h")
     tissue = ("--dataset", f"{args.gland}", "--crop", "256")
-    epochs = ("--epochs", f"{args.epochs}")
+    epochs = ("--epochs", f"{args.epochs}", "--weights", "none")
     runs = {f"ped-{m}": (ONE, (*street, *epochs, "--model", m)) for m in STUDY_MODELS}
-    runs["gland-linknet"] = (ONE, (*tissue, "--epochs", f"{args.gland_epochs}"))
+    runs["gland-linknet"] = (ONE, (*tissue, "--epochs", f"{args.gland_epochs}", *epochs[2:]))
     runs["ped-linknet-2p"] = (TWO, (*street, *epochs))
-    frozen = (*street, "--epochs", "15", "--freeze-bn")
+    # From a trained model, whose BatchNorm has statistics that can be kept.
+    frozen = (*street, "--epochs", "5", "--weights", f"{args.out / 'ped-linknet'}", "--freeze-bn")
+    frozen = (*frozen, "--lr", "1e-4")
     runs["ped-linknet-bn"] = (ONE, frozen)
     runs["ped-linknet-2p-bn"] = (TWO, frozen)
     return runs
@@ -58,7 +60,7 @@ def train_and_score(run: Path, launcher: tuple[str, ...], flags: tuple[str, ...]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     if (run / "test" / "metrics.json").exists():
         return
-    start = (*flags, "--weights", "none", "--tracker", "none", "--output-dir", str(run))
+    start = (*flags, "--tracker", "none", "--output-dir", str(run))
     again = ("--resume", str(run))
     subprocess.run(
         [*launcher, *(again if (run / "checkpoints").exists() else start)],
