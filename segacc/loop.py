@@ -201,7 +201,7 @@ def fit(config: TrainConfig) -> Path:
             print(f"\ninterrupted; continue with: train.py --resume {run}", file=sys.stderr)
         raise
 
-    accelerator.wait_for_everyone()
+    accelerator.end_training()
     if main:
         score = f"python evaluate.py {run}" + " --split valid" * ("test" not in data.splits)
         why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"
@@ -210,7 +210,6 @@ def fit(config: TrainConfig) -> Path:
             f"{progress.best_iou:.4f}, its model in {run / 'best'}\nnext: {score}",
             flush=True,
         )
-    accelerator.end_training()
     return run
 
 
