@@ -33,7 +33,11 @@ def prepare(dataset: Dataset, size: int = 256, save: Path | None = None) -> None
     if save is not None:
         if save.exists() and (save.is_file() or any(save.iterdir())):
             raise InputError(f"--save {save} is not empty: give a new folder.")
-        source.save_to_disk(str(save))
+        from datasets import Image
+
+        # For whoever loads it, pictures; we read the encoded bytes ourselves.
+        shown = source.cast_column("image", Image()).cast_column("mask", Image())
+        shown.save_to_disk(str(save))
         print(f"written: {save} (--dataset {save}, or load_from_disk and push_to_hub)")
 
 

@@ -105,9 +105,13 @@ def test_prepare_writes_a_data_set_that_trains(blobs, tmp_path):
     done = segacc("prepare", blobs, "--size", 64, "--save", saved)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "train      12 images of 64 x 64 px" in done.stdout
+    from datasets import load_from_disk
+
     from segacc.data.prepare import prepare
     from segacc.data.sources import load_dataset
 
+    row = load_from_disk(str(saved))["valid"][0]
+    assert (row["name"], row["image"].size, row["mask"].mode) == ("valid0", (64, 64), "L")
     first, second = (prepare(load_dataset(str(d)), 64).fingerprint for d in (blobs, saved))
     assert first == second and first in done.stdout
     assert_one_sentence(segacc("prepare", blobs, "--save", saved), "is not empty")
