@@ -1,5 +1,6 @@
 """Small data and small models for tests of logic."""
 
+import json
 import os
 import subprocess
 import sys
@@ -49,3 +50,15 @@ def run_program(*args: object, processes: int = 1, timeout: int = 240, **changed
         timeout=timeout,
         env=environment,
     )
+
+
+def train(dataset: Path, run: Path, *flags: object, processes: int = 1, **changed: str | None):
+    """train.py from random weights, small and without a tracker unless `flags` say otherwise."""
+    base = ["--dataset", dataset, "--output-dir", run, "--size", 64, "--weights", "none"]
+    base += ["--batch-size", 4, "--tracker", "none"]
+    return run_program("train.py", *base, *flags, processes=processes, **changed)
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    """The epochs of a run."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from small import ROOT, TINY, write_blobs
+from small import ROOT, TINY, lines, write_blobs
 
 from segacc.config import InputError, parse_train
 from segacc.loop import fit
@@ -39,10 +39,6 @@ def train(dataset, run, *flags):
     base += ["--batch-size", "4", "--tracker", "none", *TINY]
     AcceleratorState._reset_state(reset_partial_state=True)
     return fit(parse_train([*map(str, base), *map(str, flags)]))
-
-
-def lines(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def weights(run):

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from small import TINY, run_program, write_blobs
+from small import TINY, train, write_blobs
 from wandb.proto.wandb_internal_pb2 import Record
 
 from segacc.config import InputError
@@ -18,11 +18,8 @@ def blobs(tmp_path_factory):
     return write_blobs(tmp_path_factory.mktemp("data") / "blobs")
 
 
-def train(dataset, run, *flags, **environment):
-    base = ["--dataset", dataset, "--output-dir", run, "--size", 64, "--weights", "none"]
-    done = run_program(
-        "train.py", *base, "--batch-size", 4, "--epochs", 2, *TINY, *flags, **environment
-    )
+def output_of(dataset, run, tracker, **environment):
+    done = train(dataset, run, "--epochs", 2, *TINY, "--tracker", tracker, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -48,7 +45,7 @@ def wandb_records(path: Path) -> list[Record]:
 def test_wandb_without_a_key_runs_offline_says_so_and_holds_the_curves(blobs, tmp_path):
     home = str(tmp_path)  # no key in a netrc there
     run = tmp_path / "run"
-    said = train(blobs, run, WANDB_MODE=None, HOME=home, NETRC=str(tmp_path / "none"))
+    said = output_of(blobs, run, "wandb", WANDB_MODE=None, HOME=home, NETRC=str(tmp_path / "none"))
     assert "wandb, offline for want of a key" in said
     files = list(run.glob("wandb/offline-run-*/run-*.wandb"))
     assert len(files) == 1
@@ -77,16 +74,15 @@ def test_wandb_without_a_key_runs_offline_says_so_and_holds_the_curves(blobs, tm
 
 
 def test_wandb_that_cannot_start_is_a_sentence(blobs, tmp_path):
-    flags = ["--dataset", blobs, "--output-dir", tmp_path / "run", "--size", 64]
-    flags += ["--weights", "none", "--batch-size", 4, *TINY]
-    done = run_program("train.py", *flags, WANDB_MODE=None, WANDB_API_KEY="short")
+    flags = [*TINY, "--tracker", "wandb"]
+    done = train(blobs, tmp_path / "run", *flags, WANDB_MODE=None, WANDB_API_KEY="short")
     assert done.returncode == 2, done.stderr[-3000:]
     assert "error: --tracker wandb could not start" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_wandb_mode_is_obeyed(blobs, tmp_path):
-    said = train(blobs, tmp_path / "run", WANDB_MODE="disabled")
+    said = output_of(blobs, tmp_path / "run", "wandb", WANDB_MODE="disabled")
     assert "wandb (disabled)" in said
     assert not list((tmp_path / "run").glob("wandb/*run-*"))
 
@@ -94,7 +90,7 @@ def test_wandb_mode_is_obeyed(blobs, tmp_path):
 def test_tensorboard_holds_the_curves(blobs, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    said = train(blobs, tmp_path / "run", "--tracker", "tensorboard")
+    said = output_of(blobs, tmp_path / "run", "tensorboard")
     assert f"tensorboard --logdir {tmp_path / 'run'}" in said
     (events,) = (tmp_path / "run").rglob("events.out.tfevents.*.0")
     curves = EventAccumulator(str(events.parent)).Reload()
@@ -104,7 +100,7 @@ def test_tensorboard_holds_the_curves(blobs, tmp_path):
 
 
 def test_trackio_holds_the_curves(blobs, tmp_path):
-    train(blobs, tmp_path / "run", "--tracker", "trackio", TRACKIO_DIR=str(tmp_path / "trackio"))
+    output_of(blobs, tmp_path / "run", "trackio", TRACKIO_DIR=str(tmp_path / "trackio"))
     (database,) = (tmp_path / "trackio").glob("segacc*.db")
     rows = sqlite3.connect(database).execute("select step, metrics from metrics").fetchall()
     found = {step: json.loads(values).get("valid_iou") for step, values in rows}

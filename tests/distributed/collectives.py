@@ -1,9 +1,11 @@
-"""Each rank has a part of a batch; losses and averaged gradients must be those of the whole."""
+"""What ranks compute together: losses and gradients of the whole batch, images in order."""
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
+from segacc.data.loader import rank_share
+from segacc.inference import gather_images
 from segacc.losses import make_loss
 
 accelerator = Accelerator(cpu=True)
@@ -39,6 +41,13 @@ for case in ("mixed", "empty", "full"):
         for one, many in zip(gradients(plain, whole), gradients(wrapped, part), strict=True):
             torch.testing.assert_close(many, one, rtol=1e-4, atol=1e-7)
             assert one.abs().sum() > 0
+
+for samples in (1, 2, 3, 7, 9):
+    share = rank_share(samples, rank, world)
+    counts = torch.tensor([[i, 10 * i] for i in share], dtype=torch.long).view(-1, 2)
+    everything = gather_images(accelerator, samples, counts)
+    assert everything.tolist() == [[i, 10 * i] for i in range(samples)], everything
+
 if accelerator.is_main_process:
     print(f"equal on {world}")
 accelerator.end_training()

@@ -1,0 +1,27 @@
+"""Each of the six models under real processes (gloo on the CPU)."""
+
+import json
+
+import pytest
+from small import lines, train, write_blobs
+
+from segacc.config import STUDY_MODELS
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    return write_blobs(tmp_path_factory.mktemp("data") / "blobs", train=4, valid=3)
+
+
+@pytest.mark.parametrize("model", STUDY_MODELS)
+def test_each_model_trains_with_two_processes(blobs, tmp_path, model):
+    done = train(blobs, tmp_path / "run", "--model", model, "--epochs", 1, processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
+    assert len(lines(tmp_path / "run")) == 1
+    # Rank 0 alone speaks.
+    assert done.stdout.count("segacc 0") == done.stdout.count("epoch   1/1") == 1
+    assert "4 global = 2 processes x 2" in done.stdout
+    assert "of each process alone" in done.stdout
