@@ -39,7 +39,7 @@ def test_the_curve_does_not_depend_on_the_number_of_processes(
 
 
 def test_every_image_is_scored_once_by_several_processes(blobs, one_process):
-    """Seven images do not divide by three; each must have one line, one picture and the same counts."""
+    """Seven images do not divide by three; each has one line, one picture and the same counts."""
     run, _ = one_process
     results = []
     for count in (1, 3):
