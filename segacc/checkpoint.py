@@ -1,26 +1,32 @@
-"""States to resume from, written so that a complete one is always there."""
+"""States to resume from: one safetensors file each, written whole or not at all."""
 
 from __future__ import annotations
 
 import dataclasses
-import errno
-import io
 import json
+import logging
+import math
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from segacc.config import InputError
+from segacc.config import InputError, disk_errors
 from segacc.models import Segmenter
 
-KEEP = 2
+log = logging.getLogger(__name__)
+
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,17 +36,30 @@ class Progress:
     step: int = 0
     """optimizer steps done"""
     epoch: int = 0
-    """epochs done"""
+    """epochs done, validation included"""
     best_iou: float = -1.0
     best_epoch: int = 0
     """the epoch (counted from 1) of the best validation IoU"""
     epochs_without_gain: int = 0
+    losses: tuple[float, ...] = ()
+    """of the steps since the last complete epoch"""
 
-    def after_epoch(self, step: int, iou: float) -> Progress:
-        """The progress after one more epoch that ended at `step` with validation IoU `iou`."""
+    @property
+    def mean_loss(self) -> float:
+        """Mean of the losses, summed without rounding."""
+        return math.fsum(self.losses) / len(self.losses)
+
+    def after_steps(self, losses: list[float]) -> Progress:
+        """The progress after one more step for each of `losses`."""
+        return dataclasses.replace(
+            self, step=self.step + len(losses), losses=(*self.losses, *losses)
+        )
+
+    def after_epoch(self, iou: float) -> Progress:
+        """The progress after the validation of an epoch, which found the IoU `iou`."""
         gained = iou > self.best_iou
         return Progress(
-            step=step,
+            step=self.step,
             epoch=self.epoch + 1,
             best_iou=iou if gained else self.best_iou,
             best_epoch=self.epoch + 1 if gained else self.best_epoch,
@@ -48,83 +67,121 @@ class Progress:
         )
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+@dataclass(frozen=True)
+class Trained:
+    """What training changes, as the loop holds it."""
+
+    model: Segmenter  # not wrapped
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler | None
 
 
-@contextmanager
-def disk_errors(run: Path) -> Iterator[None]:
-    """Say it in a sentence when the run's folder cannot be written.
+@dataclass(frozen=True)
+class State:
+    """A copy that training does not change any more."""
 
-    Raises:
-        InputError: the disk is full or not writable; the states before are untouched.
-    """
-    try:
-        yield
-    except OSError as error:
-        what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise InputError(
-            f"{run} could not be written ({what}); its states are intact: free space, then "
-            f"continue with --resume {run}."
-        ) from error
+    progress: Progress
+    tensors: Tensors  # model.NAME and optimizer.PARAMETER.MOMENT, on the CPU
+    scalars: dict[str, Any]
 
 
-def save_state(run: Path, progress: Progress, model: Segmenter, others: dict[str, Any]) -> Path:
-    """Write a state into `run/checkpoints/` and drop all but the newest.
+def take_state(progress: Progress, trained: Trained) -> State:
+    """Copy what a run needs to go on from here."""
+    optimizer = trained.optimizer.state_dict()
+    tensors = {f"model.{name}": value for name, value in trained.model.state_dict().items()}
+    for i, moments in optimizer["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+    plain = torch.contiguous_format  # as safetensors wants them
+    return State(
+        progress,
+        {k: v.detach().to("cpu", copy=True, memory_format=plain) for k, v in tensors.items()},
+        {
+            "param_groups": optimizer["param_groups"],
+            "schedule": trained.schedule.state_dict(),
+            "scaler": trained.scaler.state_dict() if trained.scaler else {},
+        },
+    )
 
-    Args:
-        model: not wrapped.
-        others: name -> object with a state_dict: optimizer, schedule, scaler.
+
+def load_state(path: Path, trained: Trained) -> Progress:
+    """Put a state back; the inverse of `take_state` and `write_state`."""
+    with safe_open(path, "pt") as file:
+        described = json.loads(file.metadata()["state"])
+    tensors = load_file(path)
+    scalars, moments = described["scalars"], defaultdict[int, Tensors](dict)
+    parameters = [p for group in trained.optimizer.param_groups for p in group["params"]]
+    for name in [name for name in tensors if name.startswith("optimizer.")]:
+        _, i, moment = name.split(".")
+        value, parameter = tensors.pop(name), parameters[int(i)]
+        if value.shape == parameter.shape:
+            # In the parameter's memory order: fused AdamW pairs elements by their place in memory.
+            value = torch.empty_like(parameter, device="cpu").copy_(value)
+        moments[int(i)][moment] = value
+    trained.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
+    trained.optimizer.load_state_dict({"state": moments, "param_groups": scalars["param_groups"]})
+    trained.schedule.load_state_dict(scalars["schedule"])
+    if trained.scaler:
+        trained.scaler.load_state_dict(scalars["scaler"])
+    return Progress(**described["progress"] | {"losses": tuple(described["progress"]["losses"])})
+
+
+def write_state(run: Path, state: State, keep: int) -> Path:
+    """Write a state into `run/checkpoints/` and drop all but the newest `keep`.
 
     Raises:
         OSError: the disk is full or not writable; earlier states are untouched.
     """
-    folder = run / "checkpoints" / f"step-{progress.step:08d}"
-    aside = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    # Through memory: writing files themselves, both libraries hide what the system says of a disk.
-    tensors = io.BytesIO()
-    torch.save({k: o.state_dict() for k, o in others.items()}, tensors)
-    (aside / "optimizer.pt").write_bytes(tensors.getbuffer())
-    (aside / "model.safetensors").write_bytes(save(model.tensors()))
-    (aside / "progress.json").write_text(json.dumps(dataclasses.asdict(progress)))
-    for file in aside.iterdir():
-        _sync(file)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
-    _sync(folder.parent)
-    for old in complete_states(run)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
-    return folder
+    done = state.progress
+    path = run / "checkpoints" / f"epoch-{done.epoch:04d}-step-{done.step:08d}.safetensors"
+    aside = path.with_suffix(".partial")
+    path.parent.mkdir(exist_ok=True)
+    described = {"progress": dataclasses.asdict(done), "scalars": state.scalars}
+    _save_tensors(state.tensors, aside, {"state": json.dumps(described)})
+    aside.replace(path)
+    _sync(path.parent)
+    newest = states(run)[-keep:]
+    for old in path.parent.iterdir():  # what a kill left half done, too
+        if old not in newest:
+            old.unlink()
+    return path
 
 
-def complete_states(run: Path) -> list[Path]:
+def states(run: Path) -> list[Path]:
     """The states of a run, oldest first; one that was not finished does not count."""
-    return sorted(p for p in (run / "checkpoints").glob("step-*") if p.suffix != ".partial")
+    return sorted((run / "checkpoints").glob("epoch-*.safetensors"))
 
 
 def newest_state(run: Path) -> Path | None:
-    """What `--resume` goes on from; None when the run stopped before its first state."""
-    states = complete_states(run)
-    return states[-1] if states else None
+    """What `--resume` goes on from; None when the run stopped before its first state.
+
+    A damaged state is set aside with a warning, for the one before it.
+
+    Raises:
+        InputError: there are states and all are damaged.
+    """
+    found = states(run)
+    for path in reversed(found):
+        try:
+            with safe_open(path, "pt") as file:  # compares the file's length with its contents
+                json.loads(file.metadata()["state"])
+            return path
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            log.warning("%s is damaged (%s): the state before it is used.", path, error)
+            path.rename(path.with_suffix(".damaged"))
+    if found:
+        raise InputError(
+            f"--resume {run}: every state in {run / 'checkpoints'} is damaged: restore one from a "
+            f"copy, or start a new run from its best model with --weights {run}."
+        )
+    return None
 
 
-def load_state(state: Path, model: Segmenter, others: dict[str, Any]) -> Progress:
-    """Put a state into model and others."""
-    model.load_state_dict(load_file(state / "model.safetensors"))
-    saved = torch.load(state / "optimizer.pt", map_location="cpu", weights_only=True)
-    for name, other in others.items():
-        other.load_state_dict(saved[name])
-    return Progress(**json.loads((state / "progress.json").read_text()))
-
-
-def save_best(run: Path, model: Segmenter, card: str) -> None:
+def save_best(run: Path, config: str, state: State, card: str) -> None:
     """Write the from_pretrained folder `run/best`; every file is replaced whole.
+
+    Args:
+        config: of the model, for config.json.
 
     Raises:
         OSError: the disk is full or not writable; the best model before it is untouched.
@@ -133,9 +190,88 @@ def save_best(run: Path, model: Segmenter, card: str) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     (aside / "README.md").write_text(card, encoding="utf-8")
-    model.save_pretrained(aside)
+    (aside / "config.json").write_text(config, encoding="utf-8")
+    weights = {k: v for k, v in state.tensors.items() if k.startswith("model.")}
+    weights = {k.removeprefix("model."): v for k, v in weights.items()}
+    _save_tensors(weights, aside / "model.safetensors", {"format": "pt"})
     best.mkdir(exist_ok=True)
     for file in aside.iterdir():
         _sync(file)
         file.replace(best / file.name)
     aside.rmdir()
+
+
+class Writer:
+    """Copies the run's state at once and writes it in a thread of its own, beside the next steps.
+
+    One copy at most waits in memory. On ranks that are not `active` it does nothing.
+    """
+
+    def __init__(self, run: Path, trained: Trained, keep: int, active: bool) -> None:
+        self.run, self.trained, self.keep, self.active = run, trained, keep, active
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segacc-writer")
+        self._job: Future[None] | None = None
+        self._saved: Progress | None = None
+
+    def save(self, progress: Progress, card: str | None = None, state: bool = True) -> None:
+        """Start to write the state, unless it is there, and before it, with a `card`, the best
+        model; a kill in between costs nothing, since the resumed run writes that again."""
+        state = state and progress != self._saved
+        if not self.active or not (state or card):
+            return
+        self.wait()
+        copied = take_state(progress, self.trained)
+
+        def write() -> None:
+            with disk_errors(self.run):
+                if card is not None:
+                    save_best(self.run, self.trained.model.config_json(), copied, card)
+                if state:
+                    write_state(self.run, copied, self.keep)
+
+        self._job = self._pool.submit(write)
+        self._saved = progress if state else self._saved
+
+    def check(self) -> None:
+        """Raises InputError when the last write, if it is over, has failed."""
+        if self._job and self._job.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the last write. Raises InputError when it has failed."""
+        if self._job:
+            job, self._job = self._job, None
+            job.result()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown()
+        if error is None:
+            self.wait()
+
+
+def _save_tensors(tensors: Tensors, path: Path, metadata: dict[str, str]) -> None:
+    """safetensors' own writer lets other threads work, but wraps what the system says."""
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        code = re.search(r"\(os error (\d+)\)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

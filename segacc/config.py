@@ -6,10 +6,13 @@ This module imports nothing of ours and nothing heavy, so that `train.py --help`
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -20,12 +23,38 @@ STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer"
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
 
 EXIT_INPUT = 2
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped by a signal, to be continued
 EXIT_INTERRUPTED = 130  # the shell's own code for Ctrl-C
 
 
 class InputError(ValueError):
     """Something the user gave is wrong. The message is one sentence: the file or flag, what was
     found, what was expected, what to do. The programs print it and exit with code 2."""
+
+
+class OwnError(InputError):
+    """An InputError of this process alone, which therefore says it, whatever its rank."""
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """The program was told to stop. The programs print the message and exit with code 75."""
+
+
+@contextmanager
+def disk_errors(run: Path) -> Iterator[None]:
+    """Say it in a sentence when the run's folder cannot be written.
+
+    Raises:
+        InputError: the disk is full or not writable; the states before are untouched.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        raise InputError(
+            f"{run} could not be written ({what}); its states are intact: free space, then "
+            f"continue with --resume {run}."
+        ) from error
 
 
 def cache_dir() -> Path:
@@ -93,10 +122,16 @@ class TrainConfig:
 
     seed: int = 0
     """order, crops, flips and random weights are a function of this"""
+    deterministic: bool = False
+    """use only GPU operations that give the same bits in every run; slower"""
     workers: Annotated[int | None, _arg("INT", "0 on a CPU, up to 4 for a GPU")] = None
     """processes that load data for each training process; does not change the run"""
     output_dir: Annotated[Path | None, _arg("DIR", "runs/<dataset>-<model>-<time>")] = None
     """a new folder for the run"""
+    save_every: Annotated[int | None, _arg("STEPS", "once an epoch")] = None
+    """save a state to resume from after every so many steps; a stopped run saves one, too"""
+    keep: int = 2
+    """number of newest states that stay on the disk"""
     resume: Annotated[Path | None, _arg("DIR", "none")] = None
     """continue the run in this folder; its config is taken from there"""
     tracker: Tracker = "wandb"
@@ -131,6 +166,8 @@ def check_values(config: TrainConfig) -> None:
         ("--epochs", config.epochs, 1),
         ("--patience", config.patience, 1),
         ("--workers", config.workers, 0),
+        ("--save-every", config.save_every, 1),
+        ("--keep", config.keep, 1),
         ("--seed", config.seed, 0),
         ("--weight-decay", config.weight_decay, 0),
         ("--clip", config.clip, 0),
@@ -205,7 +242,8 @@ def read_run_config(run: Path) -> TrainConfig:
 
 
 # What may differ when a run is continued: nothing that would make it another run.
-RESUME_MAY_CHANGE = {"resume", "output_dir", "workers", "epochs", "patience", "tracker", "debug"}
+MAY_CHANGE = ("workers", "epochs", "patience", "save_every", "keep", "tracker")
+RESUME_MAY_CHANGE = {*MAY_CHANGE, "resume", "output_dir", "debug"}
 
 
 def parse_train(args: Sequence[str]) -> TrainConfig:
@@ -225,17 +263,22 @@ def parse_train(args: Sequence[str]) -> TrainConfig:
     config = dataclasses.replace(config, output_dir=saved.output_dir)
     check_values(config)
     changed = [
-        f"--{name.replace('_', '-')} {value} (the run has {getattr(saved, name)})"
+        f"{_flag(name)} {value} (the run has {getattr(saved, name)})"
         for name, value in vars(config).items()
         if name not in RESUME_MAY_CHANGE and value != getattr(saved, name)
     ]
     if changed:
-        allowed = ", ".join(f"--{n}" for n in ("workers", "epochs", "patience", "tracker"))
+        allowed = ", ".join(map(_flag, MAY_CHANGE))
         raise InputError(
-            f"--resume {config.resume} would become another run with {'; '.join(changed)}: "
-            f"leave these flags out (only {allowed} may change) or start a new run."
+            f"--resume {config.resume} would become another run with {'; '.join(changed)}: leave "
+            f"these flags out (only {allowed} and the number of processes may change) or start a "
+            f"new run, such as one from this model with --weights {config.resume}."
         )
     return config
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def parse_evaluate(args: Sequence[str]) -> EvaluateConfig:
@@ -263,16 +306,25 @@ Result = TypeVar("Result")
 def run_program(program: Callable[[], Result], debug: bool) -> int:
     """Run a program and turn what the user can cause into one sentence and an exit code.
 
-    Of several processes the first one on each machine speaks.
+    Of several processes the first one on each machine speaks, but for an OwnError.
     """
+    signal.signal(signal.SIGTERM, _stop_before_start)
     try:
         program()
     except InputError as error:
         if debug:
             raise
-        if _speaks():
+        if _speaks() or isinstance(error, OwnError):
             print(f"error: {error}", file=sys.stderr)
         return EXIT_INPUT
+    except Stopped as stopped:
+        if _speaks():
+            print(stopped, file=sys.stderr)
+        return EXIT_STOPPED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0
+
+
+def _stop_before_start(number: int, frame: object) -> None:
+    raise Stopped("stopped by SIGTERM with nothing to save: give the same command again.")

@@ -7,14 +7,17 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
-from segacc.config import InputError, TrainConfig
+from segacc.config import InputError, OwnError, TrainConfig
 from segacc.data.prepare import Prepared, cores
 from segacc.models import Segmenter
 
@@ -63,6 +66,61 @@ def on_main(accelerator: Accelerator, action: Callable[[], Result]) -> Result:
     """The result of `action`, run by rank 0 alone, on every rank."""
     box = [action() if accelerator.is_main_process else None]
     return broadcast_object_list(box)[0]
+
+
+def any_rank(accelerator: Accelerator, *flags: bool) -> list[bool]:
+    """For each flag whether a rank raises it. All ranks ask at the same point, and none waits for
+    its GPU, since the votes travel between the CPUs."""
+    if accelerator.num_processes == 1:
+        return list(flags)
+    votes = torch.tensor(flags, dtype=torch.uint8)
+    torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MAX, group=_cpu_group())
+    return [bool(vote) for vote in votes]
+
+
+@cache
+def _cpu_group() -> Any:
+    if torch.distributed.get_backend() == "gloo":
+        return None  # the default group is one
+    return torch.distributed.new_group(backend="gloo")
+
+
+@contextmanager
+def explained(config: TrainConfig, run: Path) -> Iterator[None]:
+    """Say in a sentence what the machine or another process has done to a run.
+
+    Raises:
+        InputError: in place of the libraries' errors.
+    """
+    goes_on = f"continue with: train.py --resume {run}"
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OwnError(
+            f"the GPU has too little memory for --batch-size {config.batch_size} in "
+            f"{config.accumulate} parts: give a larger --accumulate, or a smaller --crop, --size "
+            "or --batch-size."
+        ) from error
+    except RuntimeError as error:
+        said = str(error).strip()
+        if said.startswith("DataLoader worker"):
+            rank = os.environ.get("RANK", "0")
+            raise OwnError(
+                f"a process that loads data for rank {rank} has ended ({said.splitlines()[0]}): "
+                f"if the system killed it for want of memory, give fewer --workers; {goes_on}"
+            ) from error
+        if "does not have a deterministic implementation" in said:
+            raise InputError(
+                f"--deterministic: {config.model} uses an operation that PyTorch has no "
+                f"deterministic version of ({said.split()[0]}): choose another model or leave the "
+                "flag out."
+            ) from error
+        if isinstance(error, torch.distributed.DistError) or "gloo" in said:
+            raise InputError(
+                f"another process of this run has ended; its own error is above, or named by the "
+                f"launcher below; {goes_on}"
+            ) from error
+        raise
 
 
 def check_data(config: TrainConfig, data: Prepared) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,10 @@ class Segmenter(
     def tensors(self) -> dict[str, Tensor]:
         """All weights and buffers on the CPU, in plain memory order, as safetensors wants them."""
         return {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+
+    def config_json(self) -> str:
+        """What makes this architecture again, as config.json of a from_pretrained folder."""
+        return json.dumps(self._hub_mixin_config, sort_keys=True, indent=2)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         # The mixin's own goes through a temporary file that no other user may read.

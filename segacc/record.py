@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import secrets
 import subprocess
@@ -14,7 +15,7 @@ import torch
 from accelerate import Accelerator
 
 import segacc
-from segacc.config import InputError, TrainConfig, to_json
+from segacc.config import InputError, TrainConfig, disk_errors, to_json
 from segacc.data.prepare import Prepared
 from segacc.losses import is_of_batch
 from segacc.models import Segmenter
@@ -59,9 +60,10 @@ def open_run(
             )
         # Epochs, patience and the like may have changed.
         saved["config"] = {**to_json(config), "resume": None}
-        aside = path.with_suffix(".partial")
-        aside.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
-        aside.replace(path)
+        with disk_errors(config.resume):
+            aside = path.with_suffix(".partial")
+            aside.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
+            aside.replace(path)
         return config.resume, saved["run_id"]
     place = Path(config.dataset).expanduser()
     name = place.resolve().stem if place.exists() else config.dataset.replace("/", "-")
@@ -119,9 +121,9 @@ def banner(
     weights: str,
     threads: int,
     workers: int,
-    steps: int,
 ) -> str:
     """What is really in effect, for a person to read before the first epoch."""
+    steps = math.ceil(len(data.splits["train"]) / config.batch_size)
     world = accelerator.num_processes
     share = config.batch_size // (world * config.accumulate)
     counts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
@@ -133,7 +135,7 @@ def banner(
     if config.freeze_bn:
         norm = "frozen"
     elif world == 1:
-        norm = "over the batch"
+        norm = "over the batch" if config.accumulate == 1 else "of each part of the batch"
     elif accelerator.device.type == "cuda":
         norm = "synchronised over processes"
     else:
@@ -158,6 +160,23 @@ def banner(
     }
     lines = [f"segacc {segacc.__version__}: {config.model}{backbone} on {config.dataset}"]
     return "\n".join(lines + [f"  {name:<11} {text}" for name, text in rows.items()])
+
+
+def epoch_line(line: dict[str, float], epochs: int, best_iou: float) -> str:
+    """One epoch as a line for the terminal.
+
+    Args:
+        line: as in metrics.jsonl.
+        best_iou: the best so far, this epoch included.
+    """
+    best = "best" if best_iou == line["valid_iou"] else f"best {best_iou:.4f}"
+    return (
+        f"epoch {line['epoch']:>3}/{epochs}  loss {line['train_loss']:.4f} train "
+        f"{line['valid_loss']:.4f} valid  iou {line['valid_iou']:.4f}  "
+        f"iou_image {line['valid_iou_image']:.4f}  lr {line['lr']:.2e}  "
+        f"{line['img_per_s']:.1f} img/s  wait {line['data_wait']:.1%}  "
+        f"{line['seconds']:.1f} s  {best}"
+    )
 
 
 def dtype(accelerator: Accelerator) -> str:

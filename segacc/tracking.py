@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segacc.config import InputError
+from segacc.config import InputError, disk_errors
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -77,7 +77,7 @@ def _start_wandb(start: Callable[[dict[str, Any]], None], run: Path, run_id: str
 
 def append_line(run: Path, values: dict[str, Any]) -> None:
     """Add an epoch to metrics.jsonl."""
-    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+    with disk_errors(run), (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
 
 
@@ -91,6 +91,7 @@ def read_lines(run: Path) -> list[dict[str, Any]]:
 def keep_epochs(run: Path, epochs: int) -> None:
     """Drop from metrics.jsonl the epochs after the state that a run is resumed from."""
     kept = [line for line in read_lines(run) if line["epoch"] <= epochs]
-    aside = run / "metrics.jsonl.partial"
-    aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    aside.replace(run / "metrics.jsonl")
+    with disk_errors(run):
+        aside = run / "metrics.jsonl.partial"
+        aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        aside.replace(run / "metrics.jsonl")

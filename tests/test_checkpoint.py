@@ -8,12 +8,14 @@ import torch
 
 from segacc.checkpoint import (
     Progress,
-    complete_states,
-    disk_errors,
+    Trained,
+    Writer,
     load_state,
     newest_state,
     save_best,
-    save_state,
+    states,
+    take_state,
+    write_state,
 )
 from segacc.config import InputError
 from segacc.models import Segmenter
@@ -31,75 +33,139 @@ def trained(steps=2, seed=0):
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-    return model, {"optimizer": optimizer, "schedule": schedule}
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0 ** (steps + 1))
+    return Trained(model, optimizer, schedule, scaler)
+
+
+def write(run, progress, of=None, keep=2):
+    return write_state(run, take_state(progress, of or trained()), keep)
 
 
 def test_a_state_brings_everything_back(tmp_path):
-    model, others = trained()
-    progress = Progress(step=2, epoch=1, best_iou=0.5, best_epoch=1)
-    save_state(tmp_path, progress, model, others)
-    fresh, fresh_others = trained(steps=0, seed=1)
-    assert load_state(newest_state(tmp_path), fresh, fresh_others) == progress
-    for key, value in model.state_dict().items():
-        assert torch.equal(fresh.state_dict()[key], value), key
-    for these, those in zip(
-        others["optimizer"].state.values(), fresh_others["optimizer"].state.values(), strict=True
-    ):
-        assert all(torch.equal(these[k], those[k]) for k in these)
-    assert fresh_others["schedule"].get_last_lr() == others["schedule"].get_last_lr()
+    before = trained()
+    progress = Progress(5, 1, best_iou=0.1 + 0.2, best_epoch=1, losses=(1 / 3, 2e-7))
+    path = write(tmp_path, progress, before)
+    after = trained(steps=0, seed=1)
+    assert load_state(path, after) == progress
+    for key, value in before.model.state_dict().items():
+        assert torch.equal(after.model.state_dict()[key], value), key
+    these, those = before.optimizer.state_dict(), after.optimizer.state_dict()
+    assert these["state"].keys() == those["state"].keys()
+    for i, moments in these["state"].items():
+        assert all(torch.equal(moments[k], those["state"][i][k]) for k in moments)
+    assert after.schedule.get_last_lr() == before.schedule.get_last_lr()
+    assert after.scaler.state_dict() == before.scaler.state_dict()
 
 
-def test_the_newest_two_states_are_kept(tmp_path):
-    model, others = trained()
-    for step in (5, 10, 100):
-        save_state(tmp_path, Progress(step=step), model, others)
-    assert [p.name for p in complete_states(tmp_path)] == ["step-00000010", "step-00000100"]
+def test_a_copy_does_not_change_with_the_training(tmp_path):
+    of = trained()
+    state = take_state(Progress(), of)
+    before = {name: value.clone() for name, value in state.tensors.items()}
+    with torch.no_grad():
+        for tensor in (*of.model.state_dict().values(), *of.optimizer.state.values()):
+            for value in tensor.values() if isinstance(tensor, dict) else [tensor]:
+                value.add_(1)
+    assert all(torch.equal(state.tensors[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_newest_states_are_kept_and_nothing_else(tmp_path, keep):
+    of = trained()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "epoch-0000-step-00000002.partial").write_bytes(b"half")
+    for epoch, step in ((0, 5), (0, 10), (1, 10), (1, 100)):  # validation is between 10 and 10
+        write(tmp_path, Progress(step, epoch), of, keep)
+    names = [f"epoch-000{e}-step-{s:08d}" for e, s in ((0, 10), (1, 10), (1, 100))]
+    assert sorted(p.stem for p in (tmp_path / "checkpoints").iterdir()) == names[-keep:]
 
 
 def test_a_state_that_was_not_finished_does_not_count(tmp_path):
-    model, others = trained()
-    save_state(tmp_path, Progress(step=1), model, others)
-    (tmp_path / "checkpoints" / "step-00000002.partial").mkdir()
-    assert load_state(newest_state(tmp_path), model, others).step == 1
+    path = write(tmp_path, Progress(step=1))
+    path.with_name("epoch-0001-step-00000002.partial").write_bytes(path.read_bytes())
+    assert newest_state(tmp_path) == path
 
 
 def test_a_run_without_a_state_has_none(tmp_path):
     assert newest_state(tmp_path) is None
 
 
+@pytest.mark.parametrize("left", [0, 7, 1000, -1], ids=lambda left: f"{left} bytes")
+def test_a_truncated_state_is_skipped_with_a_warning(tmp_path, caplog, left):
+    of = trained()
+    good, bad = (write(tmp_path, Progress(step), of) for step in (1, 2))
+    bad.write_bytes(bad.read_bytes()[:left])
+    assert newest_state(tmp_path) == good
+    assert f"{bad} is damaged" in caplog.text
+    assert load_state(good, of).step == 1
+    write(tmp_path, Progress(3), of)  # the damaged one takes no place
+    assert [load_state(path, of).step for path in states(tmp_path)] == [1, 3]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
+def test_only_damaged_states_are_an_error_that_says_what_to_do(tmp_path):
+    write(tmp_path, Progress(1)).write_bytes(b"")
+    with pytest.raises(InputError, match=rf"every state .* is damaged.*--weights {tmp_path}"):
+        newest_state(tmp_path)
+
+
 def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
     """A limit on the size of files stands for the disk: the system refuses the write itself."""
-    model, others = trained()
-    first = save_state(tmp_path, Progress(step=1), model, others)
+    first = write(tmp_path, Progress(step=1))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        refused = pytest.raises(InputError, match=rf"could not be written.*--resume {tmp_path}")
-        with refused, disk_errors(tmp_path):
-            save_state(tmp_path, Progress(step=2), model, others)
-        with pytest.raises(InputError, match="could not be written"), disk_errors(tmp_path):
-            save_best(tmp_path, model, "# card")
+        for card in (None, "# card"):
+            with Writer(tmp_path, trained(), keep=2, active=True) as writer:
+                writer.save(Progress(step=2), card)
+                with pytest.raises(
+                    InputError, match=rf"could not be written.*too large.*--resume {tmp_path}"
+                ):
+                    writer.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert newest_state(tmp_path) == first
-    assert load_state(first, model, others).step == 1
+    assert load_state(first, trained()).step == 1
     assert not (tmp_path / "best").exists()
 
 
-def test_a_state_that_would_run_code_is_not_loaded(tmp_path):
-    model, others = trained()
-    state = save_state(tmp_path, Progress(step=1), model, others)
-    torch.save({"optimizer": print}, state / "optimizer.pt")
-    with pytest.raises(Exception, match=r"weights_only|Unsupported"):
-        load_state(state, model, others)
+def test_the_writer_writes_what_was_there_when_it_was_asked(tmp_path):
+    of = trained()
+    weight = next(of.model.parameters())
+    before = weight.detach().clone()
+    with Writer(tmp_path, of, keep=2, active=True) as writer:
+        writer.save(Progress(1), "# card")
+        with torch.no_grad():
+            weight.add_(1)
+        writer.save(Progress(1), state=True)  # is there already
+    assert len(states(tmp_path)) == 1
+    load_state(states(tmp_path)[0], of)
+    assert torch.equal(weight, before)
+    assert torch.equal(next(load_segmenter(tmp_path).parameters()), before)
+
+
+def test_the_writer_of_another_rank_writes_nothing(tmp_path):
+    with Writer(tmp_path, trained(), keep=2, active=False) as writer:
+        writer.save(Progress(1), "# card")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_run_is_not_hidden_by_one_of_the_writer(tmp_path):
+    (tmp_path / "checkpoints").write_text("in the way")
+    with (
+        pytest.raises(RuntimeError, match="first"),
+        Writer(tmp_path, trained(), keep=2, active=True) as writer,
+    ):
+        writer.save(Progress(1))
+        raise RuntimeError("first")
 
 
 def test_the_best_model_is_replaced_whole(tmp_path):
-    save_best(tmp_path, trained(seed=0)[0], "# old")
-    model, _ = trained(seed=1)
-    save_best(tmp_path, model, "# card")
+    config = trained().model.config_json()
+    save_best(tmp_path, config, take_state(Progress(), trained(seed=0)), "# old")
+    of = trained(seed=1)
+    save_best(tmp_path, config, take_state(Progress(), of), "# card")
     assert {p.name for p in (tmp_path / "best").iterdir()} == {
         "README.md",
         "config.json",
@@ -108,10 +174,17 @@ def test_the_best_model_is_replaced_whole(tmp_path):
     assert not (tmp_path / "best.partial").exists()
     assert (tmp_path / "best" / "README.md").read_text() == "# card"
     loaded = load_segmenter(tmp_path).state_dict()
-    assert all(torch.equal(loaded[k], v) for k, v in model.state_dict().items())
+    assert all(torch.equal(loaded[k], v) for k, v in of.model.state_dict().items())
 
 
 def test_progress_counts_epochs_without_gain():
-    progress = Progress().after_epoch(5, 0.4).after_epoch(9, 0.4).after_epoch(14, 0.3)
-    assert progress == Progress(14, 3, best_iou=0.4, best_epoch=1, epochs_without_gain=2)
-    assert progress.after_epoch(20, 0.5) == Progress(20, 4, 0.5, 4, 0)
+    progress = Progress().after_epoch(0.4).after_epoch(0.4).after_epoch(0.3)
+    assert progress == Progress(0, 3, best_iou=0.4, best_epoch=1, epochs_without_gain=2)
+    assert progress.after_epoch(0.5) == Progress(0, 4, 0.5, 4, 0)
+
+
+def test_progress_keeps_the_losses_of_an_unfinished_epoch():
+    progress = Progress(step=7).after_steps([3.0, 1.0]).after_steps([2.0])
+    assert progress == Progress(step=10, losses=(3.0, 1.0, 2.0))
+    assert progress.mean_loss == 2.0
+    assert progress.after_epoch(0.5) == Progress(10, 1, 0.5, 1, 0)

@@ -19,9 +19,11 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("train", "evaluate", "segacc.cli"),
     ("segacc.loop", "segacc.evaluation", "segacc.report", "segacc.export"),
+    ("segacc.setup",),
     (
         *("segacc.checkpoint", "segacc.tracking", "segacc.inference", "segacc.optim"),
-        *("segacc.launch", "segacc.pictures", "segacc.record", "segacc.weights"),
+        *("segacc.launch", "segacc.pictures", "segacc.record", "segacc.stop"),
+        "segacc.weights",
     ),
     ("segacc.models", "segacc.losses", "segacc.metrics", "segacc.data"),
     ("segacc.config",),

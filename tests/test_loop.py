@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from small import ROOT, TINY, lines, write_blobs
 
+from segacc.checkpoint import states
 from segacc.config import InputError, parse_train
 from segacc.loop import fit
 from segacc.weights import build_model
@@ -42,7 +43,7 @@ def train(dataset, run, *flags):
 
 
 def weights(run):
-    return load_file(sorted((run / "checkpoints").iterdir())[-1] / "model.safetensors")
+    return load_file(states(run)[-1])
 
 
 def test_a_model_learns_and_the_run_folder_holds_what_the_contract_says(blobs, tmp_path, capsys):
@@ -116,7 +117,7 @@ def test_a_killed_run_resumes_to_the_same_end(blobs, tmp_path):
     process = subprocess.Popen(list(map(str, command)), cwd=ROOT, env=env)
     killed = tmp_path / "killed"
     until = time.monotonic() + 120
-    while not (killed / "checkpoints").exists() or not any(killed.glob("checkpoints/step-*[0-9]")):
+    while not states(killed):
         assert time.monotonic() < until and process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -172,7 +173,7 @@ def test_bf16_is_in_effect_and_said(blobs, tmp_path, capsys, monkeypatch):
         conv.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
         return built
 
-    monkeypatch.setattr("segacc.loop.build_model", watched)
+    monkeypatch.setattr("segacc.setup.build_model", watched)
     run = train(blobs, tmp_path / "run", "--epochs", "1", "--precision", "bf16")
     assert seen == {torch.bfloat16}  # in training and in validation
     assert "cpu, bf16" in capsys.readouterr().out

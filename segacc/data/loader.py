@@ -7,6 +7,7 @@ last sample. A resumed run starts the stream at its step without loading what ca
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,8 @@ class TrainSamples(Dataset[Batch]):
 def _start_worker(worker: int) -> None:
     import cv2
 
+    for number in (signal.SIGINT, signal.SIGTERM):  # the training process says when to stop
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)  # each worker's pool of threads would fight over the cores
 
 
@@ -129,16 +132,13 @@ def rank_share(samples: int, rank: int, world_size: int) -> range:
     return range(rank, samples, world_size)
 
 
-def full_images(split: Split, indices: range, batch_size: int) -> Iterator[Batch]:
-    """Batches of whole images, as they are, in the order of `indices`."""
-    for first in range(0, len(indices), batch_size):
-        chosen = indices[first : first + batch_size]
-        pairs = [split[i] for i in chosen]
-        yield {
-            "images": torch.from_numpy(np.stack([image for image, _ in pairs])),
-            "masks": torch.from_numpy(np.stack([mask for _, mask in pairs])),
-            "index": torch.tensor(list(chosen)),
-        }
+def full_images(split: Split, indices: list[int]) -> Batch:
+    """A batch of whole images, as they are."""
+    pairs = [split[i] for i in indices]
+    return {
+        "images": torch.from_numpy(np.stack([image for image, _ in pairs])),
+        "masks": torch.from_numpy(np.stack([mask for _, mask in pairs])),
+    }
 
 
 def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,129 @@
+"""Everything before the first step: checks, processes, data, model, run folder, tracker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from timm.layers import convert_sync_batchnorm
+from torch import nn
+
+from segacc.checkpoint import Progress, Trained, load_state, newest_state
+from segacc.config import TrainConfig, read_run_config, to_json
+from segacc.data.loader import Batch, StepSampler, TrainSamples, epoch_end, train_loader
+from segacc.data.prepare import Prepared, prepare
+from segacc.data.sources import load_dataset
+from segacc.launch import (
+    check_batch,
+    check_batchnorm,
+    check_data,
+    cores_of_process,
+    make_accelerator,
+    on_main,
+    set_threads,
+)
+from segacc.losses import Loss, make_loss
+from segacc.optim import make_optimizer, make_schedule
+from segacc.record import banner, check_output_dir, open_run
+from segacc.tracking import check_tracker, keep_epochs, start_tracker
+from segacc.weights import Built, build_model, load_segmenter
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is ready for its next step."""
+
+    accelerator: Accelerator
+    run: Path
+    data: Prepared
+    model: nn.Module  # wrapped for DDP
+    trained: Trained
+    loss_fn: Loss
+    batches: Iterator[Batch]  # of this rank, from the next step to the last of the last epoch
+    progress: Progress
+
+
+def set_up(config: TrainConfig) -> Job:
+    """Make a run ready, new or resumed, and say what is in effect.
+
+    Raises:
+        InputError: what the user gave cannot work.
+    """
+    assert config.size is not None and config.flips is not None and config.weights is not None
+    # What can be wrong is looked at in order of what it costs to find out.
+    make_loss(config.loss)
+    check_tracker(config.tracker)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.use_deterministic_algorithms(True)
+    accelerator = make_accelerator(config.precision)
+    main, world = accelerator.is_main_process, accelerator.num_processes
+    cuda = accelerator.device.type == "cuda"
+    check_batch(config, world)
+    if main and not config.resume:
+        check_output_dir(config.output_dir)
+    threads = set_threads(accelerator)
+    source = load_dataset(config.dataset)
+
+    set_seed(config.seed)
+    resume = config.resume
+    state = on_main(accelerator, lambda: newest_state(resume)) if resume else None
+    if resume and state:  # needs no pretrained weights, and so no network
+        built = Built(load_segmenter(resume), f"of {state}")
+    else:
+        built = build_model(config.model, config.encoder, config.weights)
+    segmenter = built.model
+    segmenter.freeze(config.freeze_encoder, config.freeze_bn)
+    check_batchnorm(config, segmenter, world, cuda)
+    data = prepare(source, config.size)
+    check_data(config, data)
+    train = data.splits["train"]
+
+    if cuda and world > 1 and not config.freeze_bn:
+        # Names, and so saved models, stay those of plain BatchNorm, which also runs on a CPU.
+        # timm's conversion, unlike torch's, keeps the activation of its norm-and-act layers.
+        segmenter = convert_sync_batchnorm(segmenter)
+    optimizer = make_optimizer(segmenter, config.lr, config.weight_decay)
+    total_steps = epoch_end(config.epochs - 1, config.batch_size, len(train))
+    schedule = make_schedule(optimizer, config.warmup, total_steps)
+    accelerator.gradient_accumulation_steps = config.accumulate
+    model, optimizer = accelerator.prepare(segmenter, optimizer)
+    trained = Trained(segmenter, optimizer, schedule, accelerator.scaler)
+    progress = load_state(state, trained) if state else Progress()
+
+    before = read_run_config(resume) if resume else config
+    run, run_id = on_main(accelerator, lambda: open_run(config, data, segmenter, accelerator))
+    workers = config.workers
+    if workers is None:
+        workers = min(4, cores_of_process()) if cuda else 0
+    sampler = StepSampler(
+        samples=len(train),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start=progress.step,
+        stop=total_steps,
+        accumulate=config.accumulate,
+        rank=accelerator.process_index,
+        world_size=world,
+    )
+    samples = TrainSamples(train, config.flips, config.crop, config.seed)
+    batches = iter(train_loader(samples, sampler, workers, pin_memory=cuda))
+    tracker = start_tracker(accelerator, config.tracker, run, run_id, to_json(config))
+    if main:
+        print(banner(config, accelerator, data, segmenter, built.weights, threads, workers))
+        print(f"  tracker     {tracker}\n  run         {run}", flush=True)
+        if resume:
+            keep_epochs(run, progress.epoch)
+            changed = [
+                f", {name} {getattr(before, name)} -> {getattr(config, name)}"
+                for name in ("epochs", "patience")
+                if getattr(before, name) != getattr(config, name)
+            ]
+            print(f"  resumed     after step {progress.step}{''.join(changed)}", flush=True)
+    loss_fn = make_loss(config.loss, distributed=world > 1)
+    return Job(accelerator, run, data, model, trained, loss_fn, batches, progress)
