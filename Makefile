@@ -1,5 +1,6 @@
 # make demo    train and score a small model on images made on the spot (no network needed for it)
 # make test    the whole test suite, on the CPU       (PYTEST="-k data" runs a part of it)
+# make soak    what make test does a few times, in full: kills, faults, all models on 1, 2, 4 processes
 # make lint    style, format and types                make format   write the format
 # make clean   remove .venv and the tools' caches; runs/ stays
 # The first call makes .venv and installs into it: about 6 GB.
@@ -12,7 +13,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test soak lint format clean
 
 # 64 images in batches of 4: enough steps for random weights to learn from in a few minutes.
 demo: $(INSTALLED)
@@ -23,6 +24,10 @@ demo: $(INSTALLED)
 # A file of tests stays in one worker, so that what its tests share is made once.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST)
+
+# One after the other: each run has the whole machine, as a user's has. -s shows what was found.
+soak: $(INSTALLED)
+	$(BIN)/python -m pytest -s -m "soak or not soak" tests/faults tests/distributed $(PYTEST)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

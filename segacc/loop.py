@@ -106,6 +106,7 @@ def fit(config: TrainConfig) -> Path:
         except Stopped:
             writer.save(progress)
             writer.wait()
+            accelerator.wait_for_everyone()  # launchers kill the others when one process ends
             accelerator.end_training()
             raise Stopped(
                 f"stopped by {request.reason or 'another process'} after step {progress.step}; "

@@ -38,6 +38,8 @@ class StopRequest:
     ) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
+        if self._reason:  # and then by a launcher, for which another process was faster
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     @property
     def reason(self) -> str | None:

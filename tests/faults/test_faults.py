@@ -1,0 +1,170 @@
+"""What the machine does to a run: it ends soon, says what happened, and can go on."""
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from lives import live, outcome
+from safetensors.torch import load_file
+from small import ROOT, TINY, lines, run_program, write_blobs
+
+from segacc.checkpoint import states
+from segacc.config import EXIT_INPUT
+from segacc.data.loader import step_keys
+from segacc.data.prepare import prepare
+from segacc.data.sources import load_dataset
+
+LIVES = Path(__file__).parent / "lives.py"
+PATHS = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+FLAGS = ["--size", "64", "--weights", "none", "--batch-size", "4", "--tracker", "none", *TINY]
+FLAGS += ["--epochs", "6", "--patience", "6", "--lr", "5e-3"]
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    return write_blobs(tmp_path_factory.mktemp("data") / "blobs")
+
+
+@pytest.fixture(scope="module")
+def whole(blobs, tmp_path_factory):
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert live(run, ["--dataset", str(blobs), *FLAGS]) == 0
+    return outcome(run)
+
+
+def start(*flags: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "train.py", *FLAGS, *flags]
+    return subprocess.Popen(
+        [str(part) for part in command],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < until and process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("fault", ["raises", "is killed"])
+def test_a_rank_that_fails_ends_all_soon_with_its_own_error_first(blobs, tmp_path, fault):
+    run = tmp_path / "run"
+    action = "raise" if fault == "raises" else "SIGKILL"
+    flags = ["--dataset", blobs, *FLAGS, "--output-dir", run]
+    began = time.monotonic()
+    done = run_program(LIVES, 1, "step", 5, action, *flags, processes=2, **PATHS)
+    took = time.monotonic() - began
+    others = "error: another process of this run has ended"
+    assert done.returncode != 0 and took < 60 and others in done.stderr, done.stderr
+    before, _, after = done.stderr.partition(others)
+    if fault == "raises":
+        assert "ArithmeticError: a bug that only rank 1 meets" in before
+    else:
+        root_cause = after.partition("Root Cause")[2]
+        assert "rank      : 1" in root_cause and "(SIGKILL)" in root_cause
+    assert f"continue with: train.py --resume {run}" in after
+    assert len(lines(run)) == 1 and states(run)  # the epoch that was done
+
+
+def test_a_disk_that_fills_leaves_the_last_state_and_says_so(blobs, tmp_path, whole):
+    """A limit on the size of files, set from outside while the run goes on."""
+    run = tmp_path / "run"
+    process = start("--dataset", blobs, "--output-dir", run)
+    wait_for(run / "checkpoints", process)
+    while not states(run):
+        time.sleep(0.02)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == EXIT_INPUT, said
+    assert f"error: {run} could not be written" in said and f"--resume {run}" in said
+    assert "its states are intact" in said and "Traceback" not in said
+    assert live(run, []) == 0
+    assert outcome(run) == whole
+
+
+@pytest.mark.soak
+def test_a_full_disk_is_called_so(blobs, tmp_path, whole):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", str(disk)]
+    if subprocess.run(mounted, capture_output=True).returncode:
+        pytest.skip("this user may not mount a small tmpfs")
+    try:
+        run = disk / "run"  # a state takes 5 MB, the best model 1.7
+        process = start("--dataset", blobs, "--output-dir", run, "--keep", "9")
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == EXIT_INPUT, said
+        assert f"error: {run} could not be written (the disk is full)" in said
+        assert states(run)
+        subprocess.run(["mount", "-o", "remount,size=500m", str(disk)], check=True)
+        assert live(run, []) == 0
+        assert outcome(run) == whole
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_truncated_state_costs_the_steps_since_the_one_before(blobs, tmp_path, whole):
+    run = tmp_path / "run"
+    flags = ["--dataset", str(blobs), *FLAGS, "--save-every", "2", "--keep", "3"]
+    assert live(run, flags) == 0
+    newest, before = states(run)[-1], states(run)[-2]
+    os.truncate(newest, newest.stat().st_size - 1)
+    assert live(run, []) == 0
+    said = run.with_suffix(".log").read_text()
+    assert f"{newest} is damaged" in said and f"of {before}" in said
+    assert len(states(run)) == len(list((run / "checkpoints").iterdir())) == 3
+    assert outcome(run) == whole
+
+
+@pytest.mark.distributed
+def test_a_loss_that_is_not_finite_on_a_rank_names_step_and_images(blobs, tmp_path):
+    run = tmp_path / "run"
+    flags = ["--dataset", blobs, *FLAGS, "--loss", "bce", "--save-every", "1"]
+    moment = [1, "step", 5, "poison"]
+    done = run_program(LIVES, *moment, *flags, "--output-dir", run, processes=2, **PATHS)
+    assert re.search(
+        r"error: the loss is (nan|inf) at step 5 \(epoch 2\) on the images", done.stderr
+    )
+    assert done.stderr.count("error: ") == 1
+    split = prepare(load_dataset(str(blobs)), 64).splits["train"]
+    names = [split.names[index] for _, index in step_keys(0, 4, 4, 12)]
+    assert f"on the images {', '.join(names)}: look at them with `segacc check`" in done.stderr
+    assert states(run)[-1].stem == "epoch-0001-step-00000004"  # not one that is poisoned
+    assert all(value.isfinite().all() for value in load_file(states(run)[-1]).values())
+
+
+def test_a_killed_data_worker_is_named(blobs, tmp_path):
+    run = tmp_path / "run"
+    long = ["--epochs", "500", "--patience", "500", "--workers", "2"]
+    process = start("--dataset", blobs, "--output-dir", run, *long)
+    wait_for(run / "metrics.jsonl", process)
+    worker = min(children(process.pid))
+    os.kill(worker, signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == EXIT_INPUT, said
+    named = rf"loads data for rank 0 has ended \(DataLoader worker \(pid(\(s\))? {worker}\)"
+    assert re.search(named, said)
+    assert "fewer --workers" in said and f"train.py --resume {run}" in said
+    assert "Traceback" not in said
+    assert states(run)
+
+
+def children(parent: int) -> list[int]:
+    listed = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [
+        int(pid)
+        for pid in listed.split()
+        if b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]

@@ -1,0 +1,154 @@
+"""A run that is told to stop saves, says how to continue, and exits with a code of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from lives import Moment, live, outcome
+from small import ROOT, TINY, lines, run_program, write_blobs
+
+from segacc.checkpoint import states
+from segacc.config import EXIT_STOPPED
+
+LIVES = Path(__file__).parent / "lives.py"
+FLAGS = ["--size", "64", "--crop", "48", "--weights", "none", "--batch-size", "4", *TINY]
+FLAGS += ["--tracker", "none", "--epochs", "6", "--patience", "6", "--lr", "5e-3"]
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    return write_blobs(tmp_path_factory.mktemp("data") / "blobs")
+
+
+@pytest.fixture(scope="module")
+def whole(blobs, tmp_path_factory):
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert live(run, ["--dataset", str(blobs), *FLAGS]) == 0
+    return outcome(run)
+
+
+def start(blobs: Path, run: Path, *launcher: str, flags=()) -> subprocess.Popen[str]:
+    """A long run under a launcher, after its first epoch."""
+    command = [sys.executable, *launcher, "train.py", "--dataset", blobs, "--output-dir", run]
+    command += [*FLAGS, "--epochs", "500", "--patience", "500", *flags]
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+    )
+    until = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists():
+        assert time.monotonic() < until and process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    return process
+
+
+def ended(process: subprocess.Popen[str], within: float) -> str:
+    """What a process prints to its end, which comes in time."""
+    _, said = process.communicate(timeout=within)
+    return said
+
+
+def test_a_signal_saves_and_the_message_says_how_to_continue(blobs, tmp_path):
+    process = start(blobs, run := tmp_path / "run")
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)  # a terminal and a launcher may both send it: it is one
+    said = ended(process, within=10)
+    assert process.returncode == EXIT_STOPPED == 75
+    stop = re.search(rf"stopped by SIGTERM after step (\d+); continue with: (.*) {run}\n", said)
+    assert stop and stop[2] == "train.py --resume" and "Traceback" not in said
+    assert states(run)[-1].stem.endswith(f"step-{int(stop[1]):08d}")
+
+
+@pytest.mark.parametrize(("place", "action"), [("validation", "SIGINT"), ("step", "SIGTERM")])
+def test_a_stop_inside_of_something_loses_nothing(blobs, tmp_path, whole, place, action):
+    flags = ["--dataset", str(blobs), *FLAGS]
+    run = tmp_path / "run"
+    call = 2 if place == "validation" else 5  # of the second epoch, which is steps 4 to 6
+    assert live(run, flags, Moment(place, call, part=0.0), action) == EXIT_STOPPED
+    step = 6 if place == "validation" else 5
+    assert states(run)[-1].stem == f"epoch-0001-step-{step:08d}"
+    assert [line["epoch"] for line in lines(run)] == [1]  # the second is not over
+    assert live(run, flags) == 0
+    assert outcome(run) == whole
+
+
+ENDLESS = """
+import sys, time
+import segacc.loop
+from segacc.config import parse_train, run_program
+
+def train_step(*args):
+    print("in a step", flush=True)
+    for _ in range(600):
+        time.sleep(0.1)
+
+segacc.loop.train_step = train_step
+sys.exit(run_program(lambda: segacc.loop.fit(parse_train(sys.argv[1:])), debug=True))
+"""
+
+
+def test_a_second_signal_leaves_at_once(blobs, tmp_path):
+    command = [sys.executable, "-c", ENDLESS, "--dataset", blobs, *FLAGS]
+    process = subprocess.Popen(
+        [*map(str, command), "--output-dir", str(tmp_path / "run")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+    )
+    assert process.stdout and any("in a step" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    said = ended(process, within=5)
+    assert process.returncode == -signal.SIGINT
+    assert "SIGINT: saving; once more leaves at once" in said
+
+
+def test_a_signal_before_the_first_step_has_a_sentence_and_the_same_code(tmp_path):
+    program = "import os, signal, sys; from segacc.config import run_program; "
+    program += "sys.exit(run_program(lambda: os.kill(os.getpid(), signal.SIGTERM), debug=False))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == EXIT_STOPPED
+    assert "nothing to save: give the same command again" in done.stderr
+
+
+def test_a_run_whose_launcher_is_killed_saves_and_ends(blobs, tmp_path):
+    """`accelerate launch` of one process passes no signal on."""
+    process = start(blobs, run := tmp_path / "run", "-m", "accelerate.commands.launch", "--cpu")
+    process.kill()
+    said = ended(process, within=20)  # the pipe closes with the last process that holds it
+    assert "stopped by the end of the launcher after step" in said
+    assert states(run)
+
+
+@pytest.mark.distributed
+def test_all_ranks_stop_when_one_is_told_to_and_another_world_size_continues(blobs, tmp_path):
+    flags = ["--dataset", str(blobs), *FLAGS, "--freeze-bn", "--lr", "1e-3"]
+    run, alone = tmp_path / "run", tmp_path / "alone"
+    moment = [1, "step", 5, "SIGTERM"]
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    done = run_program(LIVES, *moment, *flags, "--output-dir", run, processes=2, **environment)
+    assert "stopped by another process after step 5; continue with: train.py" in done.stderr
+    assert done.stderr.count("stopped by") == 1
+    assert "exitcode  : 75" in done.stderr  # the launcher's own is 1
+    assert [path.stem for path in states(run)][-1] == "epoch-0001-step-00000005"
+
+    assert live(run, []) == 0  # one process from here, against one from the beginning
+    assert live(alone, flags) == 0
+    for one, two in zip(lines(alone), lines(run), strict=True):
+        for name in ("train_loss", "valid_loss"):
+            assert two[name] == pytest.approx(one[name], rel=1e-5), name
