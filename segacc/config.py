@@ -308,7 +308,7 @@ def run_program(program: Callable[[], Result], debug: bool) -> int:
 
     Of several processes the first one on each machine speaks, but for an OwnError.
     """
-    signal.signal(signal.SIGTERM, _stop_before_start)
+    before = signal.signal(signal.SIGTERM, _stop_before_start)
     try:
         program()
     except InputError as error:
@@ -323,6 +323,9 @@ def run_program(program: Callable[[], Result], debug: bool) -> int:
         return EXIT_STOPPED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _stop_before_start:
+            signal.signal(signal.SIGTERM, before)
     return 0
 
 

@@ -1,10 +1,20 @@
 """The command line: the contract's flags, protocols, resuming, and bad values."""
 
+import dataclasses
 import json
 
 import pytest
 
-from segacc.config import InputError, parse_train, run_program, to_json
+from segacc.config import (
+    RESUME_MAY_CHANGE,
+    InputError,
+    OwnError,
+    Stopped,
+    TrainConfig,
+    parse_train,
+    run_program,
+    to_json,
+)
 
 CONTRACT = {
     "model": "linknet",
@@ -106,8 +116,9 @@ def test_resume_takes_the_config_from_the_run(run):
 
 def test_resume_allows_what_does_not_make_another_run(run):
     args = ["--epochs", "7", "--patience", "2", "--workers", "1", "--tracker", "none"]
-    config = parse_train(["--resume", str(run), *args])
+    config = parse_train(["--resume", str(run), *args, "--save-every", "5", "--keep", "3"])
     assert (config.epochs, config.patience, config.workers, config.tracker) == (7, 2, 1, "none")
+    assert (config.save_every, config.keep) == (5, 3)
 
 
 def test_resume_takes_a_flag_that_says_what_the_run_has(run):
@@ -117,10 +128,50 @@ def test_resume_takes_a_flag_that_says_what_the_run_has(run):
     assert parse_train(["--resume", str(run), "--freeze-bn", "--lr", "0.01"]).freeze_bn
 
 
-def test_resume_refuses_another_run_flag_by_flag(run):
-    with pytest.raises(InputError, match=r"--lr 0.1 \(the run has 0.01\); --seed 3") as raised:
+CHANGED = {
+    "dataset": "gland",
+    "size": 64,
+    "crop": 32,
+    "flips": "d4",
+    "model": "unet",
+    "encoder": "resnet18",
+    "weights": "imagenet",
+    "freeze_encoder": True,
+    "freeze_bn": True,
+    "loss": "bce",
+    "batch_size": 2,
+    "accumulate": 4,
+    "lr": 0.1,
+    "weight_decay": 0.5,
+    "warmup": 0.5,
+    "clip": 0.5,
+    "precision": "bf16",
+    "seed": 3,
+    "deterministic": True,
+}
+
+
+def test_every_flag_is_either_refused_or_allowed():
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    assert names == CHANGED.keys() | RESUME_MAY_CHANGE
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_resume_refuses_each_flag_that_would_make_another_run(run, name):
+    value = CHANGED[name]
+    flag = "--" + name.replace("_", "-")
+    args = [flag] if value is True else [flag, str(value)]
+    with pytest.raises(
+        InputError, match=rf"another run with {flag} {value} \(the run has"
+    ) as raised:
+        parse_train(["--resume", str(run), *args])
+    for allowed in ("--workers", "--epochs", "--patience", "--tracker", "number of processes"):
+        assert allowed in str(raised.value)
+
+
+def test_resume_refuses_several_flags_in_one_sentence(run):
+    with pytest.raises(InputError, match=r"--lr 0.1 \(the run has 0.01\); --seed 3"):
         parse_train(["--resume", str(run), "--lr", "0.1", "--seed", "3"])
-    assert "--epochs" in str(raised.value)  # which changes are allowed
 
 
 def test_a_damaged_config_is_named(run):
@@ -145,6 +196,18 @@ def test_only_the_first_process_speaks(capsys, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert run_program(lambda: raise_(InputError("x")), debug=False) == 2
     assert capsys.readouterr().err == ""
+
+
+def test_what_one_process_alone_knows_it_says_itself(capsys, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert run_program(lambda: raise_(OwnError("out of memory")), debug=False) == 2
+    assert capsys.readouterr().err == "error: out of memory\n"
+
+
+def test_a_program_that_was_stopped_says_how_to_go_on_and_has_its_own_code(capsys, monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert run_program(lambda: raise_(Stopped("continue with x")), debug=False) == 75
+    assert capsys.readouterr().err == "continue with x\n"
 
 
 def test_errors_of_ours_keep_their_traceback():

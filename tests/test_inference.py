@@ -1,5 +1,8 @@
 """Prediction on full images, in one process (several: tests/distributed)."""
 
+from collections import Counter
+from types import SimpleNamespace
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -17,6 +20,12 @@ def accelerator():
     AcceleratorState._reset_state(reset_partial_state=True)
     yield Accelerator(cpu=True)
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def rank_of(accelerator, rank, world):
+    """What predicting needs to know of a rank."""
+    own = {"device": accelerator.device, "autocast": accelerator.autocast}
+    return SimpleNamespace(process_index=rank, num_processes=world, **own)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +48,27 @@ def test_each_image_is_predicted_whole_and_alone(split, accelerator, batch_size)
             assert (mask[0].numpy() == truth).all()
         seen += indices
     assert seen == list(range(5))
+
+
+def test_what_is_beside_an_image_does_not_change_its_logits(split, accelerator):
+    """Not by a bit: batches are filled up to one shape."""
+    model = Segmenter("linknet", "tu-test_resnet").eval()
+    whole = torch.cat([logits for _, logits, _ in predict_split(model, split, accelerator, 3)])
+    for rank in range(2):
+        share = rank_of(accelerator, rank, 2)
+        for indices, logits, _ in predict_split(model, split, share, 3):
+            assert torch.equal(logits, whole[indices])
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_all_ranks_check_equally_often_for_a_signal(split, accelerator, world):
+    model = Segmenter("linknet", "tu-test_resnet").eval()
+    calls = Counter()
+    for rank in range(world):
+        share = rank_of(accelerator, rank, world)
+        for _ in predict_split(model, split, share, 1, lambda rank=rank: calls.update([rank])):
+            pass
+    assert set(calls.values()) == {-(-len(split) // world)} and len(calls) == world
 
 
 def test_gathering_in_one_process_changes_nothing(accelerator):

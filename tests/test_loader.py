@@ -1,5 +1,7 @@
 """The stream of steps: what it visits, and that nothing but (seed, step) decides it."""
 
+import os
+import signal
 from collections import Counter
 
 import pytest
@@ -72,9 +74,24 @@ def test_an_epoch_ends_with_the_step_that_holds_its_last_sample():
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
 def test_batches_are_bit_identical_for_any_world_size_and_workers(split, world_size, workers):
     assert same(stream(split, world_size, workers, stop=4), stream(split, stop=4))
+
+
+def test_an_epoch_is_a_mark_on_the_stream_and_workers_live_on(split):
+    sampler = StepSampler(len(split), BATCH, seed=0, start=0, stop=12)
+    batches = iter(train_loader(WithPid(split, "hv", 32, 0), sampler, 2, pin_memory=False))
+    assert epoch_end(0, BATCH, SAMPLES) == 2 and epoch_end(7, BATCH, SAMPLES) == 12
+    pids = [batch["pid"].item() for batch in batches]
+    assert pids == pids[:2] * 6 and len(set(pids)) == 2 and os.getpid() not in pids
+
+
+class WithPid(TrainSamples):
+    """Says which process has loaded a batch."""
+
+    def __getitems__(self, keys):
+        return {**super().__getitems__(keys), "pid": torch.tensor(os.getpid())}
 
 
 def test_batches_are_bit_identical_when_computed_in_parts(split):
@@ -83,6 +100,15 @@ def test_batches_are_bit_identical_when_computed_in_parts(split):
 
 def test_a_resumed_stream_goes_on_where_it_stopped(split):
     assert same(stream(split, start=3), stream(split)[3:])
+
+
+def test_a_worker_is_not_stopped_by_the_signals_that_stop_a_run(split):
+    sampler = StepSampler(len(split), BATCH, seed=0, start=0, stop=12)
+    batches = iter(train_loader(WithPid(split, "hv", 32, 0), sampler, 1, pin_memory=False))
+    worker = next(batches)["pid"].item()
+    os.kill(worker, signal.SIGTERM)
+    os.kill(worker, signal.SIGINT)
+    assert {batch["pid"].item() for batch in batches} == {worker}
 
 
 def test_augmentations_differ_between_epochs_and_samples(split):
