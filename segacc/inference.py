@@ -64,10 +64,11 @@ def validate(
     accelerator: Accelerator,
     loss: str,
     check: Callable[[], None] | None = None,
-) -> dict[str, float]:
-    """Scores of a split on full images, and as `loss` the mean of the images' own losses.
+) -> tuple[dict[str, float], Tensor]:
+    """Score a split on full images; nothing depends on how they are spread over batches and ranks.
 
-    Neither depends on how the images are spread over batches and ranks.
+    Returns:
+        the scores, with the mean of the images' own losses as `loss`; these losses, (N,).
     """
     if accelerator.num_processes > 1:
         # Plain BatchNorm drifts apart between ranks; DDP's next step takes rank 0's as well.
@@ -84,7 +85,7 @@ def validate(
             losses.append(loss_fn(image_logits, image_masks).view(1))
     all_losses = gather_images(accelerator, len(split), torch.cat(losses))
     all_counts = gather_images(accelerator, len(split), torch.cat(counts))
-    return {"loss": all_losses.double().mean().item(), **scores(all_counts)}
+    return {"loss": all_losses.double().mean().item(), **scores(all_counts)}, all_losses
 
 
 def gather_images(accelerator: Accelerator, samples: int, own: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from segacc.checkpoint import Progress, Writer
+from segacc.checkpoint import Progress, Writer, states
 from segacc.config import InputError, Stopped, TrainConfig
 from segacc.data.augment import stream_seed
 from segacc.data.loader import epoch_end, step_keys, to_device
@@ -84,7 +84,11 @@ def fit(config: TrainConfig) -> Path:
                 bar.close()
                 trained_for = time.perf_counter() - started
 
-                found = validate(job.trained.model, valid, accelerator, config.loss, check)
+                found, losses = validate(job.trained.model, valid, accelerator, config.loss, check)
+                if not math.isfinite(found["loss"]):
+                    names = [valid.names[i] for i in (~losses.isfinite()).nonzero().flatten()]
+                    what = f"validation loss is {found['loss']}"
+                    raise not_finite(what, last_step, names, config, run)
                 train_loss, progress = progress.mean_loss, progress.after_epoch(found["iou"])
                 line = {
                     "epoch": epoch,
@@ -162,17 +166,22 @@ def seen(results: list[Tensor], job: Job, config: TrainConfig, before: Progress)
         InputError: a loss or a gradient is NaN or infinite.
     """
     values = job.accelerator.reduce(torch.stack(results), reduction="mean").tolist()
-    # The scaler of fp16 skips steps with an infinite gradient, as it should.
-    for i, (loss, norm) in enumerate(values):
-        if math.isfinite(loss) and (math.isfinite(norm) or job.trained.scaler):
-            continue
-        step, train = before.step + i, job.data.splits["train"]
-        keys = step_keys(config.seed, step, config.batch_size, len(train))
-        what = "gradient" if math.isfinite(loss) else "loss"
-        raise InputError(
-            f"the {what} is {norm if what == 'gradient' else loss} at step {step + 1} (epoch "
-            f"{before.epoch + 1}) on the images {', '.join(train.names[i] for _, i in keys)}: "
-            f"look at them with `segacc check`, then start again with a lower --lr or with "
-            f"--precision fp32; {job.run} keeps its best model and last good state."
-        )
+    for step, (loss, norm) in enumerate(values, start=before.step):
+        # The scaler of fp16 skips steps with an infinite gradient, as it should.
+        if not math.isfinite(loss) or not (math.isfinite(norm) or job.trained.scaler):
+            train = job.data.splits["train"]
+            keys = step_keys(config.seed, step, config.batch_size, len(train))
+            what = f"gradient is {norm}" if math.isfinite(loss) else f"loss is {loss}"
+            raise not_finite(what, step + 1, [train.names[i] for _, i in keys], config, job.run)
     return [loss for loss, _ in values]
+
+
+def not_finite(
+    what: str, step: int, names: list[str], config: TrainConfig, run: Path
+) -> InputError:
+    """The error for a run whose numbers have left the range of floating point."""
+    return InputError(
+        f"the {what} at step {step} on the images {', '.join(names)}: look at them with `segacc "
+        f"check {config.dataset}`, then start again with a lower --lr or with --precision fp32; "
+        f"{run} keeps {'its last good state' if states(run) else 'no state yet'}."
+    )

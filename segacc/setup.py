@@ -28,6 +28,7 @@ from segacc.launch import (
     set_threads,
 )
 from segacc.losses import Loss, make_loss
+from segacc.models import without_random_order
 from segacc.optim import make_optimizer, make_schedule
 from segacc.record import banner, check_output_dir, open_run
 from segacc.tracking import check_tracker, keep_epochs, start_tracker
@@ -78,6 +79,8 @@ def set_up(config: TrainConfig) -> Job:
     else:
         built = build_model(config.model, config.encoder, config.weights)
     segmenter = built.model
+    if config.deterministic:
+        without_random_order(segmenter)
     segmenter.freeze(config.freeze_encoder, config.freeze_bn)
     check_batchnorm(config, segmenter, world, cuda)
     data = prepare(source, config.size)

@@ -4,21 +4,21 @@ import fcntl
 import json
 import os
 import pty
-import signal
 import struct
 import subprocess
 import sys
 import termios
-import time
 
 import pytest
+import small
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from small import ROOT, TINY, lines, write_blobs
 
 from segacc.checkpoint import states
-from segacc.config import InputError, parse_train
+from segacc.config import STUDY_MODELS, InputError, parse_train
+from segacc.launch import explained
 from segacc.loop import fit
 from segacc.weights import build_model
 
@@ -100,37 +100,52 @@ def test_a_run_is_the_same_again(blobs, tmp_path):
     assert not all(torch.equal(v, weights(other)[k]) for k, v in weights(first).items())
 
 
+def test_a_state_is_saved_after_every_so_many_steps_and_at_the_end(blobs, tmp_path):
+    flags = ["--epochs", "3", "--save-every", "4", "--keep", "9"]
+    run = train(blobs, tmp_path / "run", *flags)
+    steps = [(0, 0), (1, 4), (2, 8), (3, 9)][1:]  # epochs end after 3, 6 and 9
+    assert [p.stem for p in states(run)] == [f"epoch-{e:04d}-step-{s:08d}" for e, s in steps]
+
+
+def test_the_run_is_deterministic_where_it_was_asked_for(blobs, tmp_path):
+    try:
+        run = train(blobs, tmp_path / "run", "--epochs", "1", "--deterministic")
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert json.loads((run / "config.json").read_text())["config"]["deterministic"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("model", STUDY_MODELS)
+def test_two_deterministic_runs_on_a_gpu_are_bit_identical(blobs, tmp_path, model):
+    flags = ["--model", model, "--encoder", "resnet34", "--epochs", "2", "--deterministic"]
+    for run in (first := tmp_path / "first", second := tmp_path / "second"):
+        done = small.train(blobs, run, *flags, ACCELERATE_USE_CPU=None)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert all(torch.equal(v, weights(second)[k]) for k, v in weights(first).items())
+
+
+def test_an_operation_without_an_order_is_named(blobs, tmp_path):
+    config = parse_train(["--dataset", "demo", "--model", "unet"])
+    torch.use_deterministic_algorithms(True)
+    try:
+        with (
+            pytest.raises(InputError, match=r"--deterministic: unet uses .* \(put_\)"),
+            explained(config, tmp_path),
+        ):
+            torch.zeros(3).put_(torch.tensor([1]), torch.tensor([1.0]))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_patience_stops_the_run(blobs, tmp_path, capsys):
     # At this rate nothing is learnt, so no epoch beats the first.
     flags = ["--epochs", "9", "--patience", "2", "--lr", "1e-12", "--freeze-bn"]
     run = train(blobs, tmp_path / "run", *flags)
     assert len(lines(run)) == 3
     assert "patience ran out: best epoch 1 of 3" in capsys.readouterr().out
-
-
-def test_a_killed_run_resumes_to_the_same_end(blobs, tmp_path):
-    whole = train(blobs, tmp_path / "whole", "--epochs", "12", "--patience", "12")
-    command = [sys.executable, "train.py", "--dataset", blobs, "--output-dir", tmp_path / "killed"]
-    command += ["--size", "64", "--weights", "none", "--batch-size", "4", "--tracker", "none"]
-    command += ["--epochs", "12", "--patience", "12", *TINY]
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
-    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, env=env)
-    killed = tmp_path / "killed"
-    until = time.monotonic() + 120
-    while not states(killed):
-        assert time.monotonic() < until and process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert 1 <= len(lines(killed)) < 12
-    AcceleratorState._reset_state(reset_partial_state=True)
-    fit(parse_train(["--resume", str(killed)]))
-    assert [line["epoch"] for line in lines(killed)] == list(range(1, 13))
-    assert all(torch.equal(v, weights(killed)[k]) for k, v in weights(whole).items())
-    scores = [
-        [(line["train_loss"], line["valid_iou"]) for line in lines(run)] for run in (whole, killed)
-    ]
-    assert scores[0] == scores[1]
 
 
 def test_a_run_that_stopped_before_its_first_state_begins_again(blobs, tmp_path):
@@ -186,8 +201,9 @@ def test_a_batch_of_one_image_trains(blobs, tmp_path):
     assert lines(run)[0]["step"] == 12
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(blobs, tmp_path):
-    with pytest.raises(InputError, match=r"loss is (nan|inf).*no state yet.*lower --lr"):
+def test_a_rate_that_is_too_high_stops_the_run(blobs, tmp_path):
+    told = r"the .* is (nan|inf) at step \d on the images .*\d.*lower --lr.*no state yet"
+    with pytest.raises(InputError, match=told):
         train(blobs, tmp_path / "run", "--epochs", "3", "--lr", "9", "--clip", "0", "--loss", "bce")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 

@@ -134,9 +134,7 @@ def test_a_loss_that_is_not_finite_on_a_rank_names_step_and_images(blobs, tmp_pa
     flags = ["--dataset", blobs, *FLAGS, "--loss", "bce", "--save-every", "1"]
     moment = [1, "step", 5, "poison"]
     done = run_program(LIVES, *moment, *flags, "--output-dir", run, processes=2, **PATHS)
-    assert re.search(
-        r"error: the loss is (nan|inf) at step 5 \(epoch 2\) on the images", done.stderr
-    )
+    assert re.search(r"error: the loss is (nan|inf) at step 5 on the images", done.stderr)
     assert done.stderr.count("error: ") == 1
     split = prepare(load_dataset(str(blobs)), 64).splits["train"]
     names = [split.names[index] for _, index in step_keys(0, 4, 4, 12)]
