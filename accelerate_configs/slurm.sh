@@ -31,10 +31,10 @@ export WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE
 exec python train.py "$@"'
 
 # Preemption and scancel also tell this shell, which then still has to wait for the tasks. When a
-# task ends, the others have 5 minutes to do so; --kill-on-bad-exit would disturb those that save.
+# task ends, the others have a minute to do so; --kill-on-bad-exit would disturb those that save.
 # segacc shares the node's cores among its tasks by itself, so srun must not bind them.
 trap : TERM
-srun --kill-on-bad-exit=0 --wait=300 --cpus-per-task="$SLURM_CPUS_PER_TASK" --cpu-bind=none \
+srun --kill-on-bad-exit=0 --wait=60 --cpus-per-task="$SLURM_CPUS_PER_TASK" --cpu-bind=none \
   bash -c "$task" train "$@"
 code=$?
 if [ "$code" -eq 75 ]; then  # saved; Incomplete: but not if it was cancelled in the meantime

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import re
-import shutil
+import time
 from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,12 +21,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from segacc.config import InputError, disk_errors
+from segacc.config import InputError, disk_errors, write_text
 from segacc.models import Segmenter
 
 log = logging.getLogger(__name__)
 
 Tensors = dict[str, Tensor]
+
+SAVE_SECONDS = 120.0
+"""Between states where the user has not said when. Writing them takes cores from training on a
+CPU, a second or two for a model of 20 million parameters: so, below 2 % of its time."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +90,31 @@ class State:
     scalars: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Best:
+    """A copy of the best model, on the CPU."""
+
+    config: dict[str, Any]
+    weights: Tensors
+    card: str
+
+
+def _copy(tensors: Tensors) -> Tensors:
+    plain = torch.contiguous_format  # as safetensors wants them
+    return {k: v.detach().to("cpu", copy=True, memory_format=plain) for k, v in tensors.items()}
+
+
 def take_state(progress: Progress, trained: Trained) -> State:
     """Copy what a run needs to go on from here."""
     optimizer = trained.optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in trained.model.state_dict().items()}
     for i, moments in optimizer["state"].items():
         tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
-    plain = torch.contiguous_format  # as safetensors wants them
     return State(
         progress,
-        {k: v.detach().to("cpu", copy=True, memory_format=plain) for k, v in tensors.items()},
+        _copy(tensors),
         {
+            "model": trained.model.config(),
             "param_groups": optimizer["param_groups"],
             "schedule": trained.schedule.state_dict(),
             "scaler": trained.scaler.state_dict() if trained.scaler else {},
@@ -104,10 +122,19 @@ def take_state(progress: Progress, trained: Trained) -> State:
     )
 
 
+def model_of(path: Path) -> Segmenter:
+    """The architecture of a state, which needs no download; `load_state` brings its weights."""
+    return Segmenter(**_described(path)["scalars"]["model"])
+
+
+def _described(path: Path) -> dict[str, Any]:
+    with safe_open(path, "pt") as file:  # compares the file's length with its contents
+        return json.loads(file.metadata()["state"])
+
+
 def load_state(path: Path, trained: Trained) -> Progress:
     """Put a state back; the inverse of `take_state` and `write_state`."""
-    with safe_open(path, "pt") as file:
-        described = json.loads(file.metadata()["state"])
+    described = _described(path)
     tensors = load_file(path)
     scalars, moments = described["scalars"], defaultdict[int, Tensors](dict)
     parameters = [p for group in trained.optimizer.param_groups for p in group["params"]]
@@ -141,7 +168,7 @@ def write_state(run: Path, state: State, keep: int) -> Path:
     aside.replace(path)
     _sync(path.parent)
     newest = states(run)[-keep:]
-    for old in path.parent.iterdir():  # what a kill left half done, too
+    for old in path.parent.glob("epoch-*"):  # what a kill left half done, too
         if old not in newest:
             old.unlink()
     return path
@@ -155,82 +182,88 @@ def states(run: Path) -> list[Path]:
 def newest_state(run: Path) -> Path | None:
     """What `--resume` goes on from; None when the run stopped before its first state.
 
-    A damaged state is set aside with a warning, for the one before it.
+    Damaged states are set aside with a warning, for the one before them.
 
     Raises:
-        InputError: there are states and all are damaged.
+        InputError: there are states and none can be used.
     """
-    found = states(run)
-    for path in reversed(found):
+    damaged = []
+    for path in reversed(states(run)):
         try:
-            with safe_open(path, "pt") as file:  # compares the file's length with its contents
-                json.loads(file.metadata()["state"])
-            return path
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            _described(path)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             log.warning("%s is damaged (%s): the state before it is used.", path, error)
-            path.rename(path.with_suffix(".damaged"))
-    if found:
+            damaged.append(path)
+            continue
+        for other in damaged:
+            other.rename(other.with_suffix(".damaged"))
+        return path
+    folder = run / "checkpoints"
+    if folder.exists() and any(path.suffix != ".partial" for path in folder.iterdir()):
         raise InputError(
-            f"--resume {run}: every state in {run / 'checkpoints'} is damaged: restore one from a "
-            f"copy, or start a new run from its best model with --weights {run}."
+            f"--resume {run}: no state in {folder} can be read: restore one from a copy, or start "
+            f"a new run from its best model with --weights {run}."
         )
     return None
 
 
-def save_best(run: Path, config: str, state: State, card: str) -> None:
+def save_best(run: Path, best: Best) -> None:
     """Write the from_pretrained folder `run/best`; every file is replaced whole.
-
-    Args:
-        config: of the model, for config.json.
 
     Raises:
         OSError: the disk is full or not writable; the best model before it is untouched.
     """
-    best, aside = run / "best", run / "best.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    (aside / "README.md").write_text(card, encoding="utf-8")
-    (aside / "config.json").write_text(config, encoding="utf-8")
-    weights = {k: v for k, v in state.tensors.items() if k.startswith("model.")}
-    weights = {k.removeprefix("model."): v for k, v in weights.items()}
-    _save_tensors(weights, aside / "model.safetensors", {"format": "pt"})
-    best.mkdir(exist_ok=True)
-    for file in aside.iterdir():
-        _sync(file)
-        file.replace(best / file.name)
-    aside.rmdir()
+    folder = run / "best"
+    folder.mkdir(exist_ok=True)
+    write_text(folder / "config.json", json.dumps(best.config, indent=2, sort_keys=True))
+    aside = folder / "model.safetensors.partial"
+    _save_tensors(best.weights, aside, {"format": "pt"})
+    aside.replace(folder / "model.safetensors")
+    write_text(folder / "README.md", best.card)
 
 
 class Writer:
-    """Copies the run's state at once and writes it in a thread of its own, beside the next steps.
+    """Copies what is to be saved at once and writes it in a thread of its own, beside the next
+    steps. One state at most waits in memory. On ranks that are not `active` it does nothing.
 
-    One copy at most waits in memory. On ranks that are not `active` it does nothing.
+    The best model waits for the next state. Should the run be killed before, it goes on from the
+    state before, and comes to the same best model again.
     """
 
     def __init__(self, run: Path, trained: Trained, keep: int, active: bool) -> None:
         self.run, self.trained, self.keep, self.active = run, trained, keep, active
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segacc-writer")
         self._job: Future[None] | None = None
+        self._best: Best | None = None
         self._saved: Progress | None = None
+        self._saved_at = time.monotonic()
 
-    def save(self, progress: Progress, card: str | None = None, state: bool = True) -> None:
-        """Start to write the state, unless it is there, and before it, with a `card`, the best
-        model; a kill in between costs nothing, since the resumed run writes that again."""
-        state = state and progress != self._saved
-        if not self.active or not (state or card):
+    @property
+    def due(self) -> bool:
+        """Whether it is time for a state, where the user has not said when."""
+        return time.monotonic() - self._saved_at > SAVE_SECONDS
+
+    def hold_best(self, card: str) -> None:
+        """Copy the best model, with its model card."""
+        if self.active:
+            model = self.trained.model
+            self._best = Best(model.config(), _copy(model.state_dict()), card)
+
+    def save(self, progress: Progress) -> None:
+        """Start to write the best model, if it is new, and then the state, unless it is there."""
+        if not self.active or progress == self._saved:
             return
         self.wait()
-        copied = take_state(progress, self.trained)
+        state, best = take_state(progress, self.trained), self._best
 
         def write() -> None:
             with disk_errors(self.run):
-                if card is not None:
-                    save_best(self.run, self.trained.model.config_json(), copied, card)
-                if state:
-                    write_state(self.run, copied, self.keep)
+                if best is not None:
+                    save_best(self.run, best)
+                write_state(self.run, state, self.keep)
 
         self._job = self._pool.submit(write)
-        self._saved = progress if state else self._saved
+        self._best, self._saved, self._saved_at = None, progress, time.monotonic()
 
     def check(self) -> None:
         """Raises InputError when the last write, if it is over, has failed."""

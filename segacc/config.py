@@ -36,7 +36,7 @@ class OwnError(InputError):
     """An InputError of this process alone, which therefore says it, whatever its rank."""
 
 
-class Stopped(Exception):  # noqa: N818 - nothing went wrong
+class Stopped(BaseException):  # no library may take it for an error of its own
     """The program was told to stop. The programs print the message and exit with code 75."""
 
 
@@ -53,8 +53,23 @@ def disk_errors(run: Path) -> Iterator[None]:
         what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         raise InputError(
             f"{run} could not be written ({what}); its states are intact: free space, then "
-            f"continue with --resume {run}."
+            f"{goes_on(run)}"
         ) from error
+
+
+def goes_on(run: Path) -> str:
+    """The end of a sentence that says how to continue a run."""
+    return f"continue with: accelerate launch train.py --resume {run}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole, and have it on the disk."""
+    aside = path.with_name(path.name + ".partial")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
 
 
 def cache_dir() -> Path:
@@ -128,8 +143,11 @@ class TrainConfig:
     """processes that load data for each training process; does not change the run"""
     output_dir: Annotated[Path | None, _arg("DIR", "runs/<dataset>-<model>-<time>")] = None
     """a new folder for the run"""
-    save_every: Annotated[int | None, _arg("STEPS", "once an epoch")] = None
-    """save a state to resume from after every so many steps; a stopped run saves one, too"""
+    save_every: Annotated[int | None, _arg("STEPS", "an epoch's end, at most every 2 minutes")] = (
+        None
+    )
+    """save the best model and a state to resume from after every so many steps; a run that is
+    stopped or done does it as well"""
     keep: int = 2
     """number of newest states that stay on the disk"""
     resume: Annotated[Path | None, _arg("DIR", "none")] = None

@@ -76,7 +76,9 @@ def validate(
             torch.distributed.broadcast(buffer, 0)
     model.eval()
     loss_fn = make_loss(loss)
-    batch_size = 4 if accelerator.device.type == "cpu" else 16
+    # The same on any number of ranks: some 4 million pixels at most, which any GPU holds.
+    most = 4 if accelerator.device.type == "cpu" else 16
+    batch_size = min(most, max(1, 2**22 // split[0][1].size))
     counts = [torch.zeros(0, 1, 4, dtype=torch.long, device=accelerator.device)]
     losses = [torch.zeros(0, device=accelerator.device)]
     for _, logits, masks in predict_split(model, split, accelerator, batch_size, check):

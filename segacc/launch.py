@@ -17,11 +17,13 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
-from segacc.config import InputError, OwnError, TrainConfig
+from segacc.config import InputError, OwnError, TrainConfig, goes_on
 from segacc.data.prepare import Prepared, cores
 from segacc.models import Segmenter
 
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 
 def make_accelerator(precision: str) -> Accelerator:
@@ -85,6 +87,21 @@ def _cpu_group() -> Any:
     return torch.distributed.new_group(backend="gloo")
 
 
+def leave_together(accelerator: Accelerator) -> None:
+    """End trackers and processes; no rank is gone before the others may go.
+
+    When one process ends, launchers may end those that still write.
+    """
+    try:
+        for tracker in accelerator.trackers:
+            tracker.finish()
+    except OSError as error:  # a signal to all processes of the machine ends W&B's as well
+        log.warning("the tracker could not finish (%s): its last lines may be missing.", error)
+    accelerator.trackers = []
+    any_rank(accelerator, False)
+    accelerator.end_training()
+
+
 @contextmanager
 def explained(config: TrainConfig, run: Path) -> Iterator[None]:
     """Say in a sentence what the machine or another process has done to a run.
@@ -92,7 +109,6 @@ def explained(config: TrainConfig, run: Path) -> Iterator[None]:
     Raises:
         InputError: in place of the libraries' errors.
     """
-    goes_on = f"continue with: train.py --resume {run}"
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -107,18 +123,19 @@ def explained(config: TrainConfig, run: Path) -> Iterator[None]:
             rank = os.environ.get("RANK", "0")
             raise OwnError(
                 f"a process that loads data for rank {rank} has ended ({said.splitlines()[0]}): "
-                f"if the system killed it for want of memory, give fewer --workers; {goes_on}"
+                f"if the system killed it for want of memory, give fewer --workers; {goes_on(run)}"
             ) from error
         if "does not have a deterministic implementation" in said:
             raise InputError(
-                f"--deterministic: {config.model} uses an operation that PyTorch has no "
-                f"deterministic version of ({said.split()[0]}): choose another model or leave the "
-                "flag out."
+                f"--deterministic: {config.model} with --loss {config.loss} uses an operation that "
+                f"PyTorch has no deterministic version of ({said.split()[0]}): choose another "
+                "model or loss, or leave the flag out."
             ) from error
-        if isinstance(error, torch.distributed.DistError) or "gloo" in said:
+        if isinstance(error, torch.distributed.DistError) or "/gloo/" in said:
             raise InputError(
-                f"another process of this run has ended; its own error is above, or named by the "
-                f"launcher below; {goes_on}"
+                "this process cannot talk to the others, one of which has probably ended: its own "
+                f"error is above, or named by the launcher below ({said.splitlines()[-1]}); "
+                f"{goes_on(run)}"
             ) from error
         raise
 

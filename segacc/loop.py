@@ -12,11 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from segacc.checkpoint import Progress, Writer, states
-from segacc.config import InputError, Stopped, TrainConfig
+from segacc.config import InputError, Stopped, TrainConfig, goes_on
 from segacc.data.augment import stream_seed
 from segacc.data.loader import epoch_end, step_keys, to_device
 from segacc.inference import validate
-from segacc.launch import any_rank, explained, memory_gib
+from segacc.launch import any_rank, explained, leave_together, memory_gib
 from segacc.record import epoch_line, model_card
 from segacc.setup import Job, set_up
 from segacc.stop import StopRequest
@@ -65,7 +65,7 @@ def fit(config: TrainConfig) -> Path:
                     waited += wait
                     bar.update()
                     # All ranks look, and stop, at the same step.
-                    due = bool(config.save_every) and (step + 1) % (config.save_every or 1) == 0
+                    due = config.save_every is not None and (step + 1) % config.save_every == 0
                     look = main and time.perf_counter() - looked > LOOK_SECONDS
                     stop, look = any_rank(accelerator, request.reason is not None, look)
                     if stop or look or due or step + 1 == last_step:
@@ -104,21 +104,24 @@ def fit(config: TrainConfig) -> Path:
                 accelerator.log(line, step=last_step)
                 if main:
                     append_line(run, line)
-                    print(epoch_line(line, config.epochs, progress.best_iou), flush=True)
-                    card = model_card(config, line) if progress.best_epoch == epoch else None
-                    writer.save(progress, card, state=config.save_every is None)
+                    best = (progress.best_epoch, progress.best_iou)
+                    print(epoch_line(line, config.epochs, *best), flush=True)
+                    if progress.best_epoch == epoch:
+                        writer.hold_best(model_card(config, line))
+                    if config.save_every is None and writer.due:
+                        writer.save(progress)
+            writer.save(progress)
+            writer.wait()
         except Stopped:
             writer.save(progress)
             writer.wait()
-            accelerator.wait_for_everyone()  # launchers kill the others when one process ends
-            accelerator.end_training()
-            raise Stopped(
-                f"stopped by {request.reason or 'another process'} after step {progress.step}; "
-                f"continue with: train.py --resume {run}"
-            ) from None
-        writer.save(progress)
+            why = request.reason or "another process"
+            request.settle()
+            leave_together(accelerator)
+            told = f"stopped by {why} after step {progress.step}; {goes_on(run)}"
+            raise Stopped(told) from None
+        leave_together(accelerator)
 
-    accelerator.end_training()
     if main:
         score = f"python evaluate.py {run}" + " --split valid" * ("test" not in job.data.splits)
         why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"
@@ -165,7 +168,8 @@ def seen(results: list[Tensor], job: Job, config: TrainConfig, before: Progress)
     Raises:
         InputError: a loss or a gradient is NaN or infinite.
     """
-    values = job.accelerator.reduce(torch.stack(results), reduction="mean").tolist()
+    # In float64, since the order of a sum over ranks depends on how many numbers there are.
+    values = job.accelerator.reduce(torch.stack(results).double(), reduction="mean").tolist()
     for step, (loss, norm) in enumerate(values, start=before.step):
         # The scaler of fp16 skips steps with an infinite gradient, as it should.
         if not math.isfinite(loss) or not (math.isfinite(norm) or job.trained.scaler):
@@ -180,8 +184,9 @@ def not_finite(
     what: str, step: int, names: list[str], config: TrainConfig, run: Path
 ) -> InputError:
     """The error for a run whose numbers have left the range of floating point."""
+    shown = ", ".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")
     return InputError(
-        f"the {what} at step {step} on the images {', '.join(names)}: look at them with `segacc "
+        f"the {what} at step {step} on the images {shown}: look at them with `segacc "
         f"check {config.dataset}`, then start again with a lower --lr or with --precision fp32; "
         f"{run} keeps {'its last good state' if states(run) else 'no state yet'}."
     )

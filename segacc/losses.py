@@ -1,8 +1,8 @@
-"""Losses on logits, in float32; region losses (Dice and friends) are of the global batch.
+"""Losses on logits, in float32 at least; region losses (Dice and friends) are of the global batch.
 
 Every loss takes logits (B, C, H, W) and masks (B, C, H, W) in {0, 1} and returns a scalar in
-float32. With `distributed=True` the loss of W ranks with B/W samples each, and after DDP's
-averaging its gradient, equal those of one rank with all B samples.
+float32 (float64 for logits in float64). With `distributed=True` the loss of W ranks with B/W
+samples each, and after DDP's averaging its gradient, equal those of one rank with all B samples.
 """
 
 from __future__ import annotations
@@ -33,9 +33,16 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     return total + world * (x - x.detach())
 
 
+def _wide(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float32 at least."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return logits.to(dtype), masks.to(dtype)
+
+
 def _region_sums(logits: Tensor, masks: Tensor, distributed: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Per class: sum of p*t, of p, of t over all pixels of the (global) batch; float32, (3, C)."""
-    p, t = logits.float().sigmoid(), masks.float()
+    logits, t = _wide(logits, masks)
+    p = logits.sigmoid()
     # Per image first: float32 then sums some 10^5 pixels at a time, not a whole batch.
     sums = torch.stack([x.sum(dim=(2, 3)).sum(dim=0) for x in (p * t, p, t)])
     if distributed:
@@ -63,21 +70,21 @@ def tversky_loss(
 
 def bce_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Binary cross-entropy, mean over pixels."""
-    return functional.binary_cross_entropy_with_logits(logits.float(), masks.float())
+    return functional.binary_cross_entropy_with_logits(*_wide(logits, masks))
 
 
 def focal_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Focal loss (Lin et al. 2017; gamma 2, alpha 0.25), mean over pixels."""
     from torchvision.ops import sigmoid_focal_loss
 
-    return sigmoid_focal_loss(logits.float(), masks.float(), reduction="mean")
+    return sigmoid_focal_loss(*_wide(logits, masks), reduction="mean")
 
 
 def lovasz_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Lovasz hinge (Berman et al. 2018) of each image, mean over images."""
     from segmentation_models_pytorch.losses import LovaszLoss
 
-    return LovaszLoss(mode="binary", per_image=True)(logits.float(), masks.float())
+    return LovaszLoss(mode="binary", per_image=True)(*_wide(logits, masks))
 
 
 REGION_LOSSES: dict[str, tuple[float, float]] = {  # name -> alpha, beta of tversky_loss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -107,9 +106,10 @@ class Segmenter(
         """All weights and buffers on the CPU, in plain memory order, as safetensors wants them."""
         return {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
 
-    def config_json(self) -> str:
-        """What makes this architecture again, as config.json of a from_pretrained folder."""
-        return json.dumps(self._hub_mixin_config, sort_keys=True, indent=2)
+    def config(self) -> dict[str, Any]:
+        """The arguments that make this architecture again: config.json of a model's folder."""
+        assert isinstance(self._hub_mixin_config, dict)
+        return self._hub_mixin_config
 
     def _save_pretrained(self, save_directory: Path) -> None:
         # The mixin's own goes through a temporary file that no other user may read.

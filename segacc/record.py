@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 
 import segacc
-from segacc.config import InputError, TrainConfig, disk_errors, to_json
+from segacc.config import InputError, TrainConfig, disk_errors, to_json, write_text
 from segacc.data.prepare import Prepared
 from segacc.losses import is_of_batch
 from segacc.models import Segmenter
@@ -61,9 +61,7 @@ def open_run(
         # Epochs, patience and the like may have changed.
         saved["config"] = {**to_json(config), "resume": None}
         with disk_errors(config.resume):
-            aside = path.with_suffix(".partial")
-            aside.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
-            aside.replace(path)
+            write_text(path, json.dumps(saved, indent=2) + "\n")
         return config.resume, saved["run_id"]
     place = Path(config.dataset).expanduser()
     name = place.resolve().stem if place.exists() else config.dataset.replace("/", "-")
@@ -90,7 +88,7 @@ def open_run(
             },
             "git_commit": git_commit(),
         }
-        (run / "config.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_text(run / "config.json", json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise InputError(
             f"--output-dir {run} cannot be written ({error.strerror}): give another folder."
@@ -162,14 +160,9 @@ def banner(
     return "\n".join(lines + [f"  {name:<11} {text}" for name, text in rows.items()])
 
 
-def epoch_line(line: dict[str, float], epochs: int, best_iou: float) -> str:
-    """One epoch as a line for the terminal.
-
-    Args:
-        line: as in metrics.jsonl.
-        best_iou: the best so far, this epoch included.
-    """
-    best = "best" if best_iou == line["valid_iou"] else f"best {best_iou:.4f}"
+def epoch_line(line: dict[str, float], epochs: int, best_epoch: int, best_iou: float) -> str:
+    """One epoch, as in metrics.jsonl, as a line for the terminal; the best so far may be it."""
+    best = "best" if line["epoch"] == best_epoch else f"best {best_iou:.4f}"
     return (
         f"epoch {line['epoch']:>3}/{epochs}  loss {line['train_loss']:.4f} train "
         f"{line['valid_loss']:.4f} valid  iou {line['valid_iou']:.4f}  "

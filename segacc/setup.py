@@ -13,12 +13,13 @@ from accelerate.utils import set_seed
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
-from segacc.checkpoint import Progress, Trained, load_state, newest_state
+from segacc.checkpoint import Progress, Trained, load_state, model_of, newest_state
 from segacc.config import TrainConfig, read_run_config, to_json
 from segacc.data.loader import Batch, StepSampler, TrainSamples, epoch_end, train_loader
 from segacc.data.prepare import Prepared, prepare
 from segacc.data.sources import load_dataset
 from segacc.launch import (
+    any_rank,
     check_batch,
     check_batchnorm,
     check_data,
@@ -32,7 +33,7 @@ from segacc.models import without_random_order
 from segacc.optim import make_optimizer, make_schedule
 from segacc.record import banner, check_output_dir, open_run
 from segacc.tracking import check_tracker, keep_epochs, start_tracker
-from segacc.weights import Built, build_model, load_segmenter
+from segacc.weights import Built, build_model
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def set_up(config: TrainConfig) -> Job:
     set_seed(config.seed)
     resume = config.resume
     state = on_main(accelerator, lambda: newest_state(resume)) if resume else None
-    if resume and state:  # needs no pretrained weights, and so no network
-        built = Built(load_segmenter(resume), f"of {state}")
+    if state:  # needs no pretrained weights, and so no network
+        built = Built(model_of(state), f"of {state}")
     else:
         built = build_model(config.model, config.encoder, config.weights)
     segmenter = built.model
@@ -96,6 +97,9 @@ def set_up(config: TrainConfig) -> Job:
     schedule = make_schedule(optimizer, config.warmup, total_steps)
     accelerator.gradient_accumulation_steps = config.accumulate
     model, optimizer = accelerator.prepare(segmenter, optimizer)
+    if world > 1:
+        lay_out_buckets(model, segmenter.stride, accelerator.device)
+        any_rank(accelerator, False)  # so that what cannot connect is said now
     trained = Trained(segmenter, optimizer, schedule, accelerator.scaler)
     progress = load_state(state, trained) if state else Progress()
 
@@ -130,3 +134,16 @@ def set_up(config: TrainConfig) -> Job:
             print(f"  resumed     after step {progress.step}{''.join(changed)}", flush=True)
     loss_fn = make_loss(config.loss, distributed=world > 1)
     return Job(accelerator, run, data, model, trained, loss_fn, batches, progress)
+
+
+def lay_out_buckets(model: nn.Module, stride: int, device: torch.device) -> None:
+    """Have DDP arrange its buckets before the first step, by a gradient that is thrown away.
+
+    It does so after the first backward pass. Sums of three ranks and more round by the place in
+    the bucket, so the first step after a resume would otherwise differ from what it was.
+    """
+    model.eval()  # leaves BatchNorm's statistics alone
+    model(
+        torch.zeros(1, 3, 2 * stride, 2 * stride, dtype=torch.uint8, device=device)
+    ).sum().backward()
+    model.zero_grad()

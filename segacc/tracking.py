@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segacc.config import InputError, disk_errors
+from segacc.config import InputError, disk_errors, write_text
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -79,6 +79,8 @@ def append_line(run: Path, values: dict[str, Any]) -> None:
     """Add an epoch to metrics.jsonl."""
     with disk_errors(run), (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(run: Path) -> list[dict[str, Any]]:
@@ -92,6 +94,4 @@ def keep_epochs(run: Path, epochs: int) -> None:
     """Drop from metrics.jsonl the epochs after the state that a run is resumed from."""
     kept = [line for line in read_lines(run) if line["epoch"] <= epochs]
     with disk_errors(run):
-        aside = run / "metrics.jsonl.partial"
-        aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        aside.replace(run / "metrics.jsonl")
+        write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))

@@ -2,15 +2,18 @@
 
 import resource
 import signal
+import time
 
 import pytest
 import torch
 
 from segacc.checkpoint import (
+    Best,
     Progress,
     Trained,
     Writer,
     load_state,
+    model_of,
     newest_state,
     save_best,
     states,
@@ -46,6 +49,7 @@ def test_a_state_brings_everything_back(tmp_path):
     progress = Progress(5, 1, best_iou=0.1 + 0.2, best_epoch=1, losses=(1 / 3, 2e-7))
     path = write(tmp_path, progress, before)
     after = trained(steps=0, seed=1)
+    assert model_of(path).config() == before.model.config()
     assert load_state(path, after) == progress
     for key, value in before.model.state_dict().items():
         assert torch.equal(after.model.state_dict()[key], value), key
@@ -55,6 +59,14 @@ def test_a_state_brings_everything_back(tmp_path):
         assert all(torch.equal(moments[k], those["state"][i][k]) for k in moments)
     assert after.schedule.get_last_lr() == before.schedule.get_last_lr()
     assert after.scaler.state_dict() == before.scaler.state_dict()
+
+    # The next step is the same: fused AdamW pairs weights and moments by their place in memory.
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    for of in (before, after):
+        of.model(images).sum().backward()
+        of.optimizer.step()
+    for key, value in before.model.state_dict().items():
+        assert torch.equal(after.model.state_dict()[key], value), key
 
 
 def test_a_copy_does_not_change_with_the_training(tmp_path):
@@ -103,9 +115,12 @@ def test_a_truncated_state_is_skipped_with_a_warning(tmp_path, caplog, left):
 
 
 def test_only_damaged_states_are_an_error_that_says_what_to_do(tmp_path):
-    write(tmp_path, Progress(1)).write_bytes(b"")
-    with pytest.raises(InputError, match=rf"every state .* is damaged.*--weights {tmp_path}"):
-        newest_state(tmp_path)
+    path = write(tmp_path, Progress(1))
+    path.write_bytes(b"")
+    for _ in range(2):  # the second time, too: it must not begin again from nothing
+        with pytest.raises(InputError, match=rf"no state in .* can be read.*--weights {tmp_path}"):
+            newest_state(tmp_path)
+    assert path.exists()
 
 
 def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
@@ -117,7 +132,9 @@ def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
     try:
         for card in (None, "# card"):
             with Writer(tmp_path, trained(), keep=2, active=True) as writer:
-                writer.save(Progress(step=2), card)
+                if card:
+                    writer.hold_best(card)
+                writer.save(Progress(step=2))
                 with pytest.raises(
                     InputError, match=rf"could not be written.*too large.*--resume {tmp_path}"
                 ):
@@ -127,27 +144,44 @@ def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert newest_state(tmp_path) == first
     assert load_state(first, trained()).step == 1
-    assert not (tmp_path / "best").exists()
+    assert not (tmp_path / "best" / "model.safetensors").exists()
 
 
 def test_the_writer_writes_what_was_there_when_it_was_asked(tmp_path):
     of = trained()
     weight = next(of.model.parameters())
-    before = weight.detach().clone()
     with Writer(tmp_path, of, keep=2, active=True) as writer:
-        writer.save(Progress(1), "# card")
+        best = weight.detach().clone()
+        writer.hold_best("# card")
         with torch.no_grad():
             weight.add_(1)
-        writer.save(Progress(1), state=True)  # is there already
+        writer.wait()
+        assert not (tmp_path / "best").exists()  # it waits for a state that knows of it
+        newest = weight.detach().clone()
+        writer.save(Progress(1))
+        with torch.no_grad():
+            weight.add_(1)
+        writer.save(Progress(1))  # is there already
     assert len(states(tmp_path)) == 1
     load_state(states(tmp_path)[0], of)
-    assert torch.equal(weight, before)
-    assert torch.equal(next(load_segmenter(tmp_path).parameters()), before)
+    assert torch.equal(weight, newest)
+    assert torch.equal(next(load_segmenter(tmp_path).parameters()), best)
+
+
+def test_a_state_is_due_after_a_while(tmp_path, monkeypatch):
+    with Writer(tmp_path, trained(), keep=2, active=True) as writer:
+        assert not writer.due
+        later = time.monotonic() + 121
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        assert writer.due
+        writer.save(Progress(1))
+        assert not writer.due
 
 
 def test_the_writer_of_another_rank_writes_nothing(tmp_path):
     with Writer(tmp_path, trained(), keep=2, active=False) as writer:
-        writer.save(Progress(1), "# card")
+        writer.hold_best("# card")
+        writer.save(Progress(1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -162,16 +196,14 @@ def test_an_error_of_the_run_is_not_hidden_by_one_of_the_writer(tmp_path):
 
 
 def test_the_best_model_is_replaced_whole(tmp_path):
-    config = trained().model.config_json()
-    save_best(tmp_path, config, take_state(Progress(), trained(seed=0)), "# old")
     of = trained(seed=1)
-    save_best(tmp_path, config, take_state(Progress(), of), "# card")
+    for model, card in ((trained(seed=0).model, "# old"), (of.model, "# card")):
+        save_best(tmp_path, Best(model.config(), model.tensors(), card))
     assert {p.name for p in (tmp_path / "best").iterdir()} == {
         "README.md",
         "config.json",
         "model.safetensors",
     }
-    assert not (tmp_path / "best.partial").exists()
     assert (tmp_path / "best" / "README.md").read_text() == "# card"
     loaded = load_segmenter(tmp_path).state_dict()
     assert all(torch.equal(loaded[k], v) for k, v in of.model.state_dict().items())

@@ -8,18 +8,22 @@ import struct
 import subprocess
 import sys
 import termios
+from types import SimpleNamespace
 
 import pytest
 import small
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from small import ROOT, TINY, lines, write_blobs
 
-from segacc.checkpoint import states
+from segacc.checkpoint import Progress, states
 from segacc.config import STUDY_MODELS, InputError, parse_train
+from segacc.data.prepare import prepare
+from segacc.data.sources import load_dataset
 from segacc.launch import explained
-from segacc.loop import fit
+from segacc.loop import fit, seen
 from segacc.weights import build_model
 
 
@@ -100,11 +104,18 @@ def test_a_run_is_the_same_again(blobs, tmp_path):
     assert not all(torch.equal(v, weights(other)[k]) for k, v in weights(first).items())
 
 
-def test_a_state_is_saved_after_every_so_many_steps_and_at_the_end(blobs, tmp_path):
-    flags = ["--epochs", "3", "--save-every", "4", "--keep", "9"]
+def test_a_state_is_saved_every_so_many_steps_and_at_the_end(blobs, tmp_path):
+    flags = ["--epochs", "3", "--save-every", "4", "--keep", "9"]  # they end after 3, 6 and 9
     run = train(blobs, tmp_path / "run", *flags)
-    steps = [(0, 0), (1, 4), (2, 8), (3, 9)][1:]  # epochs end after 3, 6 and 9
-    assert [p.stem for p in states(run)] == [f"epoch-{e:04d}-step-{s:08d}" for e, s in steps]
+    wanted = [(1, 4), (2, 8), (3, 9)]
+    assert [p.stem for p in states(run)] == [f"epoch-{e:04d}-step-{s:08d}" for e, s in wanted]
+
+
+def test_a_state_is_saved_at_the_end_of_an_epoch_when_it_is_time(blobs, tmp_path, monkeypatch):
+    monkeypatch.setattr("segacc.checkpoint.SAVE_SECONDS", 0.0)
+    run = train(blobs, tmp_path / "run", "--epochs", "3", "--keep", "9")
+    wanted = [(1, 3), (2, 6), (3, 9)]
+    assert [p.stem for p in states(run)] == [f"epoch-{e:04d}-step-{s:08d}" for e, s in wanted]
 
 
 def test_the_run_is_deterministic_where_it_was_asked_for(blobs, tmp_path):
@@ -199,6 +210,26 @@ def test_bf16_is_in_effect_and_said(blobs, tmp_path, capsys, monkeypatch):
 def test_a_batch_of_one_image_trains(blobs, tmp_path):
     run = train(blobs, tmp_path / "run", "--epochs", "1", "--batch-size", "1")
     assert lines(run)[0]["step"] == 12
+
+
+def test_a_step_that_the_scaler_of_fp16_skips_is_no_failure(blobs):
+    config = parse_train(["--dataset", str(blobs), "--batch-size", "2"])
+    split = prepare(load_dataset(str(blobs)), 64).splits["train"]
+    accelerator = Accelerator(cpu=True)
+
+    def job(scaler):
+        trained = SimpleNamespace(scaler=scaler)
+        data = SimpleNamespace(splits={"train": split})
+        return SimpleNamespace(accelerator=accelerator, trained=trained, data=data, run=blobs)
+
+    steps = [torch.tensor([0.5, 1.0]), torch.tensor([0.25, torch.inf])]
+    scaler = torch.amp.GradScaler("cpu")
+    assert seen(steps, job(scaler), config, Progress()) == [0.5, 0.25]
+    with pytest.raises(InputError, match="the gradient is inf at step 2 on the images"):
+        seen(steps, job(None), config, Progress())
+    steps.append(torch.tensor([torch.nan, 1.0]))
+    with pytest.raises(InputError, match="the loss is nan at step 3 on the images"):
+        seen(steps, job(scaler), config, Progress())
 
 
 def test_a_rate_that_is_too_high_stops_the_run(blobs, tmp_path):

@@ -1,7 +1,8 @@
-"""Twenty steps of some models: `invariance.py DATA OUT OPTIMIZER MODEL...` on any number of ranks.
+"""Twenty steps of some models, on any number of ranks: `invariance.py DATA OUT MODES MODEL...`.
 
-Rank 0 writes OUT/MODEL.safetensors (weights after the steps), OUT/MODEL-before.safetensors and
-OUT/losses.json. Dropout is off and BatchNorm frozen, since on a CPU neither is of the global batch.
+A mode is an optimizer and a precision: sgd-fp32, adamw-fp32, adamw-fp64. Rank 0 writes into
+OUT/MODE: MODEL-before.safetensors, MODEL-after.safetensors and losses.json. Dropout is off and
+BatchNorm frozen, since on a CPU neither is of the global batch.
 """
 
 import json
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import segacc.optim
 import segacc.setup
 from segacc.config import parse_train
 from segacc.loop import seen, train_step
@@ -28,32 +30,35 @@ def build_without_dropout(*args, **kwargs):
             module.p = 0.0
         if hasattr(module, "drop_prob"):  # stochastic depth
             module.drop_prob = 0.0
+    if precision == "fp64":
+        built.model.double()
     return built
 
 
-def sgd(model, lr, weight_decay):
+def make_optimizer(model, lr, weight_decay):
+    if name == "adamw":
+        return segacc.optim.make_optimizer(model, lr, weight_decay)
     return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr)
 
 
-data, out, optimizer, *models = sys.argv[1:]
+data, out, modes, *models = sys.argv[1:]
 segacc.setup.build_model = build_without_dropout
-if optimizer == "sgd":
-    segacc.setup.make_optimizer = sgd
-losses = {}
-for model in models:
-    flags = ["--dataset", data, "--model", model, "--size", "64", "--weights", "none"]
-    flags += ["--batch-size", "8", "--tracker", "none", "--freeze-bn", "--precision", "fp32"]
-    flags += ["--lr", "5e-4" if optimizer == "sgd" else "1e-4", "--warmup", "0"]
-    config = parse_train([*flags, "--output-dir", f"{out}/{model}"])
-    job = set_up(config)
-    before = job.trained.model.tensors()
-    before = {name: tensor.clone() for name, tensor in before.items()}
-    job.model.train()
-    results = [train_step(job, config, step)[0] for step in range(STEPS)]
-    losses[model] = seen(results, job, config, job.progress)
-    if job.accelerator.is_main_process:
-        save_file(before, f"{out}/{model}-before.safetensors")
-        save_file(job.trained.model.tensors(), f"{out}/{model}.safetensors")
-if job.accelerator.is_main_process:
-    Path(out, "losses.json").write_text(json.dumps(losses))
+segacc.setup.make_optimizer = make_optimizer
+for mode in modes.split(","):
+    name, precision = mode.split("-")
+    folder, losses = Path(out, mode), {}
+    for model in models:
+        flags = ["--dataset", data, "--model", model, "--size", "64", "--weights", "none"]
+        flags += ["--batch-size", "8", "--tracker", "none", "--freeze-bn", "--precision", "fp32"]
+        flags += ["--lr", "5e-4" if name == "sgd" else "1e-4", "--warmup", "0"]
+        config = parse_train([*flags, "--output-dir", str(folder / model)])
+        job = set_up(config)
+        before = {k: v.clone() for k, v in job.trained.model.tensors().items()}
+        job.model.train()
+        results = [train_step(job, config, step)[0] for step in range(STEPS)]
+        losses[model] = seen(results, job, config, job.progress)
+        if job.accelerator.is_main_process:
+            save_file(before, folder / f"{model}-before.safetensors")
+            save_file(job.trained.model.tensors(), folder / f"{model}-after.safetensors")
+            (folder / "losses.json").write_text(json.dumps(losses))
 job.accelerator.end_training()

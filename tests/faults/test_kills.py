@@ -1,6 +1,7 @@
 """A run that is killed at any moment, and resumed, ends as if nothing had happened."""
 
 import json
+import os
 import random
 from collections import Counter
 
@@ -23,8 +24,8 @@ FLAGS += ["--save-every", "2", "--lr", "5e-3"]
     ],
 )
 def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(tmp_path, kills, epochs, workers):
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"\nthe moments are drawn from the seed {seed}")
+    seed = int(os.environ.get("KILLS_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"\nthe moments are drawn from KILLS_SEED={seed}")
     rng = random.Random(seed)
     data = write_blobs(tmp_path / "data")
     flags = ["--dataset", str(data), *FLAGS, "--epochs", str(epochs), "--patience", str(epochs)]
