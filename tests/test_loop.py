@@ -143,7 +143,7 @@ def test_an_operation_without_an_order_is_named(blobs, tmp_path):
     torch.use_deterministic_algorithms(True)
     try:
         with (
-            pytest.raises(InputError, match=r"--deterministic: unet uses .* \(put_\)"),
+            pytest.raises(InputError, match=r"--deterministic: unet with --loss dice .* \(put_\)"),
             explained(config, tmp_path),
         ):
             torch.zeros(3).put_(torch.tensor([1]), torch.tensor([1.0]))

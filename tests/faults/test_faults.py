@@ -137,7 +137,9 @@ def test_a_loss_that_is_not_finite_on_a_rank_names_step_and_images(blobs, tmp_pa
     assert done.stderr.count("error: ") == 1
     split = prepare(load_dataset(str(blobs)), 64).splits["train"]
     names = [split.names[index] for _, index in step_keys(0, 4, 4, 12)]
-    assert f"on the images {', '.join(names)}: look at them with `segacc check`" in done.stderr
+    assert (
+        f"on the images {', '.join(names)}: look at them with `segacc check {blobs}`" in done.stderr
+    )
     assert states(run)[-1].stem == "epoch-0001-step-00000004"  # not one that is poisoned
     assert all(value.isfinite().all() for value in load_file(states(run)[-1]).values())
 
