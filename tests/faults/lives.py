@@ -78,6 +78,7 @@ def _live(args: list[str], log: Path, moment: Moment | None, action: str) -> Non
     import segacc.loop
     from segacc.config import parse_train, run_program
 
+    multiprocessing.set_start_method("fork", force=True)  # as in a program; not from the server
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
