@@ -59,7 +59,7 @@ def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("fault", ["raises", "is killed"])
+@pytest.mark.parametrize("fault", ["raises", pytest.param("is killed", marks=pytest.mark.soak)])
 def test_a_rank_that_fails_ends_all_soon_with_its_own_error_first(blobs, tmp_path, fault):
     run = tmp_path / "run"
     action = "raise" if fault == "raises" else "SIGKILL"

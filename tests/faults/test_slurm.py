@@ -60,6 +60,7 @@ def slurm(tmp_path):
     }
 
 
+@pytest.mark.soak
 @pytest.mark.distributed
 def test_a_job_that_is_told_to_stop_goes_back_into_the_queue_and_finishes(tmp_path, slurm):
     flags = ["--dataset", write_blobs(tmp_path / "data"), "--size", "64", "--weights", "none"]
