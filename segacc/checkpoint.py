@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 Tensors = dict[str, Tensor]
 
+UMASK = os.umask(0)
+os.umask(UMASK)
+
 SAVE_SECONDS = 120.0
 """Between states where the user has not said when. Writing them takes cores from training on a
 CPU, a second or two for a model of 20 million parameters: so, below 2 % of its time."""
@@ -168,8 +171,8 @@ def write_state(run: Path, state: State, keep: int) -> Path:
     aside.replace(path)
     _sync(path.parent)
     newest = states(run)[-keep:]
-    for old in path.parent.glob("epoch-*"):  # what a kill left half done, too
-        if old not in newest:
+    for old in path.parent.iterdir():  # what a kill left half done, too
+        if old not in newest and old.is_file():
             old.unlink()
     return path
 
@@ -216,7 +219,8 @@ def save_best(run: Path, best: Best) -> None:
     folder = run / "best"
     folder.mkdir(exist_ok=True)
     write_text(folder / "config.json", json.dumps(best.config, indent=2, sort_keys=True))
-    aside = folder / "model.safetensors.partial"
+    aside = run / "checkpoints" / "best.partial"  # where the next state cleans up
+    aside.parent.mkdir(exist_ok=True)
     _save_tensors(best.weights, aside, {"format": "pt"})
     aside.replace(folder / "model.safetensors")
     write_text(folder / "README.md", best.card)
@@ -299,6 +303,7 @@ def _save_tensors(tensors: Tensors, path: Path, metadata: dict[str, str]) -> Non
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+    path.chmod(0o666 & ~UMASK)  # it goes through a temporary file that no other user may read
     _sync(path)
 
 

@@ -84,11 +84,14 @@ def test_a_copy_does_not_change_with_the_training(tmp_path):
 def test_the_newest_states_are_kept_and_nothing_else(tmp_path, keep):
     of = trained()
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "epoch-0000-step-00000002.partial").write_bytes(b"half")
+    for left in ("epoch-0000-step-00000002.partial", "best.partial", ".tmpAbC123"):
+        (tmp_path / "checkpoints" / left).write_bytes(b"half")  # by a kill
     for epoch, step in ((0, 5), (0, 10), (1, 10), (1, 100)):  # validation is between 10 and 10
         write(tmp_path, Progress(step, epoch), of, keep)
     names = [f"epoch-000{e}-step-{s:08d}" for e, s in ((0, 10), (1, 10), (1, 100))]
     assert sorted(p.stem for p in (tmp_path / "checkpoints").iterdir()) == names[-keep:]
+    (tmp_path / "plain").touch()
+    assert {p.stat().st_mode for p in states(tmp_path)} == {(tmp_path / "plain").stat().st_mode}
 
 
 def test_a_state_that_was_not_finished_does_not_count(tmp_path):
@@ -205,6 +208,8 @@ def test_the_best_model_is_replaced_whole(tmp_path):
         "model.safetensors",
     }
     assert (tmp_path / "best" / "README.md").read_text() == "# card"
+    assert len({p.stat().st_mode for p in (tmp_path / "best").iterdir()}) == 1
+    assert list((tmp_path / "checkpoints").iterdir()) == []
     loaded = load_segmenter(tmp_path).state_dict()
     assert all(torch.equal(loaded[k], v) for k, v in of.model.state_dict().items())
 
