@@ -2,7 +2,8 @@
 
 import sys
 
-from segacc.config import parse_evaluate, run_program
+from segacc.config import parse_evaluate
+from segacc.program import run_program
 
 
 def main() -> None:

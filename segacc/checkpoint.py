@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from segacc.config import InputError, disk_errors, write_text
 from segacc.models import Segmenter
+from segacc.program import InputError, disk_errors, write_text
 
 log = logging.getLogger(__name__)
 

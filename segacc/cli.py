@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from segacc.config import InputError, run_program
+from segacc.program import InputError, run_program
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 

@@ -1,75 +1,24 @@
 """What a run is: frozen dataclasses; the command line is made from their fields.
 
-This module imports nothing of ours and nothing heavy, so that `train.py --help` is instant.
+This module imports nothing heavy, so that `train.py --help` is instant.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import os
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import tyro
 
+from segacc.program import InputError, speaks
+
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
-
-EXIT_INPUT = 2
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped by a signal, to be continued
-EXIT_INTERRUPTED = 130  # the shell's own code for Ctrl-C
-
-
-class InputError(ValueError):
-    """Something the user gave is wrong. The message is one sentence: the file or flag, what was
-    found, what was expected, what to do. The programs print it and exit with code 2."""
-
-
-class OwnError(InputError):
-    """An InputError of this process alone, which therefore says it, whatever its rank."""
-
-
-class Stopped(BaseException):  # no library may take it for an error of its own
-    """The program was told to stop. The programs print the message and exit with code 75."""
-
-
-@contextmanager
-def disk_errors(run: Path) -> Iterator[None]:
-    """Say it in a sentence when the run's folder cannot be written.
-
-    Raises:
-        InputError: the disk is full or not writable; the states before are untouched.
-    """
-    try:
-        yield
-    except OSError as error:
-        what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise InputError(
-            f"{run} could not be written ({what}); its states are intact: free space, then "
-            f"{goes_on(run)}"
-        ) from error
-
-
-def goes_on(run: Path) -> str:
-    """The end of a sentence that says how to continue a run."""
-    return f"continue with: accelerate launch train.py --resume {run}"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file whole, and have it on the disk."""
-    aside = path.with_name(path.name + ".partial")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def cache_dir() -> Path:
@@ -271,13 +220,13 @@ def parse_train(args: Sequence[str]) -> TrainConfig:
         InputError: a value is out of range, or a flag would make the resumed run another run.
         SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
     """
-    config = tyro.cli(TrainConfig, args=args, console_outputs=_speaks())
+    config = tyro.cli(TrainConfig, args=args, console_outputs=speaks())
     if config.resume is None:
         config = with_protocol(config)
         check_values(config)
         return config
     saved = read_run_config(config.resume)
-    config = tyro.cli(TrainConfig, args=args, default=saved, console_outputs=_speaks())
+    config = tyro.cli(TrainConfig, args=args, default=saved, console_outputs=speaks())
     config = dataclasses.replace(config, output_dir=saved.output_dir)
     check_values(config)
     changed = [
@@ -306,46 +255,9 @@ def parse_evaluate(args: Sequence[str]) -> EvaluateConfig:
         InputError: a value is out of range.
         SystemExit: help was asked for, or a flag does not exist.
     """
-    config = tyro.cli(EvaluateConfig, args=args, console_outputs=_speaks())
+    config = tyro.cli(EvaluateConfig, args=args, console_outputs=speaks())
     if not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
     if config.batch_size < 1:
         raise InputError(f"--batch-size {config.batch_size}: expected 1 or more.")
     return config
-
-
-def _speaks() -> bool:
-    return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
-Result = TypeVar("Result")
-
-
-def run_program(program: Callable[[], Result], debug: bool) -> int:
-    """Run a program and turn what the user can cause into one sentence and an exit code.
-
-    Of several processes the first one on each machine speaks, but for an OwnError.
-    """
-    before = signal.signal(signal.SIGTERM, _stop_before_start)
-    try:
-        program()
-    except InputError as error:
-        if debug:
-            raise
-        if _speaks() or isinstance(error, OwnError):
-            print(f"error: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    except Stopped as stopped:
-        if _speaks():
-            print(stopped, file=sys.stderr)
-        return EXIT_STOPPED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    finally:
-        if signal.getsignal(signal.SIGTERM) is _stop_before_start:
-            signal.signal(signal.SIGTERM, before)
-    return 0
-
-
-def _stop_before_start(number: int, frame: object) -> None:
-    raise Stopped("stopped by SIGTERM with nothing to save: give the same command again.")

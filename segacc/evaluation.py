@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segacc.config import EvaluateConfig, InputError, read_run_config
+from segacc.config import EvaluateConfig, read_run_config
 from segacc.data.prepare import prepare
 from segacc.data.sources import load_dataset
 from segacc.inference import gather_images, predict_split
@@ -26,6 +26,7 @@ from segacc.metrics import (
     scores,
 )
 from segacc.pictures import overview, picture_name, triptych
+from segacc.program import InputError
 from segacc.weights import load_segmenter
 
 MEANING = {

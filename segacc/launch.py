@@ -17,9 +17,10 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
-from segacc.config import InputError, OwnError, TrainConfig, goes_on
+from segacc.config import TrainConfig
 from segacc.data.prepare import Prepared, cores
 from segacc.models import Segmenter
+from segacc.program import InputError, OwnError, goes_on
 
 Result = TypeVar("Result")
 

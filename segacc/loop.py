@@ -12,11 +12,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from segacc.checkpoint import Progress, Writer, states
-from segacc.config import InputError, Stopped, TrainConfig, goes_on
+from segacc.config import TrainConfig
 from segacc.data.augment import stream_seed
 from segacc.data.loader import epoch_end, step_keys, to_device
 from segacc.inference import validate
 from segacc.launch import any_rank, explained, leave_together, memory_gib
+from segacc.program import InputError, Stopped, goes_on
 from segacc.record import epoch_line, model_card
 from segacc.setup import Job, set_up
 from segacc.stop import StopRequest

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segacc.config import InputError
+from segacc.program import InputError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

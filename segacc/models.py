@@ -13,7 +13,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segacc.config import STUDY_MODELS, InputError
+from segacc.config import STUDY_MODELS
+from segacc.program import InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -15,10 +15,11 @@ import torch
 from accelerate import Accelerator
 
 import segacc
-from segacc.config import InputError, TrainConfig, disk_errors, to_json, write_text
+from segacc.config import TrainConfig, to_json
 from segacc.data.prepare import Prepared
 from segacc.losses import is_of_batch
 from segacc.models import Segmenter
+from segacc.program import InputError, disk_errors, write_text
 
 LIBRARIES = (
     "torch",

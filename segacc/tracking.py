@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segacc.config import InputError, disk_errors, write_text
+from segacc.program import InputError, disk_errors, write_text
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

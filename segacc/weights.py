@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from segacc.config import InputError
 from segacc.models import Segmenter
+from segacc.program import InputError
 
 
 @dataclass(frozen=True)

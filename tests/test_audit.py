@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from segacc.config import InputError
 from segacc.data.audit import AuditFinding, audit, format_findings
 from segacc.data.convert import convert_folder
+from segacc.program import InputError
 
 H, W = 96, 128
 

@@ -20,9 +20,9 @@ from segacc.checkpoint import (
     take_state,
     write_state,
 )
-from segacc.config import InputError
 from segacc.models import Segmenter
 from segacc.optim import make_optimizer, make_schedule
+from segacc.program import InputError
 from segacc.weights import load_segmenter
 
 

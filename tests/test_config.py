@@ -5,16 +5,8 @@ import json
 
 import pytest
 
-from segacc.config import (
-    RESUME_MAY_CHANGE,
-    InputError,
-    OwnError,
-    Stopped,
-    TrainConfig,
-    parse_train,
-    run_program,
-    to_json,
-)
+from segacc.config import RESUME_MAY_CHANGE, TrainConfig, parse_train, to_json
+from segacc.program import InputError, OwnError, Stopped, run_program
 
 CONTRACT = {
     "model": "linknet",

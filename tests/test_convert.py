@@ -8,8 +8,8 @@ import pytest
 from datasets import Dataset, DatasetDict, Image, load_from_disk
 from PIL import Image as Pillow
 
-from segacc.config import InputError
 from segacc.data.convert import Scan, convert_folder, scan_folder
+from segacc.program import InputError
 
 
 def touch(folder: Path, *files: str) -> Path:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segacc.config import InputError
 from segacc.data.decode import Encoded, decode_image, decode_pair, foreground_value
+from segacc.program import InputError
 
 ORIENTATION = 0x0112
 H, W = 20, 30

@@ -10,9 +10,10 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from small import TINY, write_blobs
 
-from segacc.config import EvaluateConfig, InputError, parse_train
+from segacc.config import EvaluateConfig, parse_train
 from segacc.evaluation import evaluate, spread
 from segacc.loop import fit
+from segacc.program import InputError
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ LAYERS = (
     ),
     ("segacc.models", "segacc.losses", "segacc.metrics", "segacc.data"),
     ("segacc.config",),
+    ("segacc.program",),
     ("segacc",),  # __init__.py: the version, nothing else
 )
 DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}

@@ -19,11 +19,12 @@ from safetensors.torch import load_file
 from small import ROOT, TINY, lines, write_blobs
 
 from segacc.checkpoint import Progress, states
-from segacc.config import STUDY_MODELS, InputError, parse_train
+from segacc.config import STUDY_MODELS, parse_train
 from segacc.data.prepare import prepare
 from segacc.data.sources import load_dataset
 from segacc.launch import explained
 from segacc.loop import fit, seen
+from segacc.program import InputError
 from segacc.weights import build_model
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from segmentation_models_pytorch import losses as smp_losses
 
-from segacc.config import InputError
 from segacc.losses import PIXEL_LOSSES, REGION_LOSSES, is_of_batch, make_loss, tversky_loss
+from segacc.program import InputError
 
 ALL = [*REGION_LOSSES, *PIXEL_LOSSES]
 

@@ -5,8 +5,9 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
-from segacc.config import STUDY_MODELS, InputError
+from segacc.config import STUDY_MODELS
 from segacc.models import MatmulAvgPool2d, Segmenter, without_random_order
+from segacc.program import InputError
 from segacc.weights import build_model, load_segmenter, load_weights
 
 # Of the whole model, counted from the study's architectures (STUDY.md: 24.4 .. 3.7 M).

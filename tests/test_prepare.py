@@ -17,9 +17,9 @@ from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageColumn
 from PIL import Image
 
-from segacc.config import InputError
 from segacc.data import prepare as prepare_room
 from segacc.data.prepare import prepare, resize_image, resize_mask
+from segacc.program import InputError
 
 FEATURES = Features(
     image=ImageColumn(decode=False), mask=ImageColumn(decode=False), name=Value("string")

@@ -22,8 +22,8 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
 
-from segacc.config import InputError
 from segacc.data.sources import CORPORA, load_dataset, locate
+from segacc.program import InputError
 
 PAIRS = {
     "train/a.jpg": b"image a",
@@ -492,7 +492,7 @@ def test_an_archive_that_no_longer_has_its_checksum_is_named(server, cache):
 
 LOADED = """
 from segacc.data.sources import load_dataset
-from segacc.config import InputError
+from segacc.program import InputError
 for name in {names}:
     try:
         data = load_dataset(name)

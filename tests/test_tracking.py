@@ -9,7 +9,7 @@ import pytest
 from small import TINY, train, write_blobs
 from wandb.proto.wandb_internal_pb2 import Record
 
-from segacc.config import InputError
+from segacc.program import InputError
 from segacc.tracking import append_line, check_tracker, keep_epochs, read_lines
 
 

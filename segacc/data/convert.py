@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segacc.config import InputError
 from segacc.data.pairing import (
     EXTENSIONS,
     File,
@@ -22,6 +21,7 @@ from segacc.data.pairing import (
     split_of,
     wrapper_depth,
 )
+from segacc.program import InputError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

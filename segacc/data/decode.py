@@ -12,7 +12,7 @@ from typing import TypedDict
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from segacc.config import InputError
+from segacc.program import InputError
 
 # Pillow warns above this and refuses above twice this; its own default is too low for slides.
 Image.MAX_IMAGE_PIXELS = 300_000_000

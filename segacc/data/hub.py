@@ -7,9 +7,9 @@ import textwrap
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from segacc.config import InputError
 from segacc.data.convert import split_three_ways
 from segacc.data.pairing import IMAGE_WORDS, MASK_WORDS, SPLITS
+from segacc.program import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

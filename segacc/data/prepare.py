@@ -23,9 +23,10 @@ import pyarrow as pa
 from PIL import Image
 from tqdm import tqdm
 
-from segacc.config import InputError, cache_dir
+from segacc.config import cache_dir
 from segacc.data.archives import once
 from segacc.data.decode import DecodeError, Encoded, decode_pair
+from segacc.program import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

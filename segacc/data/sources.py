@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segacc.config import InputError, cache_dir
+from segacc.config import cache_dir
 from segacc.data import archives
 from segacc.data.convert import convert_folder
+from segacc.program import InputError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -76,7 +76,8 @@ def do_at(moment: Moment, action: str) -> None:
 
 def _live(args: list[str], log: Path, moment: Moment | None, action: str) -> None:
     import segacc.loop
-    from segacc.config import parse_train, run_program
+    from segacc.config import parse_train
+    from segacc.program import run_program
 
     multiprocessing.set_start_method("fork", force=True)  # as in a program; not from the server
     with log.open("a") as file:
@@ -129,7 +130,8 @@ def outcome(run: Path) -> dict[str, object]:
 
 if __name__ == "__main__":  # under torchrun: lives.py RANK PLACE CALL ACTION FLAGS... of train.py
     import segacc.loop
-    from segacc.config import parse_train, run_program
+    from segacc.config import parse_train
+    from segacc.program import run_program
 
     rank, place, call, action, *flags = sys.argv[1:]
     if os.environ["RANK"] == rank:

@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from small import ROOT, TINY, lines, run_program, write_blobs
 
 from segacc.checkpoint import states
-from segacc.config import EXIT_INPUT
 from segacc.data.loader import step_keys
 from segacc.data.prepare import prepare
 from segacc.data.sources import load_dataset
+from segacc.program import EXIT_INPUT
 
 LIVES = Path(__file__).parent / "lives.py"
 PATHS = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}

@@ -13,7 +13,7 @@ from lives import Moment, live, outcome
 from small import ROOT, TINY, lines, run_program, write_blobs
 
 from segacc.checkpoint import states
-from segacc.config import EXIT_STOPPED
+from segacc.program import EXIT_STOPPED
 
 LIVES = Path(__file__).parent / "lives.py"
 FLAGS = ["--size", "64", "--crop", "48", "--weights", "none", "--batch-size", "4", *TINY]
@@ -88,7 +88,8 @@ def test_a_stop_inside_of_something_loses_nothing(blobs, tmp_path, whole, place,
 ENDLESS = """
 import ctypes, sys
 import segacc.loop
-from segacc.config import parse_train, run_program
+from segacc.config import parse_train
+from segacc.program import run_program
 
 def train_step(*args):
     print("in a step", flush=True)

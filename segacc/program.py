@@ -1,0 +1,101 @@
+"""How a program of ours ends: what the user can cause is one sentence and an exit code.
+
+This module imports nothing of ours and nothing heavy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+EXIT_INPUT = 2
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped by a signal, to be continued
+EXIT_INTERRUPTED = 130  # the shell's own code for Ctrl-C
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong. The message is one sentence: the file or flag, what was
+    found, what was expected, what to do. The programs print it and exit with code 2."""
+
+
+class OwnError(InputError):
+    """An InputError of this process alone, which therefore says it, whatever its rank."""
+
+
+class Stopped(BaseException):  # no library may take it for an error of its own
+    """The program was told to stop. The programs print the message and exit with code 75."""
+
+
+@contextmanager
+def disk_errors(run: Path) -> Iterator[None]:
+    """Say it in a sentence when the run's folder cannot be written.
+
+    Raises:
+        InputError: the disk is full or not writable; the states before are untouched.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        raise InputError(
+            f"{run} could not be written ({what}); its states are intact: free space, then "
+            f"{goes_on(run)}"
+        ) from error
+
+
+def goes_on(run: Path) -> str:
+    """The end of a sentence that says how to continue a run."""
+    return f"continue with: accelerate launch train.py --resume {run}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file whole, and have it on the disk."""
+    aside = path.with_name(path.name + ".partial")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def speaks() -> bool:
+    """Whether this is the first process of its machine, the one that says what all would say."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def run_program(program: Callable[[], Result], debug: bool) -> int:
+    """Run a program and turn what the user can cause into one sentence and an exit code.
+
+    Of several processes the first one on each machine speaks, but for an OwnError.
+    """
+    before = signal.signal(signal.SIGTERM, _stop_before_start)
+    try:
+        program()
+    except InputError as error:
+        if debug:
+            raise
+        if speaks() or isinstance(error, OwnError):
+            print(f"error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except Stopped as stopped:
+        if speaks():
+            print(stopped, file=sys.stderr)
+        return EXIT_STOPPED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _stop_before_start:
+            signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+def _stop_before_start(number: int, frame: object) -> None:
+    raise Stopped("stopped by SIGTERM with nothing to save: give the same command again.")
