@@ -80,7 +80,6 @@ class Trained:
 
     model: Segmenter  # not wrapped
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler | None
 
 
@@ -109,17 +108,14 @@ def _copy(tensors: Tensors) -> Tensors:
 
 def take_state(progress: Progress, trained: Trained) -> State:
     """Copy what a run needs to go on from here."""
-    optimizer = trained.optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in trained.model.state_dict().items()}
-    for i, moments in optimizer["state"].items():
+    for i, moments in trained.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
     return State(
         progress,
         _copy(tensors),
         {
             "model": trained.model.config(),
-            "param_groups": optimizer["param_groups"],
-            "schedule": trained.schedule.state_dict(),
             "scaler": trained.scaler.state_dict() if trained.scaler else {},
         },
     )
@@ -149,8 +145,8 @@ def load_state(path: Path, trained: Trained) -> Progress:
             value = torch.empty_like(parameter, device="cpu").copy_(value)
         moments[int(i)][moment] = value
     trained.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
-    trained.optimizer.load_state_dict({"state": moments, "param_groups": scalars["param_groups"]})
-    trained.schedule.load_state_dict(scalars["schedule"])
+    groups = trained.optimizer.state_dict()["param_groups"]  # a function of the config
+    trained.optimizer.load_state_dict({"state": moments, "param_groups": groups})
     if trained.scaler:
         trained.scaler.load_state_dict(scalars["scaler"])
     return Progress(**described["progress"] | {"losses": tuple(described["progress"]["losses"])})

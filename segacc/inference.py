@@ -70,10 +70,6 @@ def validate(
     Returns:
         the scores, with the mean of the images' own losses as `loss`; these losses, (N,).
     """
-    if accelerator.num_processes > 1:
-        # Plain BatchNorm drifts apart between ranks; DDP's next step takes rank 0's as well.
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, 0)
     model.eval()
     loss_fn = make_loss(loss)
     # The same on any number of ranks: some 4 million pixels at most, which any GPU holds.

@@ -46,7 +46,10 @@ def make_accelerator(precision: str) -> Accelerator:
     accelerator = Accelerator(
         mixed_precision=asked,
         cpu=not cuda,
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        kwargs_handlers=[
+            # BatchNorm's statistics are those of all processes' samples, and so alike on all.
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+        ],
     )
     if not accelerator.is_main_process:
         logging.getLogger("segacc").setLevel(logging.ERROR)  # rank 0 alone speaks
@@ -163,13 +166,12 @@ def check_batch(config: TrainConfig, world_size: int) -> None:
         )
 
 
-def check_batchnorm(config: TrainConfig, model: Segmenter, world_size: int, cuda: bool) -> None:
-    """Raises InputError when a process would get one image, and BatchNorm one value of it.
+def check_batchnorm(config: TrainConfig, model: Segmenter) -> None:
+    """Raises InputError when BatchNorm would get one value of the one image of a step.
 
     DeepLabV3 pools an image to one value per channel, of which BatchNorm can take no variance.
     """
-    share = config.batch_size // (world_size * config.accumulate)
-    if share > 1 or config.freeze_bn or (cuda and world_size > 1):
+    if config.batch_size > config.accumulate or config.freeze_bn:
         return
     probe = copy.deepcopy(model).train()  # the probe would move BatchNorm's statistics
     side = min(config.crop or config.size or 0, 2 * model.stride)
@@ -178,9 +180,9 @@ def check_batchnorm(config: TrainConfig, model: Segmenter, world_size: int, cuda
             probe(torch.zeros(1, 3, side, side))
     except ValueError as error:
         raise InputError(
-            f"--batch-size {config.batch_size} leaves one image for each step of a process, and "
+            f"--batch-size {config.batch_size} leaves one image for each forward pass, and "
             f"BatchNorm in {config.model} needs two: give a --batch-size of at least "
-            f"{2 * world_size * config.accumulate}, or --freeze-bn."
+            f"{2 * config.accumulate}, or --freeze-bn."
         ) from error
 
 

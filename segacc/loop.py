@@ -96,7 +96,7 @@ def fit(config: TrainConfig) -> Path:
                     "step": last_step,
                     "train_loss": train_loss,
                     **{f"valid_{name}": value for name, value in found.items()},
-                    "lr": float(job.trained.schedule.get_last_lr()[0]),
+                    "lr": float(job.schedule.get_last_lr()[0]),
                     "img_per_s": (last_step - first_step) * config.batch_size / trained_for,
                     "data_wait": waited / trained_for,
                     "seconds": time.perf_counter() - started,
@@ -140,10 +140,14 @@ def train_step(job: Job, config: TrainConfig, step: int) -> tuple[Tensor, float]
     Returns:
         This rank's loss and the gradient norm, (2,) on the device; seconds waited for data.
     """
-    # Dropout, too, is a function of the step, so that a resumed run draws it again.
+    # What else a model may draw is a function of the step as well, for a resumed run.
     torch.manual_seed(stream_seed(config.seed, step, job.accelerator.process_index))
+    part = config.batch_size // config.accumulate
+    share = part // job.accelerator.num_processes
+    job.place.seed, job.place.step, job.place.total = config.seed, step, config.batch_size
     loss_sum, norm, waited = torch.zeros((), device=job.accelerator.device), None, 0.0
-    for _ in range(config.accumulate):
+    for first in range(0, config.batch_size, part):
+        job.place.first = first + job.accelerator.process_index * share
         asked = time.perf_counter()
         batch = next(job.batches)
         waited += time.perf_counter() - asked
@@ -158,7 +162,7 @@ def train_step(job: Job, config: TrainConfig, step: int) -> tuple[Tensor, float]
             job.trained.optimizer.step()
             job.trained.optimizer.zero_grad()
         loss_sum += loss.detach() / config.accumulate
-    job.trained.schedule.step()
+    job.schedule.step()
     assert norm is not None
     return torch.stack([loss_sum, norm]), waited
 

@@ -99,7 +99,10 @@ class Segmenter(
         logits = getattr(logits, "logits", logits)
         if logits.shape[-2:] != x.shape[-2:]:
             logits = functional.interpolate(
-                logits.float(), size=x.shape[-2:], mode="bilinear", align_corners=False
+                logits.to(torch.promote_types(logits.dtype, torch.float32)),
+                size=x.shape[-2:],
+                mode="bilinear",
+                align_corners=False,
             )
         return logits[..., :height, :width]
 

@@ -19,13 +19,17 @@ def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.op
 
 
 def make_schedule(
-    optimizer: torch.optim.Optimizer, warmup: float, total_steps: int
+    optimizer: torch.optim.Optimizer, warmup: float, total_steps: int, done: int = 0
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warmup over a share of the steps, then half a cosine down to 0.
+    """Linear warmup over a share of the steps, then half a cosine down to 0; `done` steps are over.
 
     It is stepped once per optimizer step by the loop; accelerate's wrapper, which steps once per
     process, would shorten it with every GPU.
     """
     from transformers.optimization import get_cosine_schedule_with_warmup
 
-    return get_cosine_schedule_with_warmup(optimizer, math.ceil(warmup * total_steps), total_steps)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return get_cosine_schedule_with_warmup(
+        optimizer, math.ceil(warmup * total_steps), total_steps, last_epoch=done - 1
+    )

@@ -133,15 +133,8 @@ def banner(
             batch += f" (--loss {config.loss} is then of each part, not of the whole batch)"
     if config.freeze_bn:
         norm = "frozen"
-    elif world == 1:
-        norm = "over the batch" if config.accumulate == 1 else "of each part of the batch"
-    elif accelerator.device.type == "cuda":
-        norm = "synchronised over processes"
     else:
-        norm = (
-            "of each process alone (only GPUs synchronise it), so the curve depends on the number "
-            "of processes; --freeze-bn avoids that"
-        )
+        norm = "over the global batch" if config.accumulate == 1 else "over each part of the batch"
     backbone = "" if model.architecture == "transformers" else f" ({config.encoder})"
     rows = {
         "device": f"{device_name(accelerator.device)}, {dtype(accelerator)}, {threads} threads and "

@@ -12,12 +12,14 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from timm.layers import convert_sync_batchnorm
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from segacc.checkpoint import Progress, Trained, load_state, model_of, newest_state
 from segacc.config import TrainConfig, read_run_config, to_json
 from segacc.data.loader import Batch, StepSampler, TrainSamples, epoch_end, train_loader
 from segacc.data.prepare import Prepared, prepare
 from segacc.data.sources import load_dataset
+from segacc.global_batch import Place, normalise_over_ranks, place_dropout
 from segacc.launch import (
     any_rank,
     check_batch,
@@ -45,7 +47,9 @@ class Job:
     data: Prepared
     model: nn.Module  # wrapped for DDP
     trained: Trained
+    schedule: LRScheduler
     loss_fn: Loss
+    place: Place  # where dropout looks which samples it has
     batches: Iterator[Batch]  # of this rank, from the next step to the last of the last epoch
     progress: Progress
 
@@ -83,25 +87,28 @@ def set_up(config: TrainConfig) -> Job:
     if config.deterministic:
         without_random_order(segmenter)
     segmenter.freeze(config.freeze_encoder, config.freeze_bn)
-    check_batchnorm(config, segmenter, world, cuda)
+    check_batchnorm(config, segmenter)
     data = prepare(source, config.size)
     check_data(config, data)
     train = data.splits["train"]
 
-    if cuda and world > 1 and not config.freeze_bn:
-        # Names, and so saved models, stay those of plain BatchNorm, which also runs on a CPU.
-        # timm's conversion, unlike torch's, keeps the activation of its norm-and-act layers.
-        segmenter = convert_sync_batchnorm(segmenter)
+    # Names, and so saved models, stay those of plain layers.
+    place = place_dropout(segmenter)
+    if world > 1 and not config.freeze_bn:
+        if cuda:  # timm's conversion, unlike torch's, keeps the activation of its layers
+            segmenter = convert_sync_batchnorm(segmenter)
+        else:
+            normalise_over_ranks(segmenter)
     optimizer = make_optimizer(segmenter, config.lr, config.weight_decay)
-    total_steps = epoch_end(config.epochs - 1, config.batch_size, len(train))
-    schedule = make_schedule(optimizer, config.warmup, total_steps)
     accelerator.gradient_accumulation_steps = config.accumulate
     model, optimizer = accelerator.prepare(segmenter, optimizer)
     if world > 1:
         lay_out_buckets(model, segmenter.stride, accelerator.device)
         any_rank(accelerator, False)  # so that what cannot connect is said now
-    trained = Trained(segmenter, optimizer, schedule, accelerator.scaler)
+    trained = Trained(segmenter, optimizer, accelerator.scaler)
     progress = load_state(state, trained) if state else Progress()
+    total_steps = epoch_end(config.epochs - 1, config.batch_size, len(train))
+    schedule = make_schedule(optimizer, config.warmup, total_steps, progress.step)
 
     before = read_run_config(resume) if resume else config
     run, run_id = on_main(accelerator, lambda: open_run(config, data, segmenter, accelerator))
@@ -133,7 +140,7 @@ def set_up(config: TrainConfig) -> Job:
             ]
             print(f"  resumed     after step {progress.step}{''.join(changed)}", flush=True)
     loss_fn = make_loss(config.loss, distributed=world > 1)
-    return Job(accelerator, run, data, model, trained, loss_fn, batches, progress)
+    return Job(accelerator, run, data, model, trained, schedule, loss_fn, place, batches, progress)
 
 
 def lay_out_buckets(model: nn.Module, stride: int, device: torch.device) -> None:

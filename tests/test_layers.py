@@ -25,7 +25,7 @@ LAYERS = (
         *("segacc.launch", "segacc.pictures", "segacc.record", "segacc.stop"),
         "segacc.weights",
     ),
-    ("segacc.models", "segacc.losses", "segacc.metrics", "segacc.data"),
+    ("segacc.models", "segacc.global_batch", "segacc.losses", "segacc.metrics", "segacc.data"),
     ("segacc.config",),
     ("segacc.program",),
     ("segacc",),  # __init__.py: the version, nothing else

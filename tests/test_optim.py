@@ -28,3 +28,19 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero_like_a_cosine():
     assert rates[0] == 0 and max(rates) == rates[10] == pytest.approx(0.5)
     assert rates[55] == pytest.approx(0.25)  # half of the cosine
     assert schedule.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_resumed_schedule_goes_on_where_it_was_and_with_other_epochs_follows_those():
+    def rates(total: int, done: int) -> list[float]:
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+        schedule = make_schedule(optimizer, warmup=0.1, total_steps=total, done=done)
+        found = []
+        for _ in range(done, total):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return found
+
+    for done in (0, 1, 5, 10, 73):
+        assert rates(100, done) == rates(100, 0)[done:]
+    assert rates(200, 73) == rates(200, 0)[73:]

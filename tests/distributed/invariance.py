@@ -1,8 +1,8 @@
 """Twenty steps of some models, on any number of ranks: `invariance.py DATA OUT MODES MODEL...`.
 
-A mode is an optimizer and a precision: sgd-fp32, adamw-fp32, adamw-fp64. Rank 0 writes into
-OUT/MODE: MODEL-before.safetensors, MODEL-after.safetensors and losses.json. Dropout is off and
-BatchNorm frozen, since on a CPU neither is of the global batch.
+A mode is an optimizer and a precision, such as sgd-fp32 or adamw-fp32, with dropout off and
+BatchNorm frozen, or with both as they are: sgd-fp64-full. Rank 0 writes into OUT/MODE:
+MODEL-before.safetensors, MODEL-after.safetensors and losses.json.
 """
 
 import json
@@ -23,9 +23,9 @@ from segacc.weights import build_model
 STEPS = 20
 
 
-def build_without_dropout(*args, **kwargs):
+def build(*args, **kwargs):
     built = build_model(*args, **kwargs)
-    for module in built.model.modules():
+    for module in [] if full else built.model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
         if hasattr(module, "drop_prob"):  # stochastic depth
@@ -42,14 +42,15 @@ def make_optimizer(model, lr, weight_decay):
 
 
 data, out, modes, *models = sys.argv[1:]
-segacc.setup.build_model = build_without_dropout
+segacc.setup.build_model = build
 segacc.setup.make_optimizer = make_optimizer
 for mode in modes.split(","):
-    name, precision = mode.split("-")
+    name, precision, *full = mode.split("-")
     folder, losses = Path(out, mode), {}
     for model in models:
         flags = ["--dataset", data, "--model", model, "--size", "64", "--weights", "none"]
-        flags += ["--batch-size", "8", "--tracker", "none", "--freeze-bn", "--precision", "fp32"]
+        flags += ["--batch-size", "8", "--tracker", "none", "--precision", "fp32"]
+        flags += [] if full else ["--freeze-bn"]
         flags += ["--lr", "5e-4" if name == "sgd" else "1e-4", "--warmup", "0"]
         config = parse_train([*flags, "--output-dir", str(folder / model)])
         job = set_up(config)

@@ -24,4 +24,4 @@ def test_each_model_trains_with_two_processes(blobs, tmp_path, model):
     # Rank 0 alone speaks.
     assert done.stdout.count("segacc 0") == done.stdout.count("epoch   1/1") == 1
     assert "4 global = 2 processes x 2" in done.stdout
-    assert "of each process alone" in done.stdout
+    assert "over the global batch" in done.stdout

@@ -87,3 +87,9 @@ def test_region_losses_are_of_the_global_batch_and_images_gathered_in_order():
     done = run_program(HERE / "collectives.py", processes=2, PYTHONPATH=str(HERE.parents[1]))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "equal on 2" in done.stdout
+
+
+def test_batchnorm_and_dropout_are_of_the_global_batch():
+    done = run_program(HERE / "layers.py", processes=2, PYTHONPATH=str(HERE.parents[1]))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "equal on 2" in done.stdout

@@ -6,14 +6,17 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
+from small import ROOT
 
 from segacc.checkpoint import states
 
@@ -72,6 +75,26 @@ def do_at(moment: Moment, action: str) -> None:
         return result
 
     setattr(sys.modules[module], name, watched)
+
+
+def start(*command: object) -> subprocess.Popen[str]:
+    """A program of ours in the background; what it says on stderr can be read."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+    )
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Until `what` is so, while the process lives."""
+    until = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < until and process.poll() is None, process.communicate()
+        time.sleep(0.02)
 
 
 def _live(args: list[str], log: Path, moment: Moment | None, action: str) -> None:

@@ -5,15 +5,13 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lives import live, outcome
+from lives import live, outcome, start, wait_for
 from safetensors.torch import load_file
-from small import ROOT, TINY, lines, run_program, write_blobs
+from small import ROOT, TINY, lines, run_program
 
 from segacc.checkpoint import states
 from segacc.data.loader import step_keys
@@ -25,37 +23,6 @@ LIVES = Path(__file__).parent / "lives.py"
 PATHS = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
 FLAGS = ["--size", "64", "--weights", "none", "--batch-size", "4", "--tracker", "none", *TINY]
 FLAGS += ["--epochs", "6", "--patience", "6", "--lr", "5e-3", "--save-every", "3"]
-
-
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory):
-    return write_blobs(tmp_path_factory.mktemp("data") / "blobs")
-
-
-@pytest.fixture(scope="module")
-def whole(blobs, tmp_path_factory):
-    run = tmp_path_factory.mktemp("whole") / "run"
-    assert live(run, ["--dataset", str(blobs), *FLAGS]) == 0
-    return outcome(run)
-
-
-def start(*flags: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "train.py", *FLAGS, *flags]
-    return subprocess.Popen(
-        [str(part) for part in command],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
-    )
-
-
-def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 120
-    while not what():
-        assert time.monotonic() < until and process.poll() is None, process.communicate()
-        time.sleep(0.02)
 
 
 @pytest.mark.distributed
@@ -82,7 +49,7 @@ def test_a_rank_that_fails_ends_all_soon_with_its_own_error_first(blobs, tmp_pat
 def test_a_disk_that_fills_leaves_the_last_state_and_says_so(blobs, tmp_path, whole):
     """A limit on the size of files, set from outside while the run goes on."""
     run = tmp_path / "run"
-    process = start("--dataset", blobs, "--output-dir", run)
+    process = start("train.py", *FLAGS, "--dataset", blobs, "--output-dir", run)
     wait_for(lambda: states(run), process)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     _, said = process.communicate(timeout=60)
@@ -102,7 +69,7 @@ def test_a_full_disk_is_called_so(blobs, tmp_path, whole):
         pytest.skip("this user may not mount a small tmpfs")
     try:
         run = disk / "run"  # a state takes 5 MB, the best model 1.7
-        process = start("--dataset", blobs, "--output-dir", run, "--keep", "9")
+        process = start("train.py", *FLAGS, "--dataset", blobs, "--output-dir", run, "--keep", "9")
         _, said = process.communicate(timeout=120)
         assert process.returncode == EXIT_INPUT, said
         assert f"error: {run} could not be written (the disk is full)" in said
@@ -147,7 +114,7 @@ def test_a_loss_that_is_not_finite_on_a_rank_names_step_and_images(blobs, tmp_pa
 def test_a_killed_data_worker_is_named(blobs, tmp_path):
     run = tmp_path / "run"
     long = ["--epochs", "500", "--patience", "500", "--workers", "2"]
-    process = start("--dataset", blobs, "--output-dir", run, *long)
+    process = start("train.py", *FLAGS, "--dataset", blobs, "--output-dir", run, *long)
     wait_for((run / "metrics.jsonl").exists, process)
     worker = min(children(process.pid))
     os.kill(worker, signal.SIGKILL)

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from lives import Moment, live, outcome
-from small import ROOT, TINY, lines, run_program, write_blobs
+from lives import Moment, live, outcome, start, wait_for
+from small import ROOT, TINY, lines, run_program
 
 from segacc.checkpoint import states
 from segacc.program import EXIT_STOPPED
@@ -20,34 +20,11 @@ FLAGS = ["--size", "64", "--crop", "48", "--weights", "none", "--batch-size", "4
 FLAGS += ["--tracker", "none", "--epochs", "6", "--patience", "6", "--lr", "5e-3"]
 
 
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory):
-    return write_blobs(tmp_path_factory.mktemp("data") / "blobs")
-
-
-@pytest.fixture(scope="module")
-def whole(blobs, tmp_path_factory):
-    run = tmp_path_factory.mktemp("whole") / "run"
-    assert live(run, ["--dataset", str(blobs), *FLAGS]) == 0
-    return outcome(run)
-
-
-def start(blobs: Path, run: Path, *launcher: str, flags=()) -> subprocess.Popen[str]:
+def long_run(blobs: Path, run: Path, *launcher: str, flags=()) -> subprocess.Popen[str]:
     """A long run under a launcher, after its first epoch."""
-    command = [sys.executable, *launcher, "train.py", "--dataset", blobs, "--output-dir", run]
-    command += [*FLAGS, "--epochs", "500", "--patience", "500", *flags]
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
-    )
-    until = time.monotonic() + 120
-    while not (run / "metrics.jsonl").exists():
-        assert time.monotonic() < until and process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    endless = [*FLAGS, "--epochs", "500", "--patience", "500", *flags]
+    process = start(*launcher, "train.py", "--dataset", blobs, "--output-dir", run, *endless)
+    wait_for((run / "metrics.jsonl").exists, process)
     return process
 
 
@@ -58,7 +35,7 @@ def ended(process: subprocess.Popen[str], within: float) -> str:
 
 
 def test_a_signal_saves_and_the_message_says_how_to_continue(blobs, tmp_path):
-    process = start(blobs, run := tmp_path / "run")
+    process = long_run(blobs, run := tmp_path / "run")
     process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)  # a terminal and a launcher may both send it: it is one
@@ -133,7 +110,7 @@ def test_a_signal_before_the_first_step_has_a_sentence_and_the_same_code(tmp_pat
 
 def test_a_run_whose_launcher_is_killed_saves_and_ends(blobs, tmp_path):
     """`accelerate launch` of one process passes no signal on."""
-    process = start(blobs, run := tmp_path / "run", "-m", "accelerate.commands.launch", "--cpu")
+    process = long_run(blobs, run := tmp_path / "run", "-m", "accelerate.commands.launch", "--cpu")
     process.kill()
     said = ended(process, within=20)  # the pipe closes with the last process that holds it
     assert "stopped by the end of the launcher after step" in said

@@ -1,0 +1,164 @@
+"""Layers that look beyond one sample, or draw numbers for it, made functions of the global batch.
+
+With these the curve of a run does not depend on how many processes compute a step: BatchNorm takes
+the statistics of all of them, and what dropout drops of a sample is drawn from the seed, the step,
+the layer and the sample's place in the global batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Unit = Literal["value", "channel", "sample"]
+
+
+@dataclass
+class Place:
+    """Which samples a forward pass has before it. The loop sets it, dropout reads it."""
+
+    seed: int = 0
+    step: int = 0
+    first: int = 0
+    """place of this process's first sample in the global batch"""
+    total: int = 1
+    """samples in the global batch"""
+
+
+class PlacedDropout(nn.Module):
+    """Dropout (Srivastava et al. 2014), of channels (Tompson et al. 2015) or of whole samples
+    (stochastic depth, Huang et al. 2016), drawn by the sample's place in the global batch.
+
+    Args:
+        p: share that is dropped; the rest is scaled by 1 / (1 - p).
+        unit: what is dropped or kept as a whole.
+        place: shared by all layers of a model.
+        layer: number of this one.
+    """
+
+    def __init__(self, p: float, unit: Unit, place: Place, layer: int) -> None:
+        super().__init__()
+        self.p, self.unit, self.place, self.layer = p, unit, place, layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, ...) -> (B, C, ...)."""
+        if not self.training or self.p == 0:
+            return x
+        return x * (self._kept(x) / (1 - self.p))
+
+    def _kept(self, x: Tensor) -> Tensor:
+        """1 where x is kept, else 0; as large as x, or with ones for axes that go as a whole."""
+        place = self.place
+        if self.unit == "value":
+            kept = torch.empty_like(x)
+            for i, sample in enumerate(kept, start=place.first):
+                sample.bernoulli_(1 - self.p, generator=self._random(x.device, i))
+            return kept
+        # So small that each process draws it for the whole batch, at once and for any device.
+        shape = (place.total, x.shape[1] if self.unit == "channel" else 1, *[1] * (x.ndim - 2))
+        kept = torch.empty(shape).bernoulli_(1 - self.p, generator=self._random("cpu"))
+        return kept[place.first : place.first + len(x)].to(x, non_blocking=True)
+
+    def _random(self, device: torch.device | str, *sample: int) -> torch.Generator:
+        key = (self.place.seed, self.place.step, self.layer, *sample)
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+        return torch.Generator(device).manual_seed(seed)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, unit={self.unit}"
+
+
+def place_dropout(model: nn.Module) -> Place:
+    """Replace dropout and stochastic depth in `model`, and return the place that they read."""
+    place, layer = Place(), 0
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            p: Any
+            unit: Unit
+            if isinstance(child, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):
+                p, unit = child.p, "channel"
+            elif isinstance(child, nn.Dropout):
+                p, unit = child.p, "value"
+            elif type(child).__name__.endswith("DropPath"):  # each library has its own
+                p, unit = child.drop_prob, "sample"
+            else:
+                continue
+            setattr(module, name, PlacedDropout(p, unit, place, layer).train(child.training))
+            layer += 1
+    return place
+
+
+@cache
+def _ranks() -> Any:
+    return torch.distributed.new_group(backend="gloo")  # DDP's sums go their own way
+
+
+def _total(x: Tensor) -> Tensor:
+    torch.distributed.all_reduce(x, group=_ranks())
+    return x
+
+
+class _Normalise(torch.autograd.Function):
+    """(x - mean) / sqrt(var + eps) * weight + bias with the mean and variance of all ranks' x.
+
+    The gradient is that of Ioffe & Szegedy 2015, with its sums over all ranks, too.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        axes = [0, *range(2, x.ndim)]
+        ctx.shape = (1, -1, *[1] * (x.ndim - 2))
+        ctx.values = x.numel() // x.shape[1] * torch.distributed.get_world_size()
+        mean = _total(wide.sum(axes)) / ctx.values
+        var = _total((wide - mean.view(ctx.shape)).square().sum(axes)) / ctx.values
+        ctx.save_for_backward(x, weight, mean, (var + eps).rsqrt())
+        ctx.mark_non_differentiable(mean, var)
+        return functional.batch_norm(x, mean, var, weight, bias, eps=eps), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, scale = ctx.saved_tensors
+        axes = [0, *range(2, x.ndim)]
+        g = gradients[0].to(mean.dtype)
+        normal = (x - mean.view(ctx.shape)) * scale.view(ctx.shape)
+        of_bias, of_weight = g.sum(axes), (g * normal).sum(axes)
+        means = _total(torch.stack([of_bias, of_weight])).div_(ctx.values)
+        first, second = means.view(2, *ctx.shape)
+        of_x = (g - first - normal * second) * (scale * weight).view(ctx.shape)
+        return of_x.to(x.dtype), of_weight.to(weight.dtype), of_bias.to(weight.dtype), None
+
+
+def _forward(self: Any, x: Tensor) -> Tensor:
+    if not self.training:
+        return super(type(self), self).forward(x)
+    weight = torch.ones_like(self.running_mean) if self.weight is None else self.weight
+    bias = torch.zeros_like(self.running_mean) if self.bias is None else self.bias
+    y, mean, var = _Normalise.apply(x, weight, bias, self.eps)
+    with torch.no_grad():
+        self.num_batches_tracked += 1
+        share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+        values = x.numel() // x.shape[1] * torch.distributed.get_world_size()
+        self.running_mean += share * (mean - self.running_mean)
+        self.running_var += share * (var * (values / (values - 1)) - self.running_var)
+    # timm's norm-and-act layers do both.
+    return self.act(self.drop(y)) if hasattr(self, "act") else y
+
+
+def normalise_over_ranks(model: nn.Module) -> None:
+    """Have every BatchNorm layer take the statistics of all processes' samples, on CPUs.
+
+    For GPUs there is torch's SyncBatchNorm. Every process has equally many samples.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+            kind = type(module)
+            module.__class__ = type(f"{kind.__name__}OverRanks", (kind,), {"forward": _forward})

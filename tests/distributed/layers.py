@@ -1,0 +1,62 @@
+"""BatchNorm and dropout over ranks: outputs, gradients and statistics of one process."""
+
+import torch
+from accelerate import Accelerator
+from timm.layers import BatchNormAct2d
+from torch import nn
+from transformers.models.segformer.modeling_segformer import SegformerDropPath
+
+from segacc.global_batch import normalise_over_ranks, place_dropout
+
+accelerator = Accelerator(cpu=True)
+rank, world = accelerator.process_index, accelerator.num_processes
+
+
+def net(kind: str) -> nn.Module:
+    torch.manual_seed(1)
+    layers = {
+        "plain": nn.BatchNorm2d(8),
+        "moving": nn.BatchNorm2d(8, momentum=None, eps=1e-3),
+        "bare": nn.BatchNorm2d(8, affine=False),
+        "frozen": nn.BatchNorm2d(8),
+        "act": BatchNormAct2d(8),
+    }
+    made = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3), layers[kind], nn.Dropout2d(0.3), SegformerDropPath(0.2)),
+        *(nn.Conv2d(8, 4, 1), nn.Dropout(0.5)),
+    )
+    made[1].train(kind != "frozen")
+    return made.double()
+
+
+torch.manual_seed(0)
+images = 3 + 2 * torch.randn(8, 3, 9, 7, dtype=torch.double)
+target = torch.randn(8, 4, 7, 5, dtype=torch.double)
+mine = slice(rank * 8 // world, (rank + 1) * 8 // world)
+for kind in ("plain", "moving", "bare", "frozen", "act"):
+    whole, part = net(kind), net(kind)
+    normalise_over_ranks(part)
+    places = place_dropout(whole), place_dropout(part)
+    part = accelerator.prepare(part)
+    for step in range(3):
+        for place, first in zip(places, (0, mine.start), strict=True):
+            place.seed, place.step, place.first, place.total = 5, step, first, 8
+        for model, share in ((whole, slice(None)), (part, mine)):
+            model.zero_grad()
+            out = model(images[share])
+            (out * target[share]).mean().backward()
+            if model is whole:
+                expected = out[mine]
+        torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-12)
+        assert (out == 0).double().mean() > 0.4, "nothing was dropped"
+    bare = accelerator.unwrap_model(part)
+    assert whole.state_dict().keys() == bare.state_dict().keys()
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(bare.state_dict()[name], value, rtol=1e-10, atol=1e-12)
+    for a, b in zip(whole.parameters(), bare.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad, rtol=1e-9, atol=1e-12)
+    # In evaluation it is what it was.
+    torch.testing.assert_close(bare.eval()(images), whole.eval()(images))
+if accelerator.is_main_process:
+    print(f"equal on {world}")
+accelerator.end_training()
