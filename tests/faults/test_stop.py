@@ -99,7 +99,7 @@ def test_a_second_signal_leaves_at_once(blobs, tmp_path):
 
 
 def test_a_signal_before_the_first_step_has_a_sentence_and_the_same_code(tmp_path):
-    program = "import os, signal, sys; from segacc.config import run_program; "
+    program = "import os, signal, sys; from segacc.program import run_program; "
     program += "sys.exit(run_program(lambda: os.kill(os.getpid(), signal.SIGTERM), debug=False))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
