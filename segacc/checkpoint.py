@@ -99,6 +99,8 @@ class Best:
     config: dict[str, Any]
     weights: Tensors
     card: str
+    per_image: str
+    """table of the validation split, as CSV"""
 
 
 def _copy(tensors: Tensors) -> Tensors:
@@ -220,6 +222,7 @@ def save_best(run: Path, best: Best) -> None:
     _save_tensors(best.weights, aside, {"format": "pt"})
     aside.replace(folder / "model.safetensors")
     write_text(folder / "README.md", best.card)
+    write_text(folder / "valid_per_image.csv", best.per_image)
 
 
 class Writer:
@@ -243,11 +246,11 @@ class Writer:
         """Whether it is time for a state, where the user has not said when."""
         return time.monotonic() - self._saved_at > SAVE_SECONDS
 
-    def hold_best(self, card: str) -> None:
-        """Copy the best model, with its model card."""
+    def hold_best(self, card: str, per_image: str) -> None:
+        """Copy the best model, with its model card and its scores on each validation image."""
         if self.active:
             model = self.trained.model
-            self._best = Best(model.config(), _copy(model.state_dict()), card)
+            self._best = Best(model.config(), _copy(model.state_dict()), card, per_image)
 
     def save(self, progress: Progress) -> None:
         """Start to write the best model, if it is new, and then the state, unless it is there."""

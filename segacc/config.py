@@ -169,10 +169,16 @@ class EvaluateConfig:
     """train, valid or test"""
     dataset: Annotated[str | None, _arg("STR", "the run's")] = None
     """another data set than the one the model was trained on"""
-    threshold: float = 0.5
+    threshold: Annotated[float | None, _arg("P", "the model's, picked on validation")] = None
     """a pixel is foreground where the probability is above this"""
+    tta: Literal["none", "h", "hv"] = "none"
+    """average over flips of the image: `h` horizontal, `hv` also vertical and both"""
+    tile: Annotated[int | None, _arg("PX", "none")] = None
+    """predict in overlapping windows of this width and height, blended"""
     batch_size: int = 8
     """images per step of each process; does not change the scores"""
+    explain: bool = False
+    """print the formula of each score"""
     debug: bool = False
     """show the traceback of an error"""
 
@@ -256,8 +262,10 @@ def parse_evaluate(args: Sequence[str]) -> EvaluateConfig:
         SystemExit: help was asked for, or a flag does not exist.
     """
     config = tyro.cli(EvaluateConfig, args=args, console_outputs=speaks())
-    if not 0 < config.threshold < 1:
+    if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
     if config.batch_size < 1:
         raise InputError(f"--batch-size {config.batch_size}: expected 1 or more.")
+    if config.tile is not None and config.tile < 32:
+        raise InputError(f"--tile {config.tile}: expected 32 or more.")
     return config

@@ -1,44 +1,43 @@
-"""evaluate(): scores, per-image table and pictures of a trained model on full images."""
+"""evaluate(): scores with intervals, per-image table, pictures and a report of a trained model."""
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
+import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from segacc.config import EvaluateConfig, read_run_config
-from segacc.data.prepare import prepare
+from segacc.data.prepare import Prepared, Split, prepare
 from segacc.data.sources import load_dataset
 from segacc.inference import gather_images, predict_split
 from segacc.launch import make_accelerator, set_threads
-from segacc.metrics import (
-    constant_mask_iou,
-    count_pixels,
-    dice_of,
-    iou_of,
-    precision_of,
-    recall_of,
-    scores,
-)
+from segacc.metrics import constant_mask_iou, levels_of
 from segacc.pictures import overview, picture_name, triptych
-from segacc.program import InputError
+from segacc.program import InputError, write_text
+from segacc.record import per_image_csv
+from segacc.report import read_scored, write_report
+from segacc.scores import (
+    BINS,
+    FORMULAS,
+    INTERVALS,
+    LOWER_IS_BETTER,
+    ImageStats,
+    Score,
+    image_stats,
+    scores_with_intervals,
+)
 from segacc.weights import load_segmenter
 
-MEANING = {
-    "iou": "TP / (TP + FP + FN) over all pixels of the split",
-    "iou_image": "the same of each image, mean over images",
-    "dice": "2 TP / (2 TP + FP + FN) over all pixels of the split",
-    "dice_image": "the same of each image, mean over images",
-    "precision": "TP / (TP + FP) over all pixels of the split",
-    "recall": "TP / (TP + FN) over all pixels of the split",
-}
 OVERVIEW_IMAGES = 6
-COLUMNS = ("name", "height", "width", "iou", "dice", "precision", "recall", "tp", "fp", "fn", "tn")
+HALF = 0.5
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, float]:
@@ -47,7 +46,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     Each image counts once whatever the number of processes.
 
     Returns:
-        The scores, by the names of MEANING.
+        The scores, by the names of FORMULAS.
 
     Raises:
         InputError: no model in the folder, no such split.
@@ -60,6 +59,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     accelerator = make_accelerator(precision)
     set_threads(accelerator)
     segmenter = load_segmenter(config.run).to(accelerator.device)
+    threshold = segmenter.threshold if config.threshold is None else config.threshold
     data = prepare(load_dataset(dataset), trained.size)
     if config.split not in data.splits:
         raise InputError(
@@ -69,76 +69,149 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     folder = config.run / config.split
     if config.dataset:
         folder = folder.with_name(f"{config.split}-{Path(dataset.rstrip('/')).stem}")
-    overlays = folder / "overlays"
     if accelerator.is_main_process:
-        shutil.rmtree(overlays, ignore_errors=True)
-        overlays.mkdir(parents=True)
+        for pictures in ("overlays", "probabilities"):
+            shutil.rmtree(folder / pictures, ignore_errors=True)
+            (folder / pictures).mkdir(parents=True)
     accelerator.wait_for_everyone()
 
-    counted = [torch.zeros(0, 1, 4, dtype=torch.long, device=accelerator.device)]
-    for indices, logits, masks in predict_split(segmenter, split, accelerator, config.batch_size):
-        probabilities = logits.sigmoid()
-        counts = count_pixels(probabilities, masks, config.threshold)
-        counted.append(counts)
-        found = (probabilities[:, 0] > config.threshold).cpu().numpy()
-        ious = iou_of(counts[:, 0]).tolist()
-        for index, prediction, iou in zip(indices, found, ious, strict=True):
-            image, mask = split[index]
-            name = split.names[index]
-            picture = triptych(image, mask, prediction, f"{name}   IoU {iou:.3f}")
-            picture.save(overlays / picture_name(name))
-    counts = gather_images(accelerator, len(split), torch.cat(counted))
-    result = scores(counts)
+    width = ImageStats.width()
+    own = [torch.zeros(0, 2 * width, dtype=torch.double)]
+    spent, asked = 0.0, time.perf_counter()
+    batches = predict_split(
+        segmenter, split, accelerator, config.batch_size, tta=config.tta, tile=config.tile
+    )
+    for indices, logits, masks in batches:
+        probabilities = logits.sigmoid().cpu()
+        spent += time.perf_counter() - asked
+        masks = masks.cpu()
+        stats = image_stats(probabilities, masks, threshold)
+        at_half = stats if threshold == HALF else image_stats(probabilities, masks, HALF)
+        own.append(torch.cat([stats.packed(), at_half.packed()], dim=1))
+        write_pictures(folder, split, indices, probabilities[:, 0], threshold, stats)
+        asked = time.perf_counter()
+    gathered = gather_images(accelerator, len(split), torch.cat(own).to(accelerator.device))
+    stats, at_half = (ImageStats.unpacked(part) for part in gathered.split(width, dim=1))
+    result = scores_with_intervals(stats)
     accelerator.wait_for_everyone()  # all pictures are there
     if accelerator.is_main_process:
-        order = torch.argsort(iou_of(counts[:, 0]), stable=True).tolist()
-        chosen = [order[i] for i in spread(len(order), OVERVIEW_IMAGES)]
-        overview([overlays / picture_name(split.names[i]) for i in chosen]).save(
-            folder / "overview.png"
-        )
-        write_per_image(folder / "per_image.csv", split.names, split.sizes, counts)
-        constant = constant_mask_iou(counts)
         record = {
             "dataset": dataset,
             "fingerprint": data.fingerprint,
             "split": config.split,
             "images": len(split),
             "size": data.size,
-            "threshold": config.threshold,
-            "scores": result,
-            "constant_mask_iou": constant,
-            "formulas": MEANING,
+            "threshold": threshold,
+            "threshold_from": "validation" if config.threshold is None else "given",
+            "tta": config.tta,
+            "tile": config.tile,
+            "precision": precision,
+            "scores": {name: asdict(score) for name, score in result.items()},
+            "scores_at_half": {k: asdict(s) for k, s in scores_with_intervals(at_half).items()},
+            "constant_mask_iou": constant_mask_iou(stats.counts[:, None]),
+            "formulas": FORMULAS,
+            "intervals": INTERVALS,
+            "seconds": spent,
+            "img_per_s": len(split) / spent,  # of all processes, which work side by side
+            "calibration": calibration_table(stats),
         }
-        (folder / "metrics.json").write_text(json.dumps(record, indent=2) + "\n")
-        print(
-            f"{trained.model} on {config.split} of {dataset}: {len(split)} full images of "
-            f"{data.size} x {data.size} px, threshold {config.threshold:g}, {precision}"
-        )
-        for name, meaning in MEANING.items():
-            print(f"  {name:<11} {result[name]:.4f}  {meaning}")
-        print(f"  {'constant':<11} {constant:.4f}  iou of the best mask without a model")
-        print("  worst       " + ", ".join(split.names[i] for i in order[:3]))
-        print(
-            f"written: {folder / 'metrics.json'}, {folder / 'per_image.csv'}\n"
-            f"look at: {folder / 'overview.png'} (worst to best), {overlays}/ (every image)",
-            flush=True,
-        )
+        write_results(folder, data, split, stats, record)
+        write_report(folder / "report.html", [read_scored(config.run, folder, split)])
+        say(config, folder, trained.model, record, split, stats)
     accelerator.end_training()
-    return result
+    return {name: score.value for name, score in result.items()}
+
+
+def write_pictures(
+    folder: Path,
+    split: Split,
+    indices: list[int],
+    probabilities: Tensor,
+    threshold: float,
+    stats: ImageStats,
+) -> None:
+    """Image, truth and prediction side by side, and the probabilities in 256 levels.
+
+    Args:
+        probabilities: (B, H, W) of the images `indices`, on the CPU.
+        stats: of these images.
+    """
+    ious = stats.columns()["iou"].tolist()
+    for index, p, iou in zip(indices, probabilities, ious, strict=True):
+        name = split.names[index]
+        levels = Image.fromarray(levels_of(p).numpy())
+        levels.save(folder / "probabilities" / picture_name(name))
+        found = (p > threshold).numpy()
+        picture = triptych(*split[index], found, f"{name}   IoU {iou:.3f}")
+        picture.save(folder / "overlays" / picture_name(name))
+
+
+def calibration_table(stats: ImageStats) -> dict[str, list[Any]]:
+    """Per bin of the probability: pixels, their mean probability, their share of foreground."""
+    pixels, confidence, foreground = stats.calibration.sum(dim=0).view(3, BINS).tolist()
+    return {
+        "edges": [i / BINS for i in range(BINS + 1)],
+        "pixels": [int(n) for n in pixels],
+        "confidence": [c / n if n else None for c, n in zip(confidence, pixels, strict=True)],
+        "foreground": [f / n if n else None for f, n in zip(foreground, pixels, strict=True)],
+    }
+
+
+def write_results(
+    folder: Path, data: Prepared, split: Split, stats: ImageStats, record: dict[str, Any]
+) -> None:
+    """metrics.json, per_image.csv and overview.png."""
+    order = worst_first(stats)
+    chosen = [order[i] for i in spread(len(order), OVERVIEW_IMAGES)]
+    pictures = [folder / "overlays" / picture_name(split.names[i]) for i in chosen]
+    overview(pictures).save(folder / "overview.png")
+    columns = stats.columns()
+    more = {name: columns[name] for name in ("boundary_iou", "hd95", "ece")}
+    table = per_image_csv(split.names, split.sizes, stats.counts, **more)
+    write_text(folder / "per_image.csv", table)
+    write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
+
+
+def say(
+    config: EvaluateConfig,
+    folder: Path,
+    model: str,
+    record: dict[str, Any],
+    split: Split,
+    stats: ImageStats,
+) -> None:
+    """Print the results for a person."""
+    how = f", flips {config.tta} averaged" * (config.tta != "none")
+    how += f", in windows of {config.tile} px" * bool(config.tile)
+    chosen = "picked on validation" if config.threshold is None else "given"
+    print(
+        f"{model} on {record['split']} of {record['dataset']}: {len(split)} full images of "
+        f"{record['size']} x {record['size']} px, {record['precision']}{how}\n"
+        f"{'':<14}threshold {record['threshold']:<9g} 95 % interval       at 0.5   ({chosen})"
+    )
+    for name, formula in FORMULAS.items():
+        score, half = (Score(**record[key][name]) for key in ("scores", "scores_at_half"))
+        between = "" if score.low is None else f"{score.low:.4f} to {score.high:.4f}"
+        better = "lower is better" if name in LOWER_IS_BETTER else ""
+        print(f"  {name:<13} {score.value:<17.4f}  {between:<18}  {half.value:<8.4f} {better}")
+        if config.explain:
+            print(f"  {'':<13} {formula}")
+    print(f"  {'constant':<13} {record['constant_mask_iou']:<17.4f}  iou of the best mask without")
+    print("  worst         " + ", ".join(split.names[i] for i in worst_first(stats)[:3]))
+    if config.explain:
+        print(f"  intervals: {INTERVALS}")
+    print(
+        f"written: {folder}: metrics.json, per_image.csv, overlays/, probabilities/, overview.png\n"
+        f"look at: {folder / 'report.html'}",
+        flush=True,
+    )
+
+
+def worst_first(stats: ImageStats) -> list[int]:
+    """Positions of the images by their IoU."""
+    return torch.argsort(stats.columns()["iou"], stable=True).tolist()
 
 
 def spread(total: int, wanted: int) -> list[int]:
     """Up to `wanted` different positions from first to last of 0..total-1."""
     return sorted(set(np.linspace(0, total - 1, min(total, wanted)).round().astype(int).tolist()))
-
-
-def write_per_image(path: Path, names: list[str], sizes: np.ndarray, counts: Tensor) -> None:
-    """One line per image: its own scores and pixel counts."""
-    one = counts[:, 0]
-    columns = [iou_of(one), dice_of(one), precision_of(one), recall_of(one)]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for i, name in enumerate(names):
-            values = [f"{column[i].item():.6f}" for column in columns]
-            writer.writerow([name, *sizes[i].tolist(), *values, *one[i].tolist()])

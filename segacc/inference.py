@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,13 +11,75 @@ from torch import Tensor
 
 from segacc.data.loader import full_images, rank_share, to_device
 from segacc.losses import make_loss
-from segacc.metrics import count_pixels, scores
+from segacc.metrics import LEVELS, best_threshold, count_pixels, histogram, levels_of, scores
 from segacc.models import Segmenter
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from segacc.data.prepare import Split
+
+# Of (B, C, H, W), the dimensions to flip for each prediction besides the one as it is.
+FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "none": (),
+    "h": ((3,),),
+    "hv": ((3,), (2,), (2, 3)),
+}
+
+
+@torch.no_grad()
+def predict_logits(
+    model: Segmenter, images: Tensor, tta: str = "none", tile: int | None = None
+) -> Tensor:
+    """Predict whole images.
+
+    Args:
+        model: in evaluation mode.
+        images: (B, 3, H, W), RGB in 0..255, uint8 or floating point, any H and W. They may lie on
+            another device than the model: with `tile` only windows go there.
+        tta: `none`; or the mean of the logits over the image and its flips: `h` the horizontal one,
+            `hv` the horizontal, the vertical, and both at once.
+        tile: predict square windows of this many px that overlap by half, and blend their logits
+            with Gaussian weights. It takes 11 bytes a pixel beside the model's own: 3 of the uint8
+            image, 4 of the logits and 4 of the weights' sum. An image that one window holds is
+            predicted as without.
+
+    Returns:
+        (B, C, H, W) float32 logits, on the device of the images.
+    """
+    device = next(model.parameters()).device
+    if tile is None or max(images.shape[-2:]) <= tile:
+        return _mean_over_flips(model, images.to(device), tta).to(images.device)
+    from monai.inferers.utils import sliding_window_inference
+
+    batch, _, height, width = images.shape
+
+    def predict_windows(_: Tensor, places: list[list[slice]]) -> Tensor:
+        windows = torch.cat([images[tuple(place)] for place in places]).to(device)
+        return _mean_over_flips(model, windows, tta).to(images.device)
+
+    # MONAI computes in the type of its input and pads the input, so it gets one that takes no
+    # memory and needs no padding; the windows are cut from the image itself, where they lie.
+    blended = sliding_window_inference(
+        torch.zeros((), device=images.device).expand(batch, 1, height, width),
+        roi_size=(min(tile, height), min(tile, width)),
+        sw_batch_size=max(1, (2**18 if device.type == "cpu" else 2**21) // tile**2),
+        predictor=predict_windows,
+        overlap=0.5,
+        mode="gaussian",
+        with_coord=True,
+    )
+    assert isinstance(blended, Tensor)
+    return blended
+
+
+def _mean_over_flips(model: Segmenter, images: Tensor, tta: str) -> Tensor:
+    """(B, C, H, W) float32; of windows it is the windows that are flipped, so that no copy of the
+    image is made and all is blended once."""
+    logits: Tensor = model(images).float()
+    for dims in FLIPS[tta]:
+        logits = logits + model(images.flip(dims)).float().flip(dims)
+    return logits / (1 + len(FLIPS[tta]))
 
 
 @torch.no_grad()
@@ -26,6 +89,8 @@ def predict_split(
     accelerator: Accelerator,
     batch_size: int,
     check: Callable[[], None] | None = None,
+    tta: str = "none",
+    tile: int | None = None,
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Predict this rank's share of a split on full images.
 
@@ -38,6 +103,7 @@ def predict_split(
             (they may have fewer images).
         batch_size: images per step of this rank.
         check: called before every batch, equally often on all ranks.
+        tta, tile: as in `predict_logits`.
 
     Yields:
         indices of the images in the split; logits (B, C, H, W) float32; masks (B, 1, H, W) uint8.
@@ -54,8 +120,21 @@ def predict_split(
         filled = indices + indices[-1:] * (batch_size - len(indices))
         images, masks = to_device(full_images(split, filled), accelerator.device)
         with accelerator.autocast():
-            logits = model(images)
-        yield indices, logits[: len(indices)].float(), masks[: len(indices)]
+            logits = predict_logits(model, images, tta, tile)
+        yield indices, logits[: len(indices)], masks[: len(indices)]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found, alike on all ranks."""
+
+    scores: dict[str, float]
+    """with the mean of the images' own losses as `loss`, the IoU-optimal `threshold`, and
+    `iou_best_threshold`, which the split has with it"""
+    losses: Tensor
+    """(N,) of each image"""
+    counts: Tensor
+    """(N, C, 4) of each image at threshold 0.5"""
 
 
 def validate(
@@ -64,12 +143,8 @@ def validate(
     accelerator: Accelerator,
     loss: str,
     check: Callable[[], None] | None = None,
-) -> tuple[dict[str, float], Tensor]:
-    """Score a split on full images; nothing depends on how they are spread over batches and ranks.
-
-    Returns:
-        the scores, with the mean of the images' own losses as `loss`; these losses, (N,).
-    """
+) -> Validation:
+    """Score a split on full images; how they are spread over batches and ranks changes nothing."""
     model.eval()
     loss_fn = make_loss(loss)
     # The same on any number of ranks: some 4 million pixels at most, which any GPU holds.
@@ -77,13 +152,23 @@ def validate(
     batch_size = min(most, max(1, 2**22 // split[0][1].size))
     counts = [torch.zeros(0, 1, 4, dtype=torch.long, device=accelerator.device)]
     losses = [torch.zeros(0, device=accelerator.device)]
+    by_level = torch.zeros(1, 2, LEVELS, dtype=torch.long, device=accelerator.device)
     for _, logits, masks in predict_split(model, split, accelerator, batch_size, check):
-        counts.append(count_pixels(logits.sigmoid(), masks))
+        probabilities = logits.sigmoid()
+        counts.append(count_pixels(probabilities, masks))
+        by_level += histogram(levels_of(probabilities), masks).sum(dim=0)
         for image_logits, image_masks in zip(logits.split(1), masks.split(1), strict=True):
             losses.append(loss_fn(image_logits, image_masks).view(1))
     all_losses = gather_images(accelerator, len(split), torch.cat(losses))
     all_counts = gather_images(accelerator, len(split), torch.cat(counts))
-    return {"loss": all_losses.double().mean().item(), **scores(all_counts)}, all_losses
+    threshold, iou = best_threshold(accelerator.reduce(by_level)[None].cpu())
+    found = {
+        "loss": all_losses.double().mean().item(),
+        **scores(all_counts),
+        "threshold": threshold,
+        "iou_best_threshold": iou,
+    }
+    return Validation(found, all_losses, all_counts)
 
 
 def gather_images(accelerator: Accelerator, samples: int, own: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from segacc.data.loader import epoch_end, step_keys, to_device
 from segacc.inference import validate
 from segacc.launch import any_rank, explained, leave_together, memory_gib
 from segacc.program import InputError, Stopped, goes_on
-from segacc.record import epoch_line, model_card
+from segacc.record import epoch_line, model_card, per_image_csv
 from segacc.setup import Job, set_up
 from segacc.stop import StopRequest
 from segacc.tracking import append_line
@@ -85,17 +85,17 @@ def fit(config: TrainConfig) -> Path:
                 bar.close()
                 trained_for = time.perf_counter() - started
 
-                found, losses = validate(job.trained.model, valid, accelerator, config.loss, check)
-                if not math.isfinite(found["loss"]):
-                    names = [valid.names[i] for i in (~losses.isfinite()).nonzero().flatten()]
-                    what = f"validation loss is {found['loss']}"
+                found = validate(job.trained.model, valid, accelerator, config.loss, check)
+                if not math.isfinite(found.scores["loss"]):
+                    names = [valid.names[i] for i in (~found.losses.isfinite()).nonzero().flatten()]
+                    what = f"validation loss is {found.scores['loss']}"
                     raise not_finite(what, last_step, names, config, run)
-                train_loss, progress = progress.mean_loss, progress.after_epoch(found["iou"])
+                train_loss, progress = progress.mean_loss, progress.after_epoch(found.scores["iou"])
                 line = {
                     "epoch": epoch,
                     "step": last_step,
                     "train_loss": train_loss,
-                    **{f"valid_{name}": value for name, value in found.items()},
+                    **{f"valid_{name}": value for name, value in found.scores.items()},
                     "lr": float(job.schedule.get_last_lr()[0]),
                     "img_per_s": (last_step - first_step) * config.batch_size / trained_for,
                     "data_wait": waited / trained_for,
@@ -108,7 +108,9 @@ def fit(config: TrainConfig) -> Path:
                     best = (progress.best_epoch, progress.best_iou)
                     print(epoch_line(line, config.epochs, *best), flush=True)
                     if progress.best_epoch == epoch:
-                        writer.hold_best(model_card(config, line))
+                        job.trained.model.threshold = found.scores["threshold"]
+                        table = per_image_csv(valid.names, valid.sizes, found.counts[:, 0])
+                        writer.hold_best(model_card(config, line), table)
                     if config.save_every is None and writer.due:
                         writer.save(progress)
             writer.save(progress)

@@ -32,7 +32,7 @@ def count_pixels(probabilities: Tensor, masks: Tensor, threshold: float = 0.5) -
     return torch.stack([tp, fp, fn, tn], dim=-1)
 
 
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+def ratio(part: Tensor, whole: Tensor) -> Tensor:
     """part / whole in float64, and 1 where there is nothing to find and nothing was found."""
     return torch.where(
         whole > 0, part.double() / whole.clamp_min(1), torch.ones((), dtype=torch.double)
@@ -42,23 +42,23 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 def iou_of(counts: Tensor) -> Tensor:
     """tp / (tp + fp + fn) of counts (..., 4); 1 where mask and prediction are both empty."""
     tp, fp, fn = counts[..., TP], counts[..., FP], counts[..., FN]
-    return _ratio(tp, tp + fp + fn)
+    return ratio(tp, tp + fp + fn)
 
 
 def dice_of(counts: Tensor) -> Tensor:
     """2 tp / (2 tp + fp + fn) of counts (..., 4); 1 where mask and prediction are both empty."""
     tp, fp, fn = counts[..., TP], counts[..., FP], counts[..., FN]
-    return _ratio(2 * tp, 2 * tp + fp + fn)
+    return ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def precision_of(counts: Tensor) -> Tensor:
     """tp / (tp + fp) of counts (..., 4); 1 where nothing was predicted."""
-    return _ratio(counts[..., TP], counts[..., TP] + counts[..., FP])
+    return ratio(counts[..., TP], counts[..., TP] + counts[..., FP])
 
 
 def recall_of(counts: Tensor) -> Tensor:
     """tp / (tp + fn) of counts (..., 4); 1 where the mask is empty."""
-    return _ratio(counts[..., TP], counts[..., TP] + counts[..., FN])
+    return ratio(counts[..., TP], counts[..., TP] + counts[..., FN])
 
 
 def scores(counts: Tensor) -> dict[str, float]:
@@ -83,7 +83,7 @@ def constant_mask_iou(counts: Tensor) -> float:
     """`iou` of the best answer without a model: every pixel foreground (none gives 0)."""
     split = counts.sum(dim=0)
     foreground = split[..., TP] + split[..., FN]
-    return _ratio(foreground, split.sum(dim=-1)).mean().item()
+    return ratio(foreground, split.sum(dim=-1)).mean().item()
 
 
 LEVELS = 256

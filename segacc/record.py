@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import platform
@@ -11,13 +13,16 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 import segacc
 from segacc.config import TrainConfig, to_json
 from segacc.data.prepare import Prepared
 from segacc.losses import is_of_batch
+from segacc.metrics import dice_of, iou_of, precision_of, recall_of
 from segacc.models import Segmenter
 from segacc.program import InputError, disk_errors, write_text
 
@@ -176,6 +181,30 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def per_image_csv(names: list[str], sizes: np.ndarray, counts: Tensor, **more: Tensor) -> str:
+    """A table with a line per image: its name, its own size, its scores and pixel counts.
+
+    Args:
+        sizes: (N, 2) height and width of the images before they were resized.
+        counts: (N, 4) of one class.
+        more: other scores, (N,) each.
+    """
+    columns = {
+        "iou": iou_of(counts),
+        "dice": dice_of(counts),
+        "precision": precision_of(counts),
+        "recall": recall_of(counts),
+        **more,
+    }
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", "height", "width", *columns, "tp", "fp", "fn", "tn"])
+    for i, name in enumerate(names):
+        values = [f"{column[i].item():.6f}" for column in columns.values()]
+        writer.writerow([name, *sizes[i].tolist(), *values, *counts[i].long().tolist()])
+    return text.getvalue()
+
+
 def model_card(config: TrainConfig, line: dict[str, float]) -> str:
     """The README.md of the best model: what it is, how good, how to use it.
 
@@ -202,12 +231,17 @@ Validation split, full images, threshold 0.5, epoch {line["epoch"]}:
 | iou | over all pixels | {line["valid_iou"]:.4f} |
 | iou_image | mean over images | {line["valid_iou_image"]:.4f} |
 | dice | over all pixels | {line["valid_dice"]:.4f} |
+| iou | over all pixels, threshold {line["valid_threshold"]:g} | \
+{line["valid_iou_best_threshold"]:.4f} |
+
+The threshold {line["valid_threshold"]:g} has the largest `iou` on this split; it is stored with the
+model, and is what evaluate.py and `segacc predict` use.
 
 ```python
 from segacc.models import Segmenter
 
 model = Segmenter.from_pretrained("PATH")  # this folder
 logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> (B, 1, H, W)
-mask = logits.sigmoid() > 0.5
+mask = logits.sigmoid() > model.threshold
 ```
 """

@@ -84,6 +84,7 @@ def set_up(config: TrainConfig) -> Job:
     else:
         built = build_model(config.model, config.encoder, config.weights)
     segmenter = built.model
+    segmenter.size, segmenter.threshold = config.size, 0.5  # not those of what it starts from
     if config.deterministic:
         without_random_order(segmenter)
     segmenter.freeze(config.freeze_encoder, config.freeze_bn)

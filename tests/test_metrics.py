@@ -4,7 +4,15 @@ import pytest
 import torch
 from segmentation_models_pytorch import metrics as smp_metrics
 
-from segacc.metrics import constant_mask_iou, count_pixels, scores
+from segacc.metrics import (
+    best_threshold,
+    constant_mask_iou,
+    count_pixels,
+    counts_at_thresholds,
+    histogram,
+    levels_of,
+    scores,
+)
 
 
 def images(*rows):
@@ -80,3 +88,31 @@ def test_the_best_constant_mask_is_all_foreground():
 def test_counts_beyond_32_bits_stay_exact():
     counts = torch.tensor([[[2**33 + 1, 0, 1, 5]]])
     assert scores(counts)["iou"] == (2**33 + 1) / (2**33 + 2)
+
+
+def test_counts_from_levels_are_those_of_every_threshold():
+    rng = torch.Generator().manual_seed(1)
+    found = torch.rand((3, 2, 9, 11), generator=rng)
+    found[0, 0, 0, :6] = torch.tensor([0, 1, 0.5, 1 / 256, 0.5 + 2**-24, 255 / 256])
+    truth = torch.rand(found.shape, generator=rng) > 0.6
+    levels = levels_of(found)
+    assert levels.dtype == torch.uint8
+    histograms = histogram(levels, truth)
+    assert histograms.shape == (3, 2, 2, 256) and histograms.sum() == found.numel()
+    counts = counts_at_thresholds(histograms)
+    for k in range(1, 256):
+        assert torch.equal(counts[k], count_pixels(found, truth, threshold=k / 256)), k
+
+
+def test_the_best_threshold_has_the_largest_iou_of_all():
+    truth = images([0, 0, 1, 1, 1], [0, 0, 0, 0, 1])
+    found = images([0.1, 0.3, 0.25, 0.4, 0.9], [0.2, 0.1, 0.28, 0.05, 0.35])
+    threshold, iou = best_threshold(histogram(levels_of(found), truth))
+    tried = {k / 256: scores(count_pixels(found, truth, k / 256))["iou"] for k in range(1, 256)}
+    assert iou == max(tried.values()) == tried[threshold] == pytest.approx(3 / 4)
+    nearest = min((t for t, value in tried.items() if value == iou), key=lambda t: abs(t - 0.5))
+    assert threshold == nearest
+    # Where every threshold is as good as any, it is 0.5.
+    assert best_threshold(histogram(levels_of(truth), truth)) == (0.5, 1.0)
+    empty = torch.zeros(2, 1, 3, 3)
+    assert best_threshold(histogram(levels_of(empty), empty)) == (0.5, 1.0)
