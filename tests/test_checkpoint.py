@@ -133,7 +133,7 @@ def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
         for card in (None, "# card"):
             with Writer(tmp_path, trained(), keep=2, active=True) as writer:
                 if card:
-                    writer.hold_best(card)
+                    writer.hold_best(card, card)
                 writer.save(Progress(step=2))
                 with pytest.raises(
                     InputError, match=rf"could not be written.*too large.*--resume {tmp_path}"
@@ -152,7 +152,7 @@ def test_the_writer_writes_what_was_there_when_it_was_asked(tmp_path):
     weight = next(of.model.parameters())
     with Writer(tmp_path, of, keep=2, active=True) as writer:
         best = weight.detach().clone()
-        writer.hold_best("# card")
+        writer.hold_best("# card", "name,iou\n")
         with torch.no_grad():
             weight.add_(1)
         writer.wait()
@@ -180,7 +180,7 @@ def test_a_state_is_due_after_a_while(tmp_path, monkeypatch):
 
 def test_the_writer_of_another_rank_writes_nothing(tmp_path):
     with Writer(tmp_path, trained(), keep=2, active=False) as writer:
-        writer.hold_best("# card")
+        writer.hold_best("# card", "name,iou\n")
         writer.save(Progress(1))
     assert list(tmp_path.iterdir()) == []
 
@@ -198,7 +198,7 @@ def test_an_error_of_the_run_is_not_hidden_by_one_of_the_writer(tmp_path):
 def test_the_best_model_is_replaced_whole(tmp_path):
     of = trained(seed=1)
     for model, card in ((trained(seed=0).model, "# old"), (of.model, "# card")):
-        save_best(tmp_path, Best(model.config(), model.tensors(), card))
+        save_best(tmp_path, Best(model.config(), model.tensors(), card, card))
     assert {p.name for p in (tmp_path / "best").iterdir()} == {
         "README.md",
         "config.json",

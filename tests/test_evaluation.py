@@ -43,7 +43,10 @@ def panels(path):
 def test_scores_table_and_pictures_tell_the_same(run, capsys):
     result = evaluate(EvaluateConfig(run))
     record = json.loads((run / "test" / "metrics.json").read_text())
-    assert record["scores"] == result and record["images"] == 7
+    assert {k: score["value"] for k, score in record["scores"].items()} == result
+    assert list(result) == list(record["formulas"]) and record["images"] == 7
+    best = json.loads((run / "best" / "config.json").read_text())
+    assert record["threshold"] == best["threshold"] and record["threshold_from"] == "validation"
     rows = list(csv.DictReader((run / "test" / "per_image.csv").open(encoding="utf-8")))
     assert [row["name"] for row in rows] == sorted(["straße 0", *(f"test{i}" for i in range(1, 7))])
     assert all(row["height"] == row["width"] == "80" for row in rows)
@@ -51,7 +54,14 @@ def test_scores_table_and_pictures_tell_the_same(run, capsys):
     assert result["iou"] == pytest.approx(tp / (tp + fp + fn))
     assert result["iou"] > 0.5
     assert result["iou_image"] == pytest.approx(np.mean([float(r["iou"]) for r in rows]), abs=1e-6)
+    for name in ("boundary_iou", "hd95"):
+        mean = np.mean([float(row[name]) for row in rows])
+        assert result[name] == pytest.approx(mean, abs=1e-6)
     for row in rows:
+        levels = np.asarray(Image.open(run / "test" / "probabilities" / f"{row['name']}.png"))
+        assert levels.shape == (64, 64) and levels.dtype == np.uint8
+        above = levels >= round(256 * record["threshold"])
+        assert above.sum() == int(row["tp"]) + int(row["fp"])
         _, truth, found = panels(run / "test" / "overlays" / f"{row['name']}.png")
         truth, found = truth > 127, found > 127
         assert (truth & found).sum() == int(row["tp"])
@@ -59,9 +69,54 @@ def test_scores_table_and_pictures_tell_the_same(run, capsys):
         assert (truth & ~found).sum() == int(row["fn"])
     foreground = sum(int(r["tp"]) + int(r["fn"]) for r in rows) / (7 * 64 * 64)
     assert record["constant_mask_iou"] == pytest.approx(foreground)
+    table = record["calibration"]
+    assert sum(table["pixels"]) == 7 * 64 * 64
+    parts = zip(table["pixels"], table["confidence"], table["foreground"], strict=True)
+    error = sum(n * abs(f - c) for n, c, f in parts if n) / (7 * 64 * 64)
+    assert result["ece"] == pytest.approx(error)
     said = capsys.readouterr().out
-    assert f"iou         {result['iou']:.4f}" in said and f"constant    {foreground:.4f}" in said
-    assert "overview.png" in said
+    low, high = (record["scores"]["iou"][k] for k in ("low", "high"))
+    assert low <= result["iou"] <= high and f"{low:.4f} to {high:.4f}" in said
+    assert f"{result['iou']:.4f}" in said and f"{foreground:.4f}" in said
+    assert "report.html" in said and (run / "test" / "report.html").stat().st_size > 10_000
+    assert "TP / (TP + FP + FN)" not in said
+    again = evaluate(EvaluateConfig(run, explain=True))
+    assert again == result
+    said = capsys.readouterr().out
+    assert all(formula in said for formula in record["formulas"].values())
+
+
+def test_a_threshold_that_is_given_is_used_beside_one_half(run):
+    result = evaluate(EvaluateConfig(run, threshold=0.3))
+    record = json.loads((run / "test" / "metrics.json").read_text())
+    assert (record["threshold"], record["threshold_from"]) == (0.3, "given")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    half = evaluate(EvaluateConfig(run, threshold=0.5))
+    assert {k: score["value"] for k, score in record["scores_at_half"].items()} == half
+    assert half["recall"] <= result["recall"] and half["ece"] == result["ece"]
+
+
+def test_the_threshold_of_the_model_is_the_best_on_validation(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max(lines, key=lambda line: line["valid_iou"])
+    again = evaluate(EvaluateConfig(run, split="valid"))
+    record = json.loads((run / "valid" / "metrics.json").read_text())
+    assert record["threshold"] == best["valid_threshold"]
+    assert again["iou"] == pytest.approx(best["valid_iou_best_threshold"], abs=1e-6)
+    for k in (64, 96, 128, 160, 192):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        other = evaluate(EvaluateConfig(run, split="valid", threshold=k / 256))
+        assert other["iou"] <= again["iou"] + 1e-9
+
+
+def test_flips_and_tiles_change_a_little(run):
+    plain = evaluate(EvaluateConfig(run))
+    for how in ({"tta": "hv"}, {"tile": 32}):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        other = evaluate(EvaluateConfig(run, **how))
+        assert other != plain and other["iou"] == pytest.approx(plain["iou"], abs=0.25)
+        record = json.loads((run / "test" / "metrics.json").read_text())
+        assert (record["tta"], record["tile"]) == (how.get("tta", "none"), how.get("tile"))
 
 
 def test_the_batch_size_does_not_change_the_scores(run):
@@ -74,8 +129,14 @@ def test_the_batch_size_does_not_change_the_scores(run):
 def test_the_score_of_the_best_epoch_is_found_again(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = max(lines, key=lambda line: line["valid_iou"])
-    again = evaluate(EvaluateConfig(run, split="valid"))
+    again = evaluate(EvaluateConfig(run, split="valid", threshold=0.5))
     assert again["iou"] == pytest.approx(best["valid_iou"], abs=1e-6)
+    with (run / "best" / "valid_per_image.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [f"valid{i}" for i in range(5)]
+    mean = np.mean([float(row["iou"]) for row in rows])
+    assert again["iou_image"] == pytest.approx(best["valid_iou_image"], abs=1e-6)
+    assert mean == pytest.approx(best["valid_iou_image"], abs=1e-6)
 
 
 def test_a_lower_threshold_finds_more(run):
