@@ -36,6 +36,10 @@ class Segmenter(
         classes: logits per pixel; 1 for binary masks.
         backbone_config: for `transformers`, the model's config as a dict.
         mean, std: per channel of RGB in 0..1.
+        threshold: foreground is where the probability is above this. The validation split chose it.
+        size: width and height in px that images were resized to in training, if they were.
+
+    `threshold` and `size` may be set as attributes; what they are then is saved.
     """
 
     mean: Tensor
@@ -49,9 +53,13 @@ class Segmenter(
         backbone_config: dict[str, Any] | None = None,
         mean: Iterable[float] = IMAGENET_MEAN,
         std: Iterable[float] = IMAGENET_STD,
+        threshold: float = 0.5,
+        size: int | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
+        self.threshold = threshold
+        self.size = size
         if architecture == "transformers":
             assert backbone_config is not None
             self.net = _transformers_net(backbone_config, classes)
@@ -108,11 +116,12 @@ class Segmenter(
         return {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make this architecture again: config.json of a model's folder."""
+        """The arguments that make this model again: config.json of a model's folder."""
         assert isinstance(self._hub_mixin_config, dict)
-        return self._hub_mixin_config
+        return {**self._hub_mixin_config, "threshold": self.threshold, "size": self.size}
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        self._hub_mixin_config = self.config()  # which the mixin writes next
         # The mixin's own goes through a temporary file that no other user may read.
         data = save(self.tensors(), metadata={"format": "pt"})
         (save_directory / "model.safetensors").write_bytes(data)
@@ -174,7 +183,7 @@ def _transformers_net(config: dict[str, Any], classes: int) -> Any:
     config = {k: v for k, v in config.items() if k not in ("id2label", "label2id", "num_labels")}
     settings = AutoConfig.for_model(**config, num_labels=classes)
     try:
-        return AutoModelForSemanticSegmentation.from_config(settings)
+        return AutoModelForSemanticSegmentation.from_config(settings, trust_remote_code=False)
     except ValueError as error:
         raise InputError(
             f"--model: transformers has no semantic segmentation model of the type "
