@@ -1,16 +1,27 @@
-"""The commands around training: segacc prepare, segacc check."""
+"""The commands around training: segacc prepare, segacc check, segacc predict."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from segacc.program import InputError, run_program
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+Images = Annotated[
+    tuple[str, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="IMAGES...", help_behavior_hint="(required)"),
+]
+Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+
+
+def _shown(metavar: str, default: str) -> object:
+    """How --help shows an option whose default, None, is filled in later."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
 def prepare(dataset: Dataset, size: int = 256, save: Path | None = None) -> None:
@@ -57,6 +68,58 @@ def check(dataset: Dataset) -> int:
     return int(any(f.severity == "error" for f in findings))
 
 
+def predict(
+    model: Model,
+    images: Images,
+    out: Path,
+    probabilities: bool = False,
+    overlays: bool = False,
+    threshold: Annotated[float | None, _shown("P", "the model's")] = None,
+    tta: Literal["none", "h", "hv"] = "none",
+    tile: Annotated[int | None, _shown("PX", "none")] = None,
+    size: Annotated[int | None, _shown("PX", "the model's, but with --tile none")] = None,
+    batch_size: int = 8,
+) -> int:
+    """Write a mask for each image: a PNG at the image's own size, foreground 255, the rest 0.
+
+    Images that cannot be read are listed at the end and do not stop the rest.
+
+    Args:
+        model: a run's folder, a from_pretrained folder, or the Hub id of a segacc model.
+        images: files, folders (with the folders in them), or globs in quotes, with ** too.
+        out: a new folder. A mask is named after its image; folders below a given one are kept.
+        probabilities: write DIR/probabilities too: 8-bit gray, where a value v means a probability
+            above v/256 and up to (v+1)/256; the mask at a threshold t is where v >= 256 t.
+        overlays: write DIR/overlays too: the images with the foreground tinted and outlined.
+        threshold: a pixel is foreground where the probability is above this.
+        tta: take the mean over flips: h horizontally, hv vertically and both ways as well.
+        tile: predict windows of this width and height that overlap by half, at the image's own
+            size: in bounded memory, however large the image is.
+        size: resize images to this width and height first; masks keep the images' own size.
+        batch_size: images per step; fewer where they are large.
+
+    Returns:
+        1 when an image could not be read, else 0.
+    """
+    from segacc.data.find import plan
+
+    jobs = plan(images, out, probabilities, overlays)  # a wrong path is told before torch is there
+    from segacc.launch import make_accelerator, set_threads
+    from segacc.prediction import predict_images
+    from segacc.weights import load_segmenter
+
+    accelerator = make_accelerator("fp32")
+    set_threads(accelerator)
+    segmenter = load_segmenter(model).to(accelerator.device)
+    done = predict_images(segmenter, jobs, threshold, tta, tile, size, batch_size)
+    if done.failed:
+        print(f"{len(done.failed)} of {len(jobs)} images have no mask:", file=sys.stderr)
+        print("\n".join(f"  {sentence}" for sentence in done.failed), file=sys.stderr)
+    speed = len(jobs) / done.seconds
+    print(f"{done.masks} masks in {out}, {speed:.2g} img/s on {accelerator.device.type}")
+    return int(bool(done.failed))
+
+
 def main() -> None:
     """Entry point of the command `segacc`."""
     codes: list[int | None] = []
@@ -64,7 +127,7 @@ def main() -> None:
     def program() -> None:
         codes.append(
             tyro.extras.subcommand_cli_from_dict(
-                {"prepare": prepare, "check": check}, prog="segacc"
+                {"prepare": prepare, "check": check, "predict": predict}, prog="segacc"
             )
         )
 

@@ -53,6 +53,8 @@ def predict_logits(
     from monai.inferers.utils import sliding_window_inference
 
     batch, _, height, width = images.shape
+    window = (min(tile, height), min(tile, width))
+    rows, columns = (_gaussian(length, images.device) for length in window)
 
     def predict_windows(_: Tensor, places: list[list[slice]]) -> Tensor:
         windows = torch.cat([images[tuple(place)] for place in places]).to(device)
@@ -62,15 +64,23 @@ def predict_logits(
     # memory and needs no padding; the windows are cut from the image itself, where they lie.
     blended = sliding_window_inference(
         torch.zeros((), device=images.device).expand(batch, 1, height, width),
-        roi_size=(min(tile, height), min(tile, width)),
+        roi_size=window,
         sw_batch_size=max(1, (2**18 if device.type == "cpu" else 2**21) // tile**2),
         predictor=predict_windows,
         overlap=0.5,
-        mode="gaussian",
+        # MONAI's own weights are these, but raised to 0.001 at least: along the border of the image
+        # all weights are below that, and windows would meet there at a seam.
+        roi_weight_map=rows[:, None] * columns,
         with_coord=True,
     )
     assert isinstance(blended, Tensor)
     return blended
+
+
+def _gaussian(length: int, device: torch.device) -> Tensor:
+    """Weights (length,) of a window's rows or columns, with MONAI's standard deviation."""
+    place = torch.arange(length, device=device) - (length - 1) / 2
+    return torch.exp(-0.5 * (place / (0.125 * length)) ** 2)
 
 
 def _mean_over_flips(model: Segmenter, images: Tensor, tta: str) -> Tensor:

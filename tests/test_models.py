@@ -1,5 +1,7 @@
 """The six models of the study and what holds for every Segmenter."""
 
+import json
+
 import pytest
 import torch
 from timm.layers import convert_sync_batchnorm
@@ -62,6 +64,88 @@ def test_a_saved_model_is_the_same_model_without_a_download(named, tmp_path):
         assert torch.equal(model(images), load_segmenter(tmp_path)(images))
         again = Segmenter.from_pretrained(tmp_path / "best", strict=True)
         assert torch.equal(model(images), again(images))
+
+
+def test_threshold_and_size_are_saved_with_the_model(tmp_path):
+    model = Segmenter("linknet", "tu-test_resnet", threshold=0.25, size=96)
+    assert (model.config()["threshold"], model.config()["size"]) == (0.25, 96)
+    model.threshold, model.size = 0.75, None
+    assert (model.config()["threshold"], model.config()["size"]) == (0.75, None)
+    model.save_pretrained(tmp_path)
+    for again in (load_segmenter(tmp_path), Segmenter.from_pretrained(tmp_path)):
+        assert (again.threshold, again.size) == (0.75, None)
+        saved = json.loads((tmp_path / "config.json").read_text())
+        assert json.loads(json.dumps(again.config())) == saved
+    made_again = Segmenter(**model.config())
+    assert made_again.threshold == 0.75 and made_again.state_dict().keys() == model.tensors().keys()
+
+
+def test_a_model_saved_before_it_had_a_threshold_loads(tmp_path):
+    tiny().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["threshold"], config["size"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for model in (load_segmenter(tmp_path), Segmenter.from_pretrained(tmp_path)):
+        assert (model.threshold, model.size) == (0.5, None)
+
+
+def test_a_model_is_loaded_from_a_run_or_its_folder(tmp_path):
+    model = tiny()
+    model.save_pretrained(tmp_path / "run" / "best")
+    (tmp_path / "run" / "config.json").write_text("{}")  # the run's own
+    for source in (tmp_path / "run", tmp_path / "run" / "best", str(tmp_path / "run")):
+        loaded = load_segmenter(source)
+        assert not loaded.training
+        assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+def change(folder, name, change):
+    path = folder / name
+    path.write_bytes(change(path.read_bytes()))
+
+
+DAMAGE = {
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "holds no model.safetensors"),
+    "no config": (
+        lambda f: (f / "config.json").unlink(),
+        r"config.json cannot be read .*No such",
+    ),
+    "half a config": (
+        lambda f: change(f, "config.json", lambda b: b[:50]),
+        "config.json cannot be",
+    ),
+    "not ours": (
+        lambda f: (f / "config.json").write_text('{"model_type": "bert"}'),
+        "does not describe a model of this segacc: .* an architecture",
+    ),
+    "a later one": (
+        lambda f: change(f, "config.json", lambda b: b.replace(b'"size"', b'"sizes"')),
+        "does not describe a model of this segacc",
+    ),
+    "half the weights": (
+        lambda f: change(f, "model.safetensors", lambda b: b[:1000]),
+        "model.safetensors cannot be read",
+    ),
+    "another's weights": (
+        lambda f: change(f, "config.json", lambda b: b.replace(b"linknet", b"unet")),
+        "model.safetensors does not fit the model that .*config.json describes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_is_no_model_is_named(name, tmp_path):
+    tiny().save_pretrained(tmp_path)
+    damage, message = DAMAGE[name]
+    damage(tmp_path)
+    with pytest.raises(InputError, match=message):
+        load_segmenter(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["no/such/folder", "nothing", "/no/such", "a b/c"])
+def test_what_is_neither_a_folder_nor_an_id_is_named(source):
+    with pytest.raises(InputError, match=f"{source} is not a model: expected a run's folder"):
+        load_segmenter(source)
 
 
 def test_a_seed_gives_the_weights():

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from segacc.pictures import BAR, GAP, overview, picture_name, triptych
+from segacc.pictures import BAR, GAP, MARK, outlined, overview, picture_name, triptych
 
 
 def test_panels_show_what_they_are_given_side_by_side():
@@ -33,6 +33,27 @@ def test_an_overview_holds_all_pictures(tmp_path):
     sheet = np.asarray(overview([tmp_path / "0.png", tmp_path / "1.png"]))
     assert sheet.shape == (40, 31, 3)
     assert (sheet[:20, :30] == (9, 0, 0)).all() and (sheet[20:] == (0, 9, 0)).all()
+
+
+def test_an_outline_is_inside_the_mask_and_the_rest_stays_as_it_is():
+    image = np.full((60, 90, 3), 100, np.uint8)
+    mask = np.zeros((60, 90), np.uint8)
+    mask[10:30, 20:50] = 255
+    mask[50:, 60:] = 1  # touches the border, along which there is no line
+    marked = np.asarray(outlined(image, mask))
+    assert (marked[mask == 0] == 100).all() and (image == 100).all()
+    line = (marked == MARK).all(axis=2)
+    assert line[10, 20:50].all() and line[10:30, 20].all() and not line[11:29, 21:49].any()
+    assert line[50, 60:].all() and not line[59, 61:].any()
+    tint = np.round(75 + 0.25 * np.array(MARK))
+    assert (marked[15, 30] == tint).all() and (marked[59, 89] == tint).all()
+
+
+def test_outlines_are_as_wide_in_large_pictures_as_in_small_ones():
+    mask = np.zeros((100, 4000), np.uint8)
+    mask[20:80, 1000:3000] = 1
+    marked = np.asarray(outlined(np.zeros((100, 4000, 3), np.uint8), mask))
+    assert (marked[:, 2000] == MARK).all(axis=1).sum() == 2 * 4000 / 800
 
 
 def test_names_with_folders_become_files_of_one_folder():

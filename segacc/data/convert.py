@@ -81,7 +81,7 @@ def convert_folder(folder: Path) -> DatasetDict:
 def scan_folder(folder: Path) -> Scan:
     """Pairs images and masks by their names alone: no file is opened."""
     folder = Path(os.path.abspath(folder))
-    paths, folders, others = _walk(folder)
+    paths, folders, others = walk(folder)
     if not paths:
         found = ", ".join(f"{n} {ext or 'without extension'}" for ext, n in others.most_common(3))
         problem = f"holds no images (found {found or 'no files'}): expected {LAYOUTS}"
@@ -147,8 +147,12 @@ def _scan_unsplit(folder: Path, files: list[File]) -> Scan:
     return Scan(folder, pairs, tuple(findings), (note,))
 
 
-def _walk(folder: Path) -> tuple[list[str], list[str], Counter[str]]:
-    """Relative posix paths of image files and of folders, both sorted, and what else there is."""
+def walk(folder: Path) -> tuple[list[str], list[str], Counter[str]]:
+    """Relative posix paths of image files and of folders, both sorted, and what else there is.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
     paths: list[str] = []
     folders: list[str] = []
     others: Counter[str] = Counter()

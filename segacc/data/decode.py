@@ -143,7 +143,8 @@ def _open(encoded: Encoded, role: str) -> tuple[Image.Image, int, int]:
         problem = f"is not an image that can be read; expected one of {', '.join(FORMATS)}"
         raise DecodeError(role, _file(encoded), problem) from error
     except Image.DecompressionBombError as error:
-        raise DecodeError(role, _file(encoded), f"is too large: {error}; cut it up") from error
+        problem = f"is too large: {str(error).rstrip('.')}; cut it up"
+        raise DecodeError(role, _file(encoded), problem) from error
     except _DAMAGED as error:
         problem = f"is damaged or cut short ({error}); copy it again from its source"
         raise DecodeError(role, _file(encoded), problem) from error

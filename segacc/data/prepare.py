@@ -138,13 +138,18 @@ def decode_row(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Any], T], items: Iterable[Any]
+    pool: ThreadPoolExecutor,
+    function: Callable[[Any], T],
+    items: Iterable[Any],
+    most: int | None = None,
 ) -> Iterator[T]:
-    """`map` over all threads that reads only so far ahead as keeps them busy."""
+    """`map` over all threads that reads at most so many items ahead; by default as many as keep
+    all threads busy."""
     ahead: deque[Future[T]] = deque()
+    most = 4 * cores() if most is None else most
     for item in items:
         ahead.append(pool.submit(function, item))
-        if len(ahead) > 4 * cores():
+        if len(ahead) > most:
             yield ahead.popleft().result()
     while ahead:
         yield ahead.popleft().result()
