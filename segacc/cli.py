@@ -1,4 +1,4 @@
-"""The commands around training: segacc prepare, segacc check, segacc predict."""
+"""The commands around training: segacc prepare, check, predict and compare."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ Images = Annotated[
     tuple[str, ...],
     tyro.conf.Positional,
     tyro.conf.arg(metavar="IMAGES...", help_behavior_hint="(required)"),
+]
+Runs = Annotated[
+    tuple[Path, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="RUNS...", help_behavior_hint="(required)"),
 ]
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 
@@ -120,6 +125,19 @@ def predict(
     return int(bool(done.failed))
 
 
+def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> None:
+    """Trained models in one table: scores with intervals, each against the best, and a report.
+
+    Args:
+        runs: folders of runs that evaluate.py has scored, such as runs/*
+        split: the split that they were scored on.
+        out: folder for comparison.md, comparison.csv and a report for each data set.
+    """
+    from segacc.comparison import compare as compare_runs
+
+    compare_runs(list(runs), split, out)
+
+
 def main() -> None:
     """Entry point of the command `segacc`."""
     codes: list[int | None] = []
@@ -127,7 +145,8 @@ def main() -> None:
     def program() -> None:
         codes.append(
             tyro.extras.subcommand_cli_from_dict(
-                {"prepare": prepare, "check": check, "predict": predict}, prog="segacc"
+                {"prepare": prepare, "check": check, "predict": predict, "compare": compare},
+                prog="segacc",
             )
         )
 
