@@ -203,6 +203,7 @@ def test_the_best_model_is_replaced_whole(tmp_path):
         "README.md",
         "config.json",
         "model.safetensors",
+        "valid_per_image.csv",
     }
     assert (tmp_path / "best" / "README.md").read_text() == "# card"
     assert len({p.stat().st_mode for p in (tmp_path / "best").iterdir()}) == 1

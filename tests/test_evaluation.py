@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from small import TINY, write_blobs
 
+from segacc.comparison import compare
 from segacc.config import EvaluateConfig, parse_train
 from segacc.evaluation import evaluate, spread
 from segacc.loop import fit
@@ -179,3 +181,19 @@ def test_a_run_without_a_model_is_named(run, tmp_path):
 def test_the_overview_goes_from_first_to_last():
     assert spread(7, 4) == [0, 2, 4, 6]
     assert spread(2, 6) == [0, 1] and spread(1, 6) == [0]
+
+
+def test_runs_are_compared_from_what_evaluation_wrote(run, tmp_path, capsys):
+    evaluate(EvaluateConfig(run))
+    record = json.loads((run / "test" / "metrics.json").read_text())["scores"]
+    shutil.copytree(run, tmp_path / "twin")
+    capsys.readouterr()
+    compare([run, tmp_path / "twin", run], "test", tmp_path / "out")
+    said = capsys.readouterr().out
+    table = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open(encoding="utf-8")))
+    assert [row["run"] for row in table] == ["run", "twin", "run"]
+    assert all(row["iou on test"].startswith(f"{record['iou']['value']:.3f} [") for row in table)
+    assert "+0.000 [+0.000, +0.000], p 1.000" in table[1]["against best"]
+    assert (tmp_path / "out" / "comparison.md").read_text().count("linknet") == 3
+    assert (tmp_path / "out" / "report-blobs.html").stat().st_size > 10_000
+    assert "comparison.md" in said and "report-blobs.html" in said
