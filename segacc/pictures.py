@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -59,3 +61,19 @@ def overview(pictures: list[Path]) -> Image.Image:
         result.paste(sheet, (0, top))
         top += sheet.height
     return result
+
+
+def reduced(pixels: np.ndarray, side: int, how: Image.Resampling) -> Image.Image:
+    """Pixels (H, W) or (H, W, 3) uint8 as a picture of at most `side` px, in proportion."""
+    picture = Image.fromarray(pixels)
+    scale = min(1, side / max(picture.size))
+    if scale == 1:
+        return picture
+    return picture.resize([max(1, round(length * scale)) for length in picture.size], how)
+
+
+def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
+    """The picture as a file of the form "PNG", "JPEG" and so on, with the options of Pillow."""
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return file.getvalue()

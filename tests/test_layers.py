@@ -18,14 +18,14 @@ ROOT = Path(__file__).parent.parent
 # The layers from the outside in; `segacc.data` stands for the whole package.
 LAYERS = (
     ("train", "evaluate", "segacc.cli"),
-    ("segacc.loop", "segacc.evaluation", "segacc.report", "segacc.export"),
-    ("segacc.setup",),
+    ("segacc.loop", "segacc.evaluation", "segacc.export"),
+    ("segacc.setup", "segacc.report"),
     (
         *("segacc.checkpoint", "segacc.tracking", "segacc.inference", "segacc.optim"),
         *("segacc.launch", "segacc.pictures", "segacc.record", "segacc.stop"),
-        "segacc.weights",
+        *("segacc.weights", "segacc.figures"),
     ),
-    ("segacc.models", "segacc.losses", "segacc.metrics", "segacc.data"),
+    ("segacc.models", "segacc.losses", "segacc.metrics", "segacc.data", "segacc.charts"),
     ("segacc.config",),
     ("segacc.program",),
     ("segacc",),  # __init__.py: the version, nothing else
