@@ -23,11 +23,11 @@ LAYERS = (
     (
         *("segacc.checkpoint", "segacc.tracking", "segacc.inference", "segacc.optim"),
         *("segacc.launch", "segacc.pictures", "segacc.record", "segacc.stop"),
-        *("segacc.scores", "segacc.weights"),
+        *("segacc.scores", "segacc.weights", "segacc.figures"),
     ),
     (
         *("segacc.models", "segacc.global_batch", "segacc.losses", "segacc.metrics"),
-        *("segacc.surfaces", "segacc.data"),
+        *("segacc.surfaces", "segacc.charts", "segacc.data"),
     ),
     ("segacc.config",),
     ("segacc.program",),

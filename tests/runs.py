@@ -1,0 +1,152 @@
+"""Folders of scored runs, as train.py and evaluate.py leave them, without training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from segacc.data.prepare import Split
+from segacc.metrics import LEVELS, constant_mask_iou, count_pixels, scores
+from segacc.pictures import picture_name
+from segacc.report import Scored, read_scored
+
+PER_IMAGE = "name,height,width,iou,dice,precision,recall,boundary_iou,hd95,ece,tp,fp,fn,tn"
+
+
+def a_split(names: Sequence[str], images: Sequence[np.ndarray], masks: Sequence[np.ndarray]):
+    """A prepared split of arrays, as it would be mapped from a file."""
+    sizes = np.array([mask.shape for mask in masks], np.int32) * 2  # before the resize
+    return Split(Path("-"), list(names), sizes, "0" * 64, [np.stack(images)], [np.stack(masks)])
+
+
+def guess(mask: np.ndarray, rng: np.random.Generator, blur: float, noise: float) -> np.ndarray:
+    """Levels as of a model that is right but for some blobs, and unsure at edges."""
+    shape = mask.shape
+    coarse = cv2.GaussianBlur(rng.normal(size=shape), (0, 0), shape[0] / 14) * shape[0] / 4
+    fine = cv2.GaussianBlur(rng.normal(size=shape), (0, 0), 1.2)
+    inside = cv2.GaussianBlur(mask.astype(float), (0, 0), blur) - 0.5
+    logits = 9 * inside + noise * coarse + 0.6 * fine
+    probabilities = 1 / (1 + np.exp(-logits))
+    return np.clip(np.ceil(probabilities * LEVELS) - 1, 0, LEVELS - 1).astype(np.uint8)
+
+
+def probabilities_of(levels: np.ndarray) -> torch.Tensor:
+    """(1, 1, H, W) probabilities that have these levels."""
+    return (torch.from_numpy(levels.astype(np.float32))[None, None] + 0.5) / LEVELS
+
+
+def counts_of(
+    levels: Sequence[np.ndarray], masks: Sequence[np.ndarray], threshold: float
+) -> torch.Tensor:
+    """(N, 1, 4) as evaluate.py counts them."""
+    return torch.cat(
+        [
+            count_pixels(probabilities_of(level), torch.from_numpy(mask)[None, None], threshold)
+            for level, mask in zip(levels, masks, strict=True)
+        ]
+    )
+
+
+def calibration(levels: np.ndarray, masks: np.ndarray, bins: int = 15) -> dict[str, Any]:
+    probabilities, truth = (levels.ravel() + 0.5) / LEVELS, masks.ravel() > 0
+    place = np.minimum((probabilities * bins).astype(int), bins - 1)
+    pixels = np.bincount(place, minlength=bins)
+    sums = np.bincount(place, probabilities, bins), np.bincount(place, truth, bins)
+    confidence, foreground = (
+        [s / n if n else None for s, n in zip(sum_, pixels, strict=True)] for sum_ in sums
+    )
+    edges = np.linspace(0, 1, bins + 1).tolist()
+    return {
+        "edges": edges,
+        "pixels": pixels.tolist(),
+        "confidence": confidence,
+        "foreground": foreground,
+    }
+
+
+def write_run(
+    run: Path,
+    split: Split,
+    levels: Sequence[np.ndarray],
+    *,
+    threshold: float = 0.5,
+    threshold_from: str = "validation",
+    epochs: int = 3,
+    model: str = "linknet",
+    hd95: Sequence[float | None] | None = None,
+    **metrics: Any,
+) -> Scored:
+    """Write a run's folder and its results on `split`, and read them as the report does."""
+    folder = run / "test"
+    (folder / "probabilities").mkdir(parents=True)
+    masks = [split[i][1] for i in range(len(split))]
+    size = masks[0].shape[0]
+    config = {"dataset": "demo", "model": model, "encoder": "resnet34", "size": size, "seed": 0}
+    (run / "config.json").write_text(json.dumps({"config": config}))
+    lines = []
+    for epoch in range(1, epochs + 1):
+        done = 1 - math.exp(-epoch / 6) - (0.0012 * max(0, epoch - 24))
+        wave = 0.012 * math.sin(epoch * 2.3)
+        lines.append(
+            {
+                "epoch": epoch,
+                "train_loss": 0.62 - 0.45 * done + wave / 3,
+                "valid_loss": 0.64 - 0.40 * done + wave,
+                "valid_iou": 0.3 + 0.42 * done - wave,
+                "valid_iou_image": 0.28 + 0.41 * done - wave,
+                "lr": 1e-3 * (1 + math.cos(math.pi * epoch / epochs)) / 2,
+            }
+        )
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    at, half = (counts_of(levels, masks, t) for t in (threshold, 0.5))
+
+    def with_intervals(counts: torch.Tensor) -> dict[str, Any]:
+        values = scores(counts) | {"boundary_iou": 0.5, "hd95": 12.5, "ece": 0.04}
+        return {
+            name: {"value": value, "low": max(0, value - 0.03), "high": min(1, value + 0.025)}
+            if name != "hd95"
+            else {"value": value, "low": value - 2, "high": value + 3}
+            for name, value in values.items()
+        }
+
+    names = with_intervals(at)
+    record = {
+        "dataset": "demo",
+        "fingerprint": "0" * 64,
+        "split": "test",
+        "images": len(split),
+        "size": size,
+        "threshold": threshold,
+        "threshold_from": threshold_from,
+        "tta": "none",
+        "tile": None,
+        "precision": "fp32",
+        "scores": names,
+        "scores_at_half": with_intervals(half),
+        "constant_mask_iou": constant_mask_iou(at),
+        "formulas": {name: f"formula of {name}" for name in names},
+        "seconds": 3.2,
+        "img_per_s": 25.0,
+        "calibration": calibration(np.stack(levels), np.stack(masks)),
+    }
+    (folder / "metrics.json").write_text(json.dumps(record | metrics))
+    with (folder / "per_image.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(PER_IMAGE.split(","))
+        for i, name in enumerate(split.names):
+            one = scores(at[i : i + 1])
+            ratios = [f"{one[k]:.6f}" for k in ("iou", "dice", "precision", "recall")]
+            distance = 7.25 if hd95 is None else hd95[i]
+            row = [name, *split.sizes[i].tolist(), *ratios, "0.5", distance, "0.05"]
+            writer.writerow([*row, *at[i, 0].tolist()])
+            Image.fromarray(levels[i]).save(folder / "probabilities" / picture_name(name))
+    return read_scored(run, folder, split)
