@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 # The layers from the outside in; `segacc.data` stands for the whole package.
 LAYERS = (
     ("train", "evaluate", "segacc.cli"),
-    ("segacc.loop", "segacc.evaluation", "segacc.report", "segacc.export"),
+    ("segacc.loop", "segacc.evaluation", "segacc.prediction", "segacc.report", "segacc.export"),
     ("segacc.setup",),
     (
         *("segacc.checkpoint", "segacc.tracking", "segacc.inference", "segacc.optim"),
@@ -122,6 +122,13 @@ def imported_by(*command: str) -> tuple[set[str], str]:
 def test_help_imports_nothing_heavy(program):
     names, printed = imported_by(program, "--help")
     assert "--dataset" in printed
+    assert names & HEAVY == set()
+
+
+@pytest.mark.parametrize("command", [[], ["predict"]])
+def test_the_help_of_segacc_imports_nothing_heavy(command):
+    names, printed = imported_by("-c", "from segacc.cli import main; main()", *command, "--help")
+    assert "predict" in printed
     assert names & HEAVY == set()
 
 
