@@ -28,7 +28,7 @@ test: $(INSTALLED)
 # One after the other: each run has the whole machine, as a user's has. -s shows what was found.
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -s -m "soak or not soak" tests/faults \
-		tests/distributed/test_invariance.py $(PYTEST)
+		tests/distributed/test_invariance.py tests/test_prediction.py $(PYTEST)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

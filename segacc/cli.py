@@ -121,7 +121,8 @@ def predict(
         print(f"{len(done.failed)} of {len(jobs)} images have no mask:", file=sys.stderr)
         print("\n".join(f"  {sentence}" for sentence in done.failed), file=sys.stderr)
     speed = len(jobs) / done.seconds
-    print(f"{done.masks} masks in {out}, {speed:.2g} img/s on {accelerator.device.type}")
+    rate = f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"
+    print(f"{done.masks} masks in {out}, {rate} img/s on {accelerator.device.type}")
     return int(bool(done.failed))
 
 

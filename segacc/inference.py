@@ -40,9 +40,9 @@ def predict_logits(
         tta: `none`; or the mean of the logits over the image and its flips: `h` the horizontal one,
             `hv` the horizontal, the vertical, and both at once.
         tile: predict square windows of this many px that overlap by half, and blend their logits
-            with Gaussian weights. It takes 11 bytes a pixel beside the model's own: 3 of the uint8
-            image, 4 of the logits and 4 of the weights' sum. An image that one window holds is
-            predicted as without.
+            with Gaussian weights. Beside the images and what the model takes for a few windows, it
+            takes 8 bytes a pixel: the logits and the sum of the weights. An image that one window
+            holds is predicted as without.
 
     Returns:
         (B, C, H, W) float32 logits, on the device of the images.
@@ -50,9 +50,12 @@ def predict_logits(
     device = next(model.parameters()).device
     if tile is None or max(images.shape[-2:]) <= tile:
         return _mean_over_flips(model, images.to(device), tta).to(images.device)
+    if len(images) > 1:
+        # So that no window is computed beside those of another image; see predict_split.
+        return torch.cat([predict_logits(model, image, tta, tile) for image in images.split(1)])
     from monai.inferers.utils import sliding_window_inference
 
-    batch, _, height, width = images.shape
+    height, width = images.shape[-2:]
     window = (min(tile, height), min(tile, width))
     rows, columns = (_gaussian(length, images.device) for length in window)
 
@@ -63,7 +66,7 @@ def predict_logits(
     # MONAI computes in the type of its input and pads the input, so it gets one that takes no
     # memory and needs no padding; the windows are cut from the image itself, where they lie.
     blended = sliding_window_inference(
-        torch.zeros((), device=images.device).expand(batch, 1, height, width),
+        torch.zeros((), device=images.device).expand(1, 1, height, width),
         roi_size=window,
         sw_batch_size=max(1, (2**18 if device.type == "cpu" else 2**21) // tile**2),
         predictor=predict_windows,

@@ -205,7 +205,7 @@ def _logits(model: Segmenter, images: list[np.ndarray], tta: str, tile: int | No
     """(B, 1, H, W) float32 logits of images (H, W, 3), with `tile` on the CPU."""
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     if not tile:
-        batch = batch.to(model.mean.device)
+        batch = batch.to(next(model.parameters()).device)
     logits = predict_logits(model, batch, tta, tile)
     if logits.shape[1] != 1:
         raise InputError(

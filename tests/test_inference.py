@@ -51,13 +51,15 @@ def test_each_image_is_predicted_whole_and_alone(split, accelerator, batch_size)
     assert seen == list(range(5))
 
 
-def test_what_is_beside_an_image_does_not_change_its_logits(split, accelerator):
+@pytest.mark.parametrize("way", [{}, {"tta": "hv", "tile": 32}])
+def test_what_is_beside_an_image_does_not_change_its_logits(split, accelerator, way):
     """Not by a bit: batches are filled up to one shape."""
     model = Segmenter("linknet", "tu-test_resnet").eval()
-    whole = torch.cat([logits for _, logits, _ in predict_split(model, split, accelerator, 3)])
+    whole = [logits for _, logits, _ in predict_split(model, split, accelerator, 3, **way)]
+    whole = torch.cat(whole)
     for rank in range(2):
         share = rank_of(accelerator, rank, 2)
-        for indices, logits, _ in predict_split(model, split, share, 3):
+        for indices, logits, _ in predict_split(model, split, share, 3, **way):
             assert torch.equal(logits, whole[indices])
 
 
@@ -74,11 +76,10 @@ def test_all_ranks_check_equally_often_for_a_signal(split, accelerator, world):
 
 def test_a_split_is_predicted_with_flips_and_tiles(split, accelerator):
     model = Segmenter("linknet", "tu-test_resnet").eval()
-    for indices, logits, _ in predict_split(model, split, accelerator, 2, tta="hv", tile=32):
-        for index, one in zip(indices, logits, strict=True):
-            image = torch.from_numpy(split[index][0].copy()).permute(2, 0, 1)[None]
-            expected = predict_logits(model, image, "hv", 32)[0]
-            assert one.shape == (1, 50, 50) and torch.allclose(one, expected, atol=1e-4)
+    (predicted,) = predict_split(model, split, accelerator, 5, tta="hv", tile=32)
+    for index in predicted[0]:
+        image = torch.from_numpy(split[index][0].copy()).permute(2, 0, 1)[None]
+        assert torch.equal(predicted[1][index], predict_logits(model, image, "hv", 32)[0])
 
 
 def noise(height, width, batch=1):

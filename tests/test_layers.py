@@ -128,6 +128,13 @@ def test_help_imports_nothing_heavy(program):
     assert names & HEAVY == set()
 
 
+@pytest.mark.parametrize("command", [[], ["predict"]])
+def test_the_help_of_segacc_imports_nothing_heavy(command):
+    names, printed = imported_by("-c", "from segacc.cli import main; main()", *command, "--help")
+    assert "predict" in printed
+    assert names & HEAVY == set()
+
+
 def test_config_and_data_import_nothing_heavy():
     light = [m for m in FILES if room(m) in ("segacc.config", "segacc.data")]
     light.remove("segacc.data.loader")  # its samplers and data sets are torch's

@@ -4,12 +4,15 @@ import shutil
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save
 from small import TINY, run_program, write_blobs
 
 from segacc.config import SEGFORMER_B0
+from segacc.models import Segmenter
 from segacc.weights import build_model
 
 
@@ -85,8 +88,8 @@ def assert_one_sentence(done, word):
     assert word in sentence
 
 
-def segacc(*args):
-    return run_program("-c", "from segacc.cli import main; main()", *args)
+def segacc(*args, **changed):
+    return run_program("-c", "from segacc.cli import main; main()", *args, **changed)
 
 
 def test_check_lists_every_finding_and_fails(tmp_path):
@@ -115,6 +118,79 @@ def test_prepare_writes_a_data_set_that_trains(blobs, tmp_path):
     first, second = (prepare(load_dataset(str(d)), 64).fingerprint for d in (blobs, saved))
     assert first == second and first in done.stdout
     assert_one_sentence(segacc("prepare", blobs, "--save", saved), "is not empty")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run's folder, as far as predicting needs one."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    torch.manual_seed(0)
+    model = Segmenter("linknet", "tu-test_resnet", threshold=0.5, size=64)
+    model.save_pretrained(run / "best")
+    return run
+
+
+def test_predict_writes_masks_and_lists_what_it_cannot_read(trained, blobs, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "new" / "masks"
+    shutil.copytree(blobs / "test", photos / "deep", ignore=shutil.ignore_patterns("*.png"))
+    cut(photos / "deep" / "test1.jpg")
+    shutil.copy(blobs / "train" / "train0.jpg", photos / "0.JPG")
+    flags = ["--out", out, "--probabilities", "--overlays", "--tta", "hv", "--tile", 32]
+    done = segacc("predict", trained, photos / "**" / "*.jpg", photos, *flags)
+    assert done.returncode == 1, done.stderr[-3000:]
+    said = done.stderr.splitlines()
+    assert "1 of 4 images have no mask:" in said
+    assert said[-1].startswith(f"  image {photos}/deep/test1.jpg is damaged or cut short")
+    assert len(said) == 2  # neither warnings nor, in a log, a progress bar
+    assert done.stdout.startswith(f"3 masks in {out}, ") and done.stdout.endswith("img/s on cpu\n")
+    names = {"0", "deep/test0", "deep/test2"}
+    written = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    assert written == {
+        *(f"{name}.png" for name in names),
+        *(f"probabilities/{name}.png" for name in names),
+        *(f"overlays/{name}.jpg" for name in names),
+    }
+    for name in names:
+        mask = np.asarray(Image.open(out / f"{name}.png"))
+        levels = np.asarray(Image.open(out / "probabilities" / f"{name}.png"))
+        assert mask.shape == (64, 64) and set(np.unique(mask)) <= {0, 255}
+        assert ((mask == 255) == (levels >= 128)).all()
+
+
+def test_predict_with_another_threshold_and_size(trained, blobs, tmp_path):
+    images = sorted((blobs / "test").glob("*.jpg"))
+    for threshold, found in ((0.001, True), (0.999, False)):
+        flags = ["--threshold", threshold, "--size", 96, "--batch-size", 2]
+        done = segacc("predict", trained / "best", *images, "--out", tmp_path / str(found), *flags)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stderr == "" and done.stdout.startswith("3 masks in ")
+        for image in images:
+            mask = np.asarray(Image.open(tmp_path / str(found) / f"{image.stem}.png"))
+            assert (mask == 255 * found).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "flags", "word"),
+    [
+        ("RUN", [], [], "no images were given"),
+        ("RUN", ["no/such.jpg"], [], "no/such.jpg was not found"),
+        ("RUN", ["DATA"], [], "would both be written to"),
+        ("RUN", ["DATA/*.jpg"], ["--out", "DATA"], "is not empty"),
+        ("RUN", ["DATA/*.jpg"], ["--tile", 8], "--tile 8: expected 32 or more"),
+        ("DATA", ["DATA/*.jpg"], [], "holds no model.safetensors"),
+        ("no such model", ["DATA/*.jpg"], [], "no such model is not a model"),
+    ],
+)
+def test_what_cannot_be_predicted_is_one_sentence(
+    trained, blobs, tmp_path, model, images, flags, word
+):
+    def place(text):
+        return str(text).replace("RUN", str(trained)).replace("DATA", str(blobs / "test"))
+
+    flags = ["--out", tmp_path / "out", *flags]
+    done = segacc("predict", *map(place, (model, *images, *flags)))
+    assert_one_sentence(done, word)
+    assert not (tmp_path / "out").exists()
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -148,6 +224,18 @@ torch.manual_seed(5)
 built = build_model(sys.argv[1], "resnet34", sys.argv[2])
 print(built.weights)
 save_file({k: v.contiguous() for k, v in built.model.state_dict().items()}, sys.argv[3])
+"""
+
+
+LOAD = """
+import sys
+from segacc.program import InputError
+from segacc.weights import load_segmenter
+for source in sys.argv[1:]:
+    try:
+        print(sum(v.double().sum() for v in load_segmenter(source).tensors().values()).item())
+    except InputError as error:
+        print(error)
 """
 
 
@@ -198,6 +286,28 @@ def test_pretrained_weights_come_from_the_hub(hub, tmp_path, name):
     kept = [k for k in served if k in built]
     assert all(torch.equal(built[k], served[k]) for k in kept)
     assert len(kept) == len(served) or name == "pspnet"
+
+
+def test_predict_takes_a_model_of_the_hub(hub, trained, blobs, tmp_path):
+    """Safetensors only; once it is in the cache, without the network."""
+    repository = {f.name: f.read_bytes() for f in (trained / "best").iterdir()}
+    for name, left_out in (("us/found", ""), ("us/pickled", "model.safetensors")):
+        for file, data in repository.items():
+            if file != left_out:
+                Hub.files[f"/{name}/resolve/main/{file}"] = data
+    Hub.files["/us/pickled/resolve/main/pytorch_model.bin"] = b""
+    online = {"HF_ENDPOINT": hub[0], "HF_HOME": str(tmp_path / "hf")}
+    image, out = blobs / "test" / "test0.jpg", tmp_path / "out"
+    done = segacc("predict", "us/found", image, "--out", out, **online)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (out / "test0.png").is_file()
+    refused = run_program("-c", LOAD, "us/pickled", "us/nothing", **online)
+    said = refused.stdout.splitlines()
+    assert said[0].startswith("us/pickled is no folder here, and its model.safetensors could not")
+    assert said[1].startswith("us/nothing is no folder here, and its config.json could not be had")
+    again = run_program("-c", LOAD, "us/found", trained, **online, HF_HUB_OFFLINE="1")
+    cached, local = again.stdout.splitlines()
+    assert cached == local != ""
 
 
 @pytest.mark.parametrize("model", ["linknet", "segformer"])
