@@ -54,26 +54,29 @@ def curves(
         epochs: the lines of metrics.jsonl of each run.
         best: each run's best epoch, which is marked.
     """
-    if len(epochs) == 1:
-        plans = [
-            ("loss", "Loss", {"train_loss": "training", "valid_loss": "validation"}),
-            ("iou", "IoU on validation", {"valid_iou": "iou", "valid_iou_image": "iou_image"}),
-            ("lr", "Learning rate", {"lr": "learning rate"}),
-        ]
+    if len(epochs) > 1:
+        runs = list(zip(epochs, labels, best, strict=True))
         return [
-            _curve(name, title, [(epochs[0], key, label, best[0]) for key, label in keys.items()])
-            for name, title, keys in plans
+            _curve(key, title, [(lines, key, label, marked) for lines, label, marked in runs])
+            for key, title in (
+                ("train_loss", "Training loss"),
+                ("valid_loss", "Validation loss"),
+                ("valid_iou", "iou on validation, at 0.5"),
+                ("valid_iou_image", "iou_image on validation, at 0.5"),
+                ("lr", "Learning rate"),
+            )
         ]
-    plans_of_runs = [
-        ("train_loss", "Training loss"),
-        ("valid_loss", "Validation loss"),
-        ("valid_iou", "iou on validation"),
-        ("valid_iou_image", "iou_image on validation"),
-        ("lr", "Learning rate"),
+    ious = {"valid_iou": "iou", "valid_iou_image": "iou_image"}
+    if any("valid_iou_best_threshold" in line for line in epochs[0]):
+        ious["valid_iou_best_threshold"] = "iou at its best threshold"
+    plans = [
+        ("loss", "Loss", {"train_loss": "training", "valid_loss": "validation"}),
+        ("iou", "IoU on validation, at 0.5", ious),
+        ("lr", "Learning rate", {"lr": "learning rate"}),
     ]
     return [
-        _curve(key, title, [(e, key, n, b) for e, n, b in zip(epochs, labels, best, strict=True)])
-        for key, title in plans_of_runs
+        _curve(name, title, [(epochs[0], key, label, best[0]) for key, label in keys.items()])
+        for name, title, keys in plans
     ]
 
 
@@ -135,8 +138,16 @@ def threshold_curve(
     return chart("thresholds", "IoU over thresholds", said, x, y, body, series, note)
 
 
-def reliability(calibrations: Sequence[dict[str, Any]], labels: Sequence[str]) -> Markup:
-    """Share of foreground over mean probability, of the pixels in each bin of probability."""
+def reliability(metrics: Sequence[dict[str, Any]], labels: Sequence[str]) -> Markup:
+    """Share of foreground over mean probability, of the pixels in each bin of probability.
+
+    Args:
+        metrics: metrics.json of each run, with its calibration.
+    """
+    calibrations = [one["calibration"] for one in metrics]
+    eces = [f"ece {number(one['scores']['ece']['value'])}" for one in metrics]
+    if len(labels) > 1:
+        labels = [f"{label}, {ece}" for label, ece in zip(labels, eces, strict=True)]
     x, y = unit_axis("mean probability"), unit_axis("share of foreground")
     left, top = _corner()
     diagonal = Markup('<path class="diagonal" d="M{} {}L{} {}"/>')
@@ -156,7 +167,7 @@ def reliability(calibrations: Sequence[dict[str, Any]], labels: Sequence[str]) -
     note = "On the diagonal, probabilities are what they say: of the pixels at 0.8, 80 % are "
     note += "foreground."
     if len(calibrations) == 1:
-        note += " Bars: share of all pixels."
+        note = f"{eces[0]}. {note} Bars: share of all pixels."
     said = "; ".join(
         f"{s.label}: " + ", ".join(f"{a:.2f} is {b:.2f}" for a, b in s.points) for s in series
     )

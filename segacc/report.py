@@ -35,6 +35,7 @@ from segacc.tracking import read_lines
 SIDE = 256  # of a picture in the page, in px, at most
 QUALITY = 80  # of its JPEG
 MOST = 200  # pictures in the page at most; its numbers and charts are of all images
+FOR_SCRIPT = ("image", "masks", "mask_of", "levels")  # of a Picture
 IN_DIALOG = ("dice", "precision", "recall", "boundary_iou", "hd95", "ece")  # of per_image.csv
 
 
@@ -175,10 +176,7 @@ def write_report(path: Path, runs: list[Scored], table: list[dict[str, str]] | N
             {"label": label, "level": run.level, "histograms": one[:, 0].tolist()}
             for label, run, one in zip(labels, runs, counted, strict=True)
         ],
-        "pictures": [
-            {"image": p.image, "masks": p.masks, "maskOf": p.mask_of, "levels": p.levels}
-            for p in gallery
-        ],
+        "pictures": [{key: getattr(p, key) for key in FOR_SCRIPT} for p in gallery],
         "plot": figures.plot(),
     }
     templates = Environment(
@@ -247,10 +245,10 @@ def _picture(runs: list[Scored], image: int, indices: list[int]) -> Picture:
     different = list(dict.fromkeys(masks))
     run, index = max(both, key=lambda pair: pair[0].mask(pair[1]).size)
     height, width = run.mask(index).shape
-    row = run.rows[index]
+    before = run.rows[index]["height"], run.rows[index]["width"]
     about = f"{width} \N{MULTIPLICATION SIGN} {height} px"
-    if (row["height"], row["width"]) != (str(height), str(width)):
-        about += f", from {row['width']} \N{MULTIPLICATION SIGN} {row['height']}"
+    if before != (str(height), str(width)):
+        about += f", from {before[1]} \N{MULTIPLICATION SIGN} {before[0]}"
     # The one that is shown is the largest run's, and comes first.
     first = masks[runs.index(run)]
     different.sort(key=lambda mask: mask != first)

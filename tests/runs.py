@@ -103,6 +103,7 @@ def write_run(
                 "valid_loss": 0.64 - 0.40 * done + wave,
                 "valid_iou": 0.3 + 0.42 * done - wave,
                 "valid_iou_image": 0.28 + 0.41 * done - wave,
+                "valid_iou_best_threshold": 0.33 + 0.41 * done - wave / 2,
                 "lr": 1e-3 * (1 + math.cos(math.pi * epoch / epochs)) / 2,
             }
         )

@@ -136,6 +136,7 @@ def test_the_page_says_every_score_with_its_interval_formula_and_value_at_a_half
             assert f"<b>{value}</b>\n<small>{low}–{high}</small>" in text
         assert run.metrics["formulas"][name] in text
     assert "at 0.352" in text and "at 0.5" in text and "Picked on the validation split" in text
+    assert "<p>ece 0.0400. On the diagonal" in text
     assert f'<p class="big">{run.metrics["constant_mask_iou"]:.3f}</p>' in text
 
 
@@ -597,3 +598,26 @@ def test_results_that_cannot_be_read_are_named(tmp_path):
     (run.folder / "metrics.json").write_text("{")
     with pytest.raises(InputError, match=r"metrics.json cannot be read"):
         read_scored(*read)
+
+
+def test_a_browser_that_cannot_unpack_says_so_and_has_the_numbers(browser, run, page_of_run):
+    context = browser.new_context()
+    context.add_init_script("delete window.DecompressionStream")
+    page = context.new_page()
+    page.goto(page_of_run.as_uri())
+    page.locator(".card").first.scroll_into_view_if_needed()
+    until(page, "document.querySelector('.card .wrong').textContent.startsWith('cannot be drawn')")
+    assert shown(page, ".readout .iou") == pytest.approx(run.metrics["scores"]["iou"]["value"])
+    context.close()
+
+
+def test_the_histogram_counts_the_images(browser, run, page_of_run):
+    ious = iou_of(counts_of(*all_of(run), 60 / 256)[:, 0])
+    expected = np.bincount([min(19, int(iou * 20)) for iou in ious.tolist()], minlength=20)
+    with opened(browser, page_of_run) as page:
+        move(page, 60)
+        drawn = page.locator("#ious .outline").get_attribute("d")
+        ticks = page.locator("#ious .tick.y").all_text_contents()
+        tops = [float(v) for v in re.findall(r"V([\d.]+)H", drawn)]
+        counts = [(222 - top) / 190 * int(ticks[-1]) for top in tops]
+        assert ticks[0] == "0" and counts == pytest.approx(expected.tolist(), abs=0.01)

@@ -114,8 +114,10 @@
       return counted;
     });
     const most = Math.max(...heights.flat());
-    let high = 2;
-    for (let i = 0; high < most; i++) high = [2, 4, 6, 10][i % 4] * 10 ** Math.floor(i / 4);
+    let high = 2;  // an even round number, so that half of it is a tick
+    for (let power = 1; high < most; power *= 10) {
+      high = [2, 3, 4, 5, 6, 8, 10].map((i) => i * power).find((i) => i >= most && i % 2 === 0) ?? high;
+    }
     all("#ious .tick.y").forEach((tick, i) => { tick.textContent = high * i / 2; });
     outlines.forEach((outline, r) => {
       let d = `M${left} ${top + down}`;
@@ -199,7 +201,7 @@
     const key = `${number} ${run}`;
     if (!decoded.has(key)) {
       const picture = data.pictures[number];
-      decoded.set(key, Promise.all([decode(picture.masks[picture.maskOf[run]]), decode(picture.levels[run])])
+      decoded.set(key, Promise.all([decode(picture.masks[picture.mask_of[run]]), decode(picture.levels[run])])
         .then(([mask, levels]) => {
           const { width, height } = levels;
           return { width, height, index: Uint16Array.from(levels.pixels, (k, i) => k + (mask.pixels[i] ? LEVELS : 0)) };
