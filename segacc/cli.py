@@ -118,11 +118,12 @@ def predict(
     segmenter = load_segmenter(model).to(accelerator.device)
     done = predict_images(segmenter, jobs, threshold, tta, tile, size, batch_size)
     if done.failed:
-        print(f"{len(done.failed)} of {len(jobs)} images have no mask:", file=sys.stderr)
+        print(f"without a mask, {len(done.failed)} of {len(jobs)} images:", file=sys.stderr)
         print("\n".join(f"  {sentence}" for sentence in done.failed), file=sys.stderr)
     speed = len(jobs) / done.seconds
     rate = f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"
-    print(f"{done.masks} masks in {out}, {rate} img/s on {accelerator.device.type}")
+    masks = f"{done.masks} mask" + "s" * (done.masks != 1)
+    print(f"{masks} in {out}, {rate} img/s on {accelerator.device.type}")
     return int(bool(done.failed))
 
 

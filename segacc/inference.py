@@ -29,7 +29,11 @@ FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
 
 @torch.no_grad()
 def predict_logits(
-    model: Segmenter, images: Tensor, tta: str = "none", tile: int | None = None
+    model: Segmenter,
+    images: Tensor,
+    tta: str = "none",
+    tile: int | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> Tensor:
     """Predict whole images.
 
@@ -43,6 +47,7 @@ def predict_logits(
             with Gaussian weights. Beside the images and what the model takes for a few windows, it
             takes 8 bytes a pixel: the logits and the sum of the weights. An image that one window
             holds is predicted as without.
+        progress: told after each step how much of an image, 0 to 1, has been seen in windows.
 
     Returns:
         (B, C, H, W) float32 logits, on the device of the images.
@@ -52,7 +57,8 @@ def predict_logits(
         return _mean_over_flips(model, images.to(device), tta).to(images.device)
     if len(images) > 1:
         # So that no window is computed beside those of another image; see predict_split.
-        return torch.cat([predict_logits(model, image, tta, tile) for image in images.split(1)])
+        own = [predict_logits(model, image, tta, tile, progress) for image in images.split(1)]
+        return torch.cat(own)
     from monai.inferers.utils import sliding_window_inference
 
     height, width = images.shape[-2:]
@@ -61,7 +67,10 @@ def predict_logits(
 
     def predict_windows(_: Tensor, places: list[list[slice]]) -> Tensor:
         windows = torch.cat([images[tuple(place)] for place in places]).to(device)
-        return _mean_over_flips(model, windows, tta).to(images.device)
+        logits = _mean_over_flips(model, windows, tta).to(images.device)
+        if progress:
+            progress(places[-1][2].stop / height)  # windows come row by row
+        return logits
 
     # MONAI computes in the type of its input and pads the input, so it gets one that takes no
     # memory and needs no padding; the windows are cut from the image itself, where they lie.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -136,8 +136,12 @@ def predict_images(
                     bar.update()
 
         for batch in _batches(readable(), batch_size):
+
+            def show(share: float, name: str = batch[0].job.image.name) -> None:
+                bar.set_postfix_str(f"{name} {share:.0%}")
+
             try:
-                logits = _logits(model, [one.pixels for one in batch], tta, tile)
+                logits = _logits(model, [one.pixels for one in batch], tta, tile, show)
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -201,12 +205,18 @@ def _batches(images: Iterable[_Read], batch_size: int) -> Iterator[list[_Read]]:
         yield batch
 
 
-def _logits(model: Segmenter, images: list[np.ndarray], tta: str, tile: int | None) -> Tensor:
+def _logits(
+    model: Segmenter,
+    images: list[np.ndarray],
+    tta: str,
+    tile: int | None,
+    progress: Callable[[float], object] | None = None,
+) -> Tensor:
     """(B, 1, H, W) float32 logits of images (H, W, 3), with `tile` on the CPU."""
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     if not tile:
         batch = batch.to(next(model.parameters()).device)
-    logits = predict_logits(model, batch, tta, tile)
+    logits = predict_logits(model, batch, tta, tile, progress)
     if logits.shape[1] != 1:
         raise InputError(
             f"the model tells {logits.shape[1]} classes apart: expected one for binary masks."

@@ -160,6 +160,13 @@ def test_flips_of_windows_are_flips_of_the_image_where_the_windows_mirror():
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_progress_is_told_while_windows_are_predicted():
+    shares = []
+    predict_logits(pixelwise(), noise(1500, 300), tile=256, progress=shares.append)
+    assert shares == sorted(shares) and len(shares) > 5 and 0 < shares[0] < 0.3
+    assert shares[-1] == 1
+
+
 def test_the_image_and_its_logits_are_all_that_tiles_keep(monkeypatch):
     """MONAI gets an input that takes no memory, so that the image stays uint8 and is not copied."""
     import monai.inferers.utils as monai

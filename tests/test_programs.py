@@ -139,7 +139,7 @@ def test_predict_writes_masks_and_lists_what_it_cannot_read(trained, blobs, tmp_
     done = segacc("predict", trained, photos / "**" / "*.jpg", photos, *flags)
     assert done.returncode == 1, done.stderr[-3000:]
     said = done.stderr.splitlines()
-    assert "1 of 4 images have no mask:" in said
+    assert "without a mask, 1 of 4 images:" in said
     assert said[-1].startswith(f"  image {photos}/deep/test1.jpg is damaged or cut short")
     assert len(said) == 2  # neither warnings nor, in a log, a progress bar
     assert done.stdout.startswith(f"3 masks in {out}, ") and done.stdout.endswith("img/s on cpu\n")
