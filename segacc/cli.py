@@ -1,4 +1,4 @@
-"""The commands around training: segacc prepare, segacc check."""
+"""The commands around training: segacc prepare, segacc check, segacc dashboard."""
 
 from __future__ import annotations
 
@@ -57,6 +57,23 @@ def check(dataset: Dataset) -> int:
     return int(any(f.severity == "error" for f in findings))
 
 
+def dashboard(project: str = "segacc", entity: str | None = None, out: Path | None = None) -> None:
+    """Build the project's workspace in W&B: training, validation, throughput, pictures, models.
+
+    Args:
+        project: the project that runs are logged to.
+        entity: a user or a team of W&B; by default who the key belongs to.
+        out: write what would be sent into this file instead, as JSON; needs no key and no network.
+    """
+    from segacc import dashboard as room
+
+    if out is not None:
+        room.write_workspace(out, entity or "", project)
+        print(f"written: {out}")
+    else:
+        print(f"saved: {room.save_workspace(entity, project)}")
+
+
 def main() -> None:
     """Entry point of the command `segacc`."""
     codes: list[int | None] = []
@@ -64,7 +81,7 @@ def main() -> None:
     def program() -> None:
         codes.append(
             tyro.extras.subcommand_cli_from_dict(
-                {"prepare": prepare, "check": check}, prog="segacc"
+                {"prepare": prepare, "check": check, "dashboard": dashboard}, prog="segacc"
             )
         )
 

@@ -29,3 +29,9 @@ def make_schedule(
     from transformers.optimization import get_cosine_schedule_with_warmup
 
     return get_cosine_schedule_with_warmup(optimizer, math.ceil(warmup * total_steps), total_steps)
+
+
+def rate_at(schedule: torch.optim.lr_scheduler.LRScheduler, step: int) -> float:
+    """The learning rate of any step; the schedule itself stays at its own."""
+    assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
+    return float(schedule.base_lrs[0] * schedule.lr_lambdas[0](step))

@@ -18,14 +18,14 @@ ROOT = Path(__file__).parent.parent
 # The layers from the outside in; `segacc.data` stands for the whole package.
 LAYERS = (
     ("train", "evaluate", "segacc.cli"),
-    ("segacc.loop", "segacc.evaluation", "segacc.report", "segacc.export"),
+    ("segacc.loop", "segacc.evaluation", "segacc.report", "segacc.export", "segacc.dashboard"),
     ("segacc.setup",),
+    ("segacc.tracking",),
     (
-        *("segacc.checkpoint", "segacc.tracking", "segacc.inference", "segacc.optim"),
-        *("segacc.launch", "segacc.pictures", "segacc.record", "segacc.stop"),
-        "segacc.weights",
+        *("segacc.checkpoint", "segacc.inference", "segacc.optim", "segacc.launch"),
+        *("segacc.record", "segacc.stop", "segacc.wandb_run", "segacc.weights"),
     ),
-    ("segacc.models", "segacc.losses", "segacc.metrics", "segacc.data"),
+    ("segacc.models", "segacc.losses", "segacc.metrics", "segacc.data", "segacc.pictures"),
     ("segacc.config",),
     ("segacc.program",),
     ("segacc",),  # __init__.py: the version, nothing else
