@@ -1,4 +1,4 @@
-"""The commands around training: segacc prepare, check, predict and compare."""
+"""The commands around training: segacc prepare, check, predict, compare and dashboard."""
 
 from __future__ import annotations
 
@@ -140,6 +140,23 @@ def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> 
     compare_runs(list(runs), split, out)
 
 
+def dashboard(project: str = "segacc", entity: str | None = None, out: Path | None = None) -> None:
+    """Build the project's workspace in W&B: training, validation, throughput, pictures, models.
+
+    Args:
+        project: the project that runs are logged to.
+        entity: a user or a team of W&B; by default who the key belongs to.
+        out: write what would be sent into this file instead, as JSON; needs no key and no network.
+    """
+    from segacc import dashboard as room
+
+    if out is not None:
+        room.write_workspace(out, entity or "", project)
+        print(f"written: {out}")
+    else:
+        print(f"saved: {room.save_workspace(entity, project)}")
+
+
 def main() -> None:
     """Entry point of the command `segacc`."""
     codes: list[int | None] = []
@@ -147,7 +164,13 @@ def main() -> None:
     def program() -> None:
         codes.append(
             tyro.extras.subcommand_cli_from_dict(
-                {"prepare": prepare, "check": check, "predict": predict, "compare": compare},
+                {
+                    "prepare": prepare,
+                    "check": check,
+                    "predict": predict,
+                    "compare": compare,
+                    "dashboard": dashboard,
+                },
                 prog="segacc",
             )
         )

@@ -103,6 +103,8 @@ class TrainConfig:
     """continue the run in this folder; its config is taken from there"""
     tracker: Tracker = "wandb"
     """where curves go besides metrics.jsonl; with no key W&B runs offline"""
+    pictures: int = 5
+    """show the tracker a few validation images after every so many epochs; 0 never does"""
     debug: bool = False
     """show the traceback of an error"""
 
@@ -135,6 +137,7 @@ def check_values(config: TrainConfig) -> None:
         ("--workers", config.workers, 0),
         ("--save-every", config.save_every, 1),
         ("--keep", config.keep, 1),
+        ("--pictures", config.pictures, 0),
         ("--seed", config.seed, 0),
         ("--weight-decay", config.weight_decay, 0),
         ("--clip", config.clip, 0),
@@ -215,7 +218,7 @@ def read_run_config(run: Path) -> TrainConfig:
 
 
 # What may differ when a run is continued: nothing that would make it another run.
-MAY_CHANGE = ("workers", "epochs", "patience", "save_every", "keep", "tracker")
+MAY_CHANGE = ("workers", "epochs", "patience", "save_every", "keep", "tracker", "pictures")
 RESUME_MAY_CHANGE = {*MAY_CHANGE, "resume", "output_dir", "debug"}
 
 

@@ -21,7 +21,7 @@ from segacc.program import InputError, Stopped, goes_on
 from segacc.record import epoch_line, model_card, per_image_csv
 from segacc.setup import Job, set_up
 from segacc.stop import StopRequest
-from segacc.tracking import append_line
+from segacc.tracking import append_line, log_epoch, log_epoch_pictures, log_results, log_steps
 
 LOOK_SECONDS = 0.5  # between looks at the losses, each of which waits for the GPU
 
@@ -59,7 +59,7 @@ def fit(config: TrainConfig) -> Path:
                 )
                 job.model.train()
                 started = looked = time.perf_counter()
-                waited, unseen = 0.0, list[Tensor]()
+                waited, waited_before, unseen = 0.0, 0.0, list[Tensor]()
                 for step in range(first_step, last_step):
                     result, wait = train_step(job, config, step)
                     unseen.append(result)
@@ -70,9 +70,12 @@ def fit(config: TrainConfig) -> Path:
                     look = main and time.perf_counter() - looked > LOOK_SECONDS
                     stop, look = any_rank(accelerator, request.reason is not None, look)
                     if stop or look or due or step + 1 == last_step:
-                        progress = progress.after_steps(seen(unseen, job, config, progress))
+                        results = seen(unseen, job, config, progress)
+                        spent = (time.perf_counter() - looked, waited - waited_before)
+                        log_steps(job.tracker, progress.step, results, job.schedule, *spent)
+                        progress = progress.after_steps([loss for loss, _ in results])
                         writer.check()
-                        unseen, looked = [], time.perf_counter()
+                        unseen, waited_before, looked = [], waited, time.perf_counter()
                         took, images = looked - started, (step + 1 - first_step) * config.batch_size
                         bar.set_postfix_str(
                             f"loss {progress.mean_loss:.4f}, {images / took:.1f} img/s, "
@@ -102,7 +105,7 @@ def fit(config: TrainConfig) -> Path:
                     "seconds": time.perf_counter() - started,
                     "memory_gib": memory_gib(accelerator.device),
                 }
-                accelerator.log(line, step=last_step)
+                log_epoch(job.tracker, line, best=progress.best_epoch == epoch)
                 if main:
                     append_line(run, line)
                     best = (progress.best_epoch, progress.best_iou)
@@ -113,8 +116,10 @@ def fit(config: TrainConfig) -> Path:
                         writer.hold_best(model_card(config, line), table)
                     if config.save_every is None and writer.due:
                         writer.save(progress)
+                log_epoch_pictures(job.tracker, epoch, last_step, job.trained.model, valid)
             writer.save(progress)
             writer.wait()
+            log_results(job.tracker, progress, valid)
         except Stopped:
             writer.save(progress)
             writer.wait()
@@ -169,8 +174,11 @@ def train_step(job: Job, config: TrainConfig, step: int) -> tuple[Tensor, float]
     return torch.stack([loss_sum, norm]), waited
 
 
-def seen(results: list[Tensor], job: Job, config: TrainConfig, before: Progress) -> list[float]:
-    """The losses of the steps after `before`, of the whole batch and so the same on all ranks.
+def seen(
+    results: list[Tensor], job: Job, config: TrainConfig, before: Progress
+) -> list[tuple[float, float]]:
+    """Losses and gradient norms of the steps after `before`, of the whole batch and so the same on
+    all ranks.
 
     Raises:
         InputError: a loss or a gradient is NaN or infinite.
@@ -184,7 +192,7 @@ def seen(results: list[Tensor], job: Job, config: TrainConfig, before: Progress)
             keys = step_keys(config.seed, step, config.batch_size, len(train))
             what = f"gradient is {norm}" if math.isfinite(loss) else f"loss is {loss}"
             raise not_finite(what, step + 1, [train.names[i] for _, i in keys], config, job.run)
-    return [loss for loss, _ in values]
+    return [(loss, norm) for loss, norm in values]
 
 
 def not_finite(

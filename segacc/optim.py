@@ -33,3 +33,9 @@ def make_schedule(
     return get_cosine_schedule_with_warmup(
         optimizer, math.ceil(warmup * total_steps), total_steps, last_epoch=done - 1
     )
+
+
+def rate_at(schedule: torch.optim.lr_scheduler.LRScheduler, step: int) -> float:
+    """The learning rate of any step; the schedule itself stays at its own."""
+    assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
+    return float(schedule.base_lrs[0] * schedule.lr_lambdas[0](step))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,22 @@ BAR = 20  # height of the lines of text
 MARK = (255, 214, 10)  # stands out from tissue and street, also for colour-blind eyes
 PAPER = (255, 255, 255)
 INK = (20, 20, 20)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with its mask and what a model found in it."""
+
+    name: str
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    truth: np.ndarray  # (H, W) uint8 in {0, 1}
+    prediction: np.ndarray  # likewise
+    iou: float
+
+    @property
+    def caption(self) -> str:
+        """The name and the score."""
+        return f"{self.name}   IoU {self.iou:.3f}"
 
 
 def picture_name(name: str) -> str:

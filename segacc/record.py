@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import platform
 import secrets
 import subprocess
@@ -74,7 +75,7 @@ def open_run(
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
     run = config.output_dir or Path("runs") / f"{name}-{config.model.replace('/', '-')}-{time}"
     check_output_dir(run)
-    run_id = secrets.token_hex(4)
+    run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # an agent of a sweep sets it
     try:
         run.mkdir(parents=True, exist_ok=True)
         record = {

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from segacc.checkpoint import Progress, Trained, load_state, model_of, newest_state
-from segacc.config import TrainConfig, read_run_config, to_json
+from segacc.config import TrainConfig, read_run_config
 from segacc.data.loader import Batch, StepSampler, TrainSamples, epoch_end, train_loader
 from segacc.data.prepare import Prepared, prepare
 from segacc.data.sources import load_dataset
@@ -34,7 +34,7 @@ from segacc.losses import Loss, make_loss
 from segacc.models import without_random_order
 from segacc.optim import make_optimizer, make_schedule
 from segacc.record import banner, check_output_dir, open_run
-from segacc.tracking import check_tracker, keep_epochs, start_tracker
+from segacc.tracking import Tracker, check_tracker, keep_epochs, start_tracker
 from segacc.weights import Built, build_model
 
 
@@ -52,6 +52,7 @@ class Job:
     place: Place  # where dropout looks which samples it has
     batches: Iterator[Batch]  # of this rank, from the next step to the last of the last epoch
     progress: Progress
+    tracker: Tracker
 
 
 def set_up(config: TrainConfig) -> Job:
@@ -128,10 +129,10 @@ def set_up(config: TrainConfig) -> Job:
     )
     samples = TrainSamples(train, config.flips, config.crop, config.seed)
     batches = iter(train_loader(samples, sampler, workers, pin_memory=cuda))
-    tracker = start_tracker(accelerator, config.tracker, run, run_id, to_json(config))
+    tracker = start_tracker(accelerator, config, run, run_id, progress)
     if main:
         print(banner(config, accelerator, data, segmenter, built.weights, threads, workers))
-        print(f"  tracker     {tracker}\n  run         {run}", flush=True)
+        print(f"  tracker     {tracker.says}\n  run         {run}", flush=True)
         if resume:
             keep_epochs(run, progress.epoch)
             changed = [
@@ -141,7 +142,9 @@ def set_up(config: TrainConfig) -> Job:
             ]
             print(f"  resumed     after step {progress.step}{''.join(changed)}", flush=True)
     loss_fn = make_loss(config.loss, distributed=world > 1)
-    return Job(accelerator, run, data, model, trained, schedule, loss_fn, place, batches, progress)
+    return Job(
+        accelerator, run, data, model, trained, schedule, loss_fn, place, batches, progress, tracker
+    )
 
 
 def lay_out_buckets(model: nn.Module, stride: int, device: torch.device) -> None:

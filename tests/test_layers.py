@@ -19,15 +19,16 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("train", "evaluate", "segacc.cli"),
     ("segacc.loop", "segacc.evaluation", "segacc.comparison", "segacc.prediction"),
-    ("segacc.setup", "segacc.report"),
+    ("segacc.setup", "segacc.report", "segacc.dashboard"),
+    ("segacc.tracking",),
     (
-        *("segacc.checkpoint", "segacc.tracking", "segacc.inference", "segacc.optim"),
-        *("segacc.launch", "segacc.pictures", "segacc.record", "segacc.stop"),
-        *("segacc.scores", "segacc.weights", "segacc.figures"),
+        *("segacc.checkpoint", "segacc.inference", "segacc.optim", "segacc.launch"),
+        *("segacc.record", "segacc.stop", "segacc.wandb_run", "segacc.weights"),
+        *("segacc.scores", "segacc.figures"),
     ),
     (
         *("segacc.models", "segacc.global_batch", "segacc.losses", "segacc.metrics"),
-        *("segacc.surfaces", "segacc.charts", "segacc.data"),
+        *("segacc.surfaces", "segacc.charts", "segacc.pictures", "segacc.data"),
     ),
     ("segacc.config",),
     ("segacc.program",),
