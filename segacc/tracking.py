@@ -277,7 +277,7 @@ def _spared(tracker: Tracker) -> Iterator[None]:
     """The run goes on without what its tracker cannot take."""
     try:
         yield
-    except Exception as error:  # of a disk, a network, a server: none of them is the run's
+    except (OSError, RuntimeError, ValueError) as error:  # a disk, a network, a server
         log.warning("--tracker %s lacks pictures or results (%s).", tracker.name, error)
 
 
