@@ -107,12 +107,16 @@ def _load_encoder_by_name(model: Segmenter, encoder: str, weights: str) -> str:
 
 
 def _no_weights(flag: str, error: Exception) -> InputError:
-    reason = str(error).strip().splitlines()[0].rstrip(". ") if str(error).strip() else "no reason"
     return InputError(
-        f"{flag} could not be downloaded ({type(error).__name__}: {reason}). Without a network: "
+        f"{flag} could not be downloaded ({_first_line(error)}). Without a network: "
         "give --weights a local file or folder, point HF_HOME at a cache that holds the model or "
         "HF_ENDPOINT at a mirror, or train from random weights with --weights none."
     )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["no reason"]
+    return f"{type(error).__name__}: {lines[0].rstrip('. ')}"
 
 
 @dataclass(frozen=True)
@@ -272,9 +276,8 @@ def _from_hub(repository: str, name: str) -> Path:
     try:
         return Path(hf_hub_download(repository, name))
     except (OSError, ValueError) as error:  # the hub's errors are one or the other
-        reason = str(error).strip().splitlines()[0].rstrip(". ")
         raise InputError(
             f"{repository} is no folder here, and its {name} could not be had from the Hub "
-            f"({type(error).__name__}: {reason}): give a model's folder, or the id of a segacc "
-            "model; without a network point HF_HOME at a cache that holds it."
+            f"({_first_line(error)}): give a model's folder, or the id of a segacc model; without "
+            "a network point HF_HOME at a cache that holds it."
         ) from error
