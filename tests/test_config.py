@@ -75,6 +75,7 @@ def test_default_weights_are_pretrained(args, weights):
         (["--warmup", "1"], "--warmup 1.0: expected"),
         (["--epochs", "0"], "--epochs 0: expected"),
         (["--clip", "nan"], "--clip nan: expected"),
+        (["--pictures", "-1"], "--pictures -1: expected 0 or more"),
         (["--seed", "5000000000"], "--seed 5000000000: expected"),
         (["--resume", "nowhere"], "nowhere is not a run's folder"),
     ],
@@ -108,9 +109,10 @@ def test_resume_takes_the_config_from_the_run(run):
 
 def test_resume_allows_what_does_not_make_another_run(run):
     args = ["--epochs", "7", "--patience", "2", "--workers", "1", "--tracker", "none"]
-    config = parse_train(["--resume", str(run), *args, "--save-every", "5", "--keep", "3"])
+    args += ["--save-every", "5", "--keep", "3", "--pictures", "1"]
+    config = parse_train(["--resume", str(run), *args])
     assert (config.epochs, config.patience, config.workers, config.tracker) == (7, 2, 1, "none")
-    assert (config.save_every, config.keep) == (5, 3)
+    assert (config.save_every, config.keep, config.pictures) == (5, 3, 1)
 
 
 def test_resume_takes_a_flag_that_says_what_the_run_has(run):

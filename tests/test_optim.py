@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from segacc.models import Segmenter
-from segacc.optim import make_optimizer, make_schedule
+from segacc.optim import make_optimizer, make_schedule, rate_at
 
 
 def test_biases_and_norms_are_not_decayed_and_frozen_ones_left_out():
@@ -28,6 +28,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero_like_a_cosine():
     assert rates[0] == 0 and max(rates) == rates[10] == pytest.approx(0.5)
     assert rates[55] == pytest.approx(0.25)  # half of the cosine
     assert schedule.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
+    assert [rate_at(schedule, step) for step in range(100)] == rates
 
 
 def test_a_resumed_schedule_goes_on_where_it_was_and_with_other_epochs_follows_those():

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 from lives import draw, live, outcome
-from small import TINY, write_blobs
-from test_tracking import wandb_records
+from small import TINY, lines, write_blobs
+from wandb_side import lives
 
 FLAGS = ["--size", "64", "--crop", "48", "--weights", "none", "--batch-size", "4", *TINY]
 FLAGS += ["--save-every", "2", "--lr", "5e-3"]
@@ -47,8 +47,16 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(tmp_path, kills
         assert outcome(run) == outcome(whole)
         assert [line["epoch"] for line in outcome(run)["epochs"]] == list(range(1, epochs + 1))
 
-        # W&B knows one run, which was offline here: a folder for each life, all of the same id.
+        # W&B knows one run, which was offline here: a folder for each life, all of the same id. No
+        # step is in two of them, and the scores of every epoch are in one.
+        known = lives(run)
         run_id = json.loads((run / "config.json").read_text())["run_id"]
-        files = list(run.glob("wandb/offline-run-*/run-*.wandb"))
-        records = [record for file in files for record in wandb_records(file)]
-        assert {record.run.run_id for record in records if record.HasField("run")} == {run_id}
+        assert {found for life in known for found in life.ids} == {run_id}
+        steps = [step for life in known for step in life.steps]
+        assert steps == sorted(set(steps))
+        scored = {step: iou for life in known for step, iou in life.column("valid/iou").items()}
+        assert scored == {line["step"]: line["valid_iou"] for line in lines(run)}
+        assert (
+            known[-1].summary["best_epoch"]
+            == max(lines(run), key=lambda x: x["valid_iou"])["epoch"]
+        )
