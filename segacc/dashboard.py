@@ -78,6 +78,8 @@ def make_workspace(entity: str, project: str) -> Workspace:
             "validation",
             *(line(score, f"valid/{score}") for score in SCORES),
             line("loss", "valid/loss"),
+            line("iou at its best threshold", "valid/iou_best_threshold"),
+            line("best threshold", "valid/threshold"),
             rows=3,
         ),
         section(
