@@ -83,7 +83,7 @@ def row(run: Path) -> str:
     seconds = sorted(line["seconds"] for line in lines)
     speed = statistics.median(line["img_per_s"] for line in lines)
     waiting = statistics.median(line["data_wait"] for line in lines)
-    scores = test["scores"]
+    scores = {name: score["value"] for name, score in test["scores"].items()}
     cells = [
         run.name,
         f"{len(lines)}",

@@ -44,7 +44,7 @@ def main(args: Args) -> None:
     def timed_save(writer, progress):  # type: ignore[no-untyped-def]
         began.append(time.perf_counter())
         if len(began) % 2 == 0 and len(began) < args.epochs:
-            writer.hold_best("# the best model, too: the dearest case")
+            writer.hold_best("# the best model, too: the dearest case", "")
             save(writer, progress)
             copying.append(time.perf_counter() - began[-1])
 
