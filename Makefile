@@ -27,8 +27,8 @@ test: $(INSTALLED)
 
 # One after the other: each run has the whole machine, as a user's has. -s shows what was found.
 soak: $(INSTALLED)
-	$(BIN)/python -m pytest -s -m "soak or not soak" tests/faults \
-		tests/distributed/test_invariance.py tests/test_prediction.py $(PYTEST)
+	$(BIN)/python -m pytest -s -m "soak or not soak" tests/faults $(PYTEST)
+	$(BIN)/python -m pytest -s -m soak --ignore tests/faults $(PYTEST)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

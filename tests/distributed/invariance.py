@@ -57,7 +57,7 @@ for mode in modes.split(","):
         before = {k: v.clone() for k, v in job.trained.model.tensors().items()}
         job.model.train()
         results = [train_step(job, config, step)[0] for step in range(STEPS)]
-        losses[model] = seen(results, job, config, job.progress)
+        losses[model] = [loss for loss, _ in seen(results, job, config, job.progress)]
         if job.accelerator.is_main_process:
             save_file(before, folder / f"{model}-before.safetensors")
             save_file(job.trained.model.tensors(), folder / f"{model}-after.safetensors")

@@ -27,7 +27,7 @@ def one_process(blobs, tmp_path_factory):
     return run, flags
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.soak)])
 def test_the_curve_does_not_depend_on_the_number_of_processes(
     blobs, tmp_path, one_process, processes
 ):
