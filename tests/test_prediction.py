@@ -369,7 +369,7 @@ main()
 def test_segacc_predict_takes_less_than_4_gib_for_100_megapixels(slide, tmp_path):
     tiny().save_pretrained(tmp_path / "model")
     out = tmp_path / "out"
-    flags = ["--out", out, "--tile", 256, "--tta", "h", "--probabilities", "--overlays"]
+    flags = ["--out", out, "--tile", 256, "--probabilities", "--overlays"]
     done = run_program(
         "-c", MEASURED, "predict", tmp_path / "model", slide[0], *flags, timeout=3600
     )

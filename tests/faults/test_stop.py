@@ -148,7 +148,7 @@ def test_several_ranks_resume_to_the_same_bits(blobs, tmp_path, processes):
         given = [*program, *flags, "--output-dir", folder]
         done = run_program(*given, processes=processes, **environment)
         assert bool(moment) == bool(done.returncode), done.stderr[-3000:]
-    assert [line["epoch"] for line in lines(run)] == [1]
+    assert 1 <= len(lines(run)) < len(lines(whole))
     done = run_program("train.py", "--resume", run, processes=processes)
     assert done.returncode == 0, done.stderr[-3000:]
     assert outcome(run) == outcome(whole)
