@@ -32,7 +32,7 @@ LIBRARIES = (
     "accelerate",
     "transformers",
     "segmentation-models-pytorch",
-    "albumentations",
+    "pillow",
     "datasets",
 )
 

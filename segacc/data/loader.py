@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from segacc.data.augment import augment, train_transform
+from segacc.data.augment import draw_view, stream_seed, write_view
 
 if TYPE_CHECKING:
     from segacc.data.prepare import Split
@@ -81,21 +81,26 @@ class TrainSamples(Dataset[Batch]):
     """Augmented samples of a prepared split, fetched a batch at a time."""
 
     def __init__(self, split: Split, flips: str, crop: int | None, seed: int) -> None:
-        self.split, self.seed = split, seed
-        self.transform = train_transform(flips, crop)
+        self.split, self.flips, self.crop, self.seed = split, flips, crop, seed
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitems__(self, keys: list[Key]) -> Batch:
         """images (B, H, W, 3) uint8, masks (B, H, W) uint8 in {0, 1}, index (B,) int64."""
-        pairs = [
-            augment(self.transform, *self.split[index], self.seed, epoch, index)
-            for epoch, index in keys
-        ]
+        side = self.crop or self.split.side
+        images = np.empty((len(keys), side, side, 3), np.uint8)
+        masks = np.empty((len(keys), side, side), np.uint8)
+        for place, (epoch, index) in enumerate(keys):
+            image, mask = self.split[index]
+            state = stream_seed(self.seed, epoch, index)
+            view = draw_view(self.flips, self.crop, self.split.side, state)
+            write_view(view, image, images[place])
+            write_view(view, mask, masks[place])
+        self.split.forget()
         return {
-            "images": torch.from_numpy(np.stack([image for image, _ in pairs])),
-            "masks": torch.from_numpy(np.stack([mask for _, mask in pairs])),
+            "images": torch.from_numpy(images),
+            "masks": torch.from_numpy(masks),
             "index": torch.tensor([index for _, index in keys]),
         }
 
@@ -135,10 +140,12 @@ def rank_share(samples: int, rank: int, world_size: int) -> range:
 def full_images(split: Split, indices: list[int]) -> Batch:
     """A batch of whole images, as they are."""
     pairs = [split[i] for i in indices]
-    return {
+    batch = {
         "images": torch.from_numpy(np.stack([image for image, _ in pairs])),
         "masks": torch.from_numpy(np.stack([mask for _, mask in pairs])),
     }
+    split.forget()
+    return batch
 
 
 def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import mmap
 import os
 import shutil
 from collections import deque
@@ -46,11 +47,13 @@ class Split:
     """
 
     path: Path
+    side: int  # S
     names: list[str]
     sizes: np.ndarray  # (N, 2) int32: height and width before the resize
     fingerprint: str  # of pixels and names, in order
     _images: list[np.ndarray]  # a record batch each; all have the same length but the last
     _masks: list[np.ndarray]
+    _mapped: mmap.mmap
 
     def __len__(self) -> int:
         return len(self.names)
@@ -60,6 +63,11 @@ class Split:
             raise IndexError(index)
         batch, row = divmod(index, len(self._images[0]))
         return self._images[batch][row], self._masks[batch][row]
+
+    def forget(self) -> None:
+        """Give back the memory of the pixels that were looked at, which would grow to the size of
+        the file. The system keeps them as long as it has memory to spare; arrays stay valid."""
+        self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open_split, (self.path,)
@@ -97,17 +105,21 @@ def prepare(source: DatasetDict, size: int) -> Prepared:
 
 def open_split(path: Path) -> Split:
     """A prepared split: maps the file, reads names and sizes and no pixels."""
-    with pa.ipc.open_stream(pa.memory_map(str(path))) as reader:
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with pa.ipc.open_stream(pa.py_buffer(mapped)) as reader:
         size = int(reader.schema.metadata[b"size"])
         batches = list(reader)
     table = pa.Table.from_batches(batches).drop_columns(["image", "mask"]).to_pydict()
     return Split(
         path=path,
+        side=size,
         names=table["name"],
         sizes=np.array([table["height"], table["width"]], dtype=np.int32).T,
         fingerprint=_digest(table["name"], [pixels.hex() for pixels in table["digest"]]).hex(),
         _images=[_pixels(batch, "image", (size, size, 3)) for batch in batches],
         _masks=[_pixels(batch, "mask", (size, size)) for batch in batches],
+        _mapped=mapped,
     )
 
 

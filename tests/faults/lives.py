@@ -113,7 +113,7 @@ def _live(args: list[str], log: Path, moment: Moment | None, action: str) -> Non
 
 # A server that has imported everything forks the lives: each costs a second, not six.
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["segacc.loop", "segmentation_models_pytorch", "albumentations"])
+_server.set_forkserver_preload(["segacc.loop", "segmentation_models_pytorch"])
 
 
 def live(run: Path, flags: list[str], moment: Moment | None = None, action: str = "SIGKILL") -> int:
