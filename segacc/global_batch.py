@@ -55,20 +55,29 @@ class PlacedDropout(nn.Module):
     def _kept(self, x: Tensor) -> Tensor:
         """1 where x is kept, else 0; as large as x, or with ones for axes that go as a whole."""
         place = self.place
+        if self.unit == "value" and x.device.type == "cpu":
+            # By numpy, in memory order, from 16 random bits a value: torch takes 13 ns for each.
+            kept, keep = torch.empty_like(x, dtype=torch.bool), round((1 - self.p) * 2**16)
+            for i, sample in enumerate(kept, start=place.first):
+                values = sample.numel()
+                bits = np.random.SFC64(self._seed(i)).random_raw(-(-values // 4)).view(np.uint16)
+                np.less(bits[:values], keep, out=sample.as_strided([values], [1]).numpy())
+            return kept.to(x.dtype)
         if self.unit == "value":
             kept = torch.empty_like(x)
             for i, sample in enumerate(kept, start=place.first):
-                sample.bernoulli_(1 - self.p, generator=self._random(x.device, i))
+                stream = torch.Generator(x.device).manual_seed(self._seed(i))
+                sample.bernoulli_(1 - self.p, generator=stream)
             return kept
         # So small that each process draws it for the whole batch, at once and for any device.
         shape = (place.total, x.shape[1] if self.unit == "channel" else 1, *[1] * (x.ndim - 2))
-        kept = torch.empty(shape).bernoulli_(1 - self.p, generator=self._random("cpu"))
+        stream = torch.Generator().manual_seed(self._seed())
+        kept = torch.empty(shape).bernoulli_(1 - self.p, generator=stream)
         return kept[place.first : place.first + len(x)].to(x, non_blocking=True)
 
-    def _random(self, device: torch.device | str, *sample: int) -> torch.Generator:
+    def _seed(self, *sample: int) -> int:
         key = (self.place.seed, self.place.step, self.layer, *sample)
-        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
-        return torch.Generator(device).manual_seed(seed)
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
 
     def extra_repr(self) -> str:
         return f"p={self.p}, unit={self.unit}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import logging
 import os
 import resource
@@ -66,6 +67,18 @@ def set_threads(accelerator: Accelerator) -> int:
     if accelerator.device.type == "cpu":
         torch.set_num_threads(cores_of_process())
     return torch.get_num_threads()
+
+
+def keep_memory() -> None:
+    """Have glibc keep what training frees, since the next step allocates the same again.
+
+    By default large tensors go back to the system with each free, which clears their pages for the
+    next one: 0.1 of a step's time with Linknet on a CPU, 0.15 with SegFormer.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries lack it
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD
 
 
 def on_main(accelerator: Accelerator, action: Callable[[], Result]) -> Result:

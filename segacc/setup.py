@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -26,6 +25,7 @@ from segacc.launch import (
     check_batchnorm,
     check_data,
     cores_of_process,
+    keep_memory,
     make_accelerator,
     on_main,
     set_threads,
@@ -75,6 +75,8 @@ def set_up(config: TrainConfig) -> Job:
     if main and not config.resume:
         check_output_dir(config.output_dir)
     threads = set_threads(accelerator)
+    if not cuda:
+        keep_memory()
     source = load_dataset(config.dataset)
 
     set_seed(config.seed)
@@ -98,6 +100,8 @@ def set_up(config: TrainConfig) -> Job:
     place = place_dropout(segmenter)
     if world > 1 and not config.freeze_bn:
         if cuda:  # timm's conversion, unlike torch's, keeps the activation of its layers
+            from timm.layers import convert_sync_batchnorm
+
             segmenter = convert_sync_batchnorm(segmenter)
         else:
             normalise_over_ranks(segmenter)
