@@ -1,4 +1,4 @@
-"""The commands around training: segacc prepare, check, predict, compare and dashboard."""
+"""The commands around training: segacc prepare, check, predict, compare, study and dashboard."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from segacc.config import Tracker
 from segacc.program import InputError, run_program
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
@@ -140,6 +141,48 @@ def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> 
     compare_runs(list(runs), split, out)
 
 
+def study(
+    dataset: Annotated[str | None, _shown("SETS", "pedestrian,gland")] = None,
+    models: str = "all",
+    seeds: str = "0",
+    weights: Annotated[str | None, _shown("STR", "each model's pretrained ones")] = None,
+    out: Annotated[Path | None, _shown("DIR", "runs/study, or runs/study-fast")] = None,
+    tracker: Annotated[Tracker | None, _shown("NAME", "wandb, with --fast none")] = None,
+    fast: bool = False,
+) -> int:
+    """Train and score all models on the study's sets, and compare them: one command, one table.
+
+    Runs are spread over the GPUs. Given again, it skips what is done and resumes what was killed.
+
+    Args:
+        dataset: what train.py takes as --dataset; several with commas between them.
+        models: what train.py takes as --model; several with commas, all for the study's six.
+        seeds: numbers with commas between them; each is another run of every cell.
+        weights: what train.py takes as --weights; none for random weights.
+        out: folder for the runs, the table (study.md, study.csv) and the reports.
+        tracker: what train.py takes as --tracker; W&B shows the runs as one group.
+        fast: the demo sets at half the size for two epochs from random weights: the whole table in
+            minutes, to see it work.
+
+    Returns:
+        1 when a run has failed, else 0.
+    """
+    from segacc import study as room
+    from segacc.config import STUDY_MODELS
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise InputError(f"--seeds {seeds}: expected numbers such as 0,1,2.") from None
+    sets = dataset or ("demo-pedestrian,demo" if fast else "pedestrian,gland")
+    names = list(STUDY_MODELS) if models == "all" else models.split(",")
+    folder = out or Path("runs") / ("study-fast" if fast else "study")
+    start = weights or ("none" if fast else None)
+    follow = tracker or ("none" if fast else "wandb")
+    cells = room.cells_of(sets.split(","), names, numbers, start, follow, fast, folder)
+    return room.study(cells, folder)
+
+
 def dashboard(project: str = "segacc", entity: str | None = None, out: Path | None = None) -> None:
     """Build the project's workspace in W&B: training, validation, throughput, pictures, models.
 
@@ -169,6 +212,7 @@ def main() -> None:
                     "check": check,
                     "predict": predict,
                     "compare": compare,
+                    "study": study,
                     "dashboard": dashboard,
                 },
                 prog="segacc",

@@ -104,12 +104,6 @@ def table_of(results: list[Result]) -> list[dict[str, str]]:
 
 def _row(result: Result, best: Result) -> dict[str, str]:
     config, metrics = result.config["config"], result.metrics
-    model = config["model"]
-    backbone = config["encoder"]
-    if model == "segformer":
-        backbone = SEGFORMER_B0.split("/")[1].split("-finetuned")[0]
-    elif "/" in model:
-        backbone = "its own"
     top = max(result.epochs, key=lambda line: line["valid_iou"])
     against = ""
     if result is not best and result.names == best.names and len(result.names) > 1:
@@ -117,8 +111,8 @@ def _row(result: Result, best: Result) -> dict[str, str]:
         against = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p:.3f}"
     crop = f", crop {config['crop']}" if config["crop"] else ""
     return {
-        "model": model,
-        "backbone": backbone,
+        "model": config["model"],
+        "backbone": backbone_of(config),
         "data": f"{Path(metrics['dataset'].rstrip('/')).name} {metrics['size']}{crop}",
         "parameters (M)": f"{result.config['parameters']['whole'] / 1e6:.1f}",
         f"iou on {metrics['split']}": _with_interval(metrics["scores"]["iou"]),
@@ -132,17 +126,24 @@ def _row(result: Result, best: Result) -> dict[str, str]:
     }
 
 
+def backbone_of(config: dict[str, Any]) -> str:
+    """The encoder of a run's model."""
+    if config["model"] == "segformer":
+        return SEGFORMER_B0.split("/")[1].split("-finetuned")[0]
+    return "its own" if "/" in config["model"] else config["encoder"]
+
+
 def _with_interval(score: dict[str, float | None]) -> str:
     if score["low"] is None:
         return f"{score['value']:.3f}"
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
 
 
-def markdown(table: list[dict[str, str]]) -> str:
-    """The table for a README."""
+def markdown(table: list[dict[str, str]], note: str) -> str:
+    """The table for a README, with what its columns mean."""
     lines = [list(table[0]), ["---"] * len(table[0]), *(list(row.values()) for row in table)]
     cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells) + f"\n\n{NOTE}\n"
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells) + f"\n\n{note}\n"
 
 
 def comma_separated(table: list[dict[str, str]]) -> str:
@@ -172,9 +173,9 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
     if not results:
         raise InputError(f"none of {len(missing)} runs has results on {split}: {hint} makes them.")
     table = table_of(results)
-    _print(table)
+    show(table)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "comparison.md", markdown(table))
+    write_text(out / "comparison.md", markdown(table, NOTE))
     write_text(out / "comparison.csv", comma_separated(table))
     print(f"{NOTE}\nwritten: {out / 'comparison.md'}, comparison.csv")
     if missing:
@@ -199,7 +200,8 @@ def _scored(result: Result, split: str) -> Any:
     return read_scored(result.run, result.run / split, data.splits[split])
 
 
-def _print(table: list[dict[str, str]]) -> None:
+def show(table: list[dict[str, str]]) -> None:
+    """The table for a terminal."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,41 +1,13 @@
 """compare(): the table, and the paired test against numbers known beforehand."""
 
-import csv
-import json
-
 import numpy as np
 import pytest
 import scipy.stats
 import torch
+from runs import make_run
 
 from segacc.comparison import NOTE, compare, markdown, paired_bootstrap, read_result, table_of
-from segacc.config import TrainConfig, to_json
 from segacc.program import InputError
-
-
-def make_run(folder, ious, model="linknet", dataset="gland", size=256, iou=None):
-    """A run's files, with one image of 100 pixels per IoU (no false positives)."""
-    config = {**to_json(TrainConfig(dataset=dataset, model=model, size=size)), "crop": None}
-    (folder / "test").mkdir(parents=True)
-    record = {"config": config, "parameters": {"whole": 21_771_937, "trained": 21_771_937}}
-    (folder / "config.json").write_text(json.dumps(record))
-    epochs = [
-        {"epoch": e, "valid_iou": v, "seconds": 30.0, "img_per_s": 10.0 * e}
-        for e, v in ((1, 0.2), (2, 0.7), (3, 0.5))
-    ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in epochs))
-    with (folder / "test" / "per_image.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", "iou", "tp", "fp", "fn", "tn"])
-        for i, value in enumerate(ious):
-            writer.writerow(
-                [f"image{i}", value, round(100 * value), 0, round(100 - 100 * value), 0]
-            )
-    score = {"value": iou or float(np.mean(ious)), "low": 0.1, "high": 0.9}
-    metrics = {"dataset": dataset, "size": size, "split": "test", "threshold": 0.4375}
-    metrics["scores"] = {"iou": score, "iou_image": {**score, "low": None, "high": None}}
-    (folder / "test" / "metrics.json").write_text(json.dumps(metrics))
-    return folder
 
 
 def results(*runs):
@@ -60,13 +32,13 @@ def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
     assert {(row["minutes"], row["img/s"], row["threshold"]) for row in table} == {
         ("1.5", "20.0", "0.4375")
     }
-    text = markdown(table)
+    text = markdown(table, NOTE)
     assert text.count("\n| ") == 4 and NOTE in text
 
 
 def test_a_name_with_a_bar_does_not_break_the_table(tmp_path):
     run = make_run(tmp_path / "a|b", [0.5, 0.6])
-    assert "a\\|b |" in markdown(table_of(results(run)))
+    assert "a\\|b |" in markdown(table_of(results(run)), NOTE)
 
 
 def counts_of(ious):

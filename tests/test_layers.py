@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 # The layers from the outside in; `segacc.data` stands for the whole package.
 LAYERS = (
     ("train", "evaluate", "segacc.cli"),
+    ("segacc.study",),
     ("segacc.loop", "segacc.evaluation", "segacc.comparison", "segacc.prediction"),
     ("segacc.setup", "segacc.report", "segacc.dashboard"),
     ("segacc.tracking",),
@@ -35,7 +36,7 @@ LAYERS = (
     ("segacc",),  # __init__.py: the version, nothing else
 )
 DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
-HEAVY = {"accelerate", "albumentations", "datasets", "segmentation_models_pytorch", "torch"}
+HEAVY = {"accelerate", "datasets", "segmentation_models_pytorch", "torch"}
 HEAVY |= {"transformers", "wandb"}
 
 

@@ -1,0 +1,318 @@
+"""study(): the study that segacc grew out of, a run for each cell of its table."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.live import Live
+from rich.table import Table
+
+import segacc
+from segacc.comparison import (
+    Result,
+    backbone_of,
+    comma_separated,
+    compare,
+    markdown,
+    read_result,
+    show,
+)
+from segacc.config import RESUME_MAY_CHANGE, parse_train, read_run_config
+from segacc.metrics import iou_of
+from segacc.program import InputError, Stopped, write_text
+from segacc.scores import interval, resamples
+from segacc.tracking import read_lines
+
+ROOT = Path(segacc.__file__).parent.parent
+CROPPED = ("linknet", "deeplabv3plus")
+"""models that the study also trained on crops of the full-size gland images"""
+
+# IoU on test as published, by data and crop.
+PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
+    ("pedestrian", False): {
+        "fpn": 0.592,
+        "pspnet": 0.592,
+        "segformer": 0.774,
+        "linknet": 0.683,
+        "deeplabv3plus": 0.653,
+    },
+    ("gland", False): {"fpn": 0.768, "segformer": 0.742, "linknet": 0.781, "deeplabv3plus": 0.758},
+    ("gland", True): {"linknet": 0.844, "deeplabv3plus": 0.844},
+}
+NOTE = (
+    "iou is over all pixels of the test split, iou_image the mean over its images; mean ± standard "
+    "deviation over seeds. 95 % interval: of iou, a bootstrap over images. published: IoU on test "
+    "in the study, from pretrained weights; it does not say which IoU."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of the study."""
+
+    run: Path
+    flags: tuple[str, ...]  # of train.py
+
+
+def cells_of(
+    datasets: list[str],
+    models: list[str],
+    seeds: list[int],
+    weights: str | None,
+    tracker: str,
+    fast: bool,
+    out: Path,
+) -> list[Cell]:
+    """A run for each cell of the table and each seed; all of the first seed come first.
+
+    Raises:
+        InputError: a flag would be refused by train.py.
+    """
+    cells = []
+    for seed in seeds:
+        for dataset in datasets:
+            tissue = dataset in ("gland", "demo")
+            plans = [(model, False) for model in models]
+            plans += [(model, True) for model in models if tissue and model in CROPPED]
+            for model, cropped in plans:
+                flags = ["--dataset", dataset, "--model", model, "--seed", str(seed)]
+                flags += ["--weights", weights] if weights else []
+                flags += ["--crop", "128" if fast else "256"] if cropped else []
+                if fast:
+                    size = 256 if cropped else 128 if tissue else 64  # half of the study's
+                    flags += ["--size", str(size), "--epochs", "2", "--batch-size", "8"]
+                flags += ["--tracker", tracker]
+                parse_train(flags)
+                data = Path(dataset.rstrip("/")).name
+                name = f"{data}-{model}{'-crop' if cropped else ''}-seed{seed}"
+                cells.append(Cell(out / name, tuple(flags)))
+    return cells
+
+
+def check_same(cell: Cell) -> None:
+    """Raises InputError when the cell's folder holds a run that other flags have made."""
+    if not (cell.run / "config.json").exists():
+        return
+    found, wanted = read_run_config(cell.run), parse_train(cell.flags)
+    # The precision is that of the machine.
+    named = {"epochs", "patience"} | vars(wanted).keys() - RESUME_MAY_CHANGE - {"precision"}
+    for name in sorted(named):
+        have, want = getattr(found, name), getattr(wanted, name)
+        if have != want:
+            raise InputError(
+                f"{cell.run} was made with --{name.replace('_', '-')} {have}, and now {want} is "
+                "asked for: give another --out, or the flags of before."
+            )
+
+
+def is_done(cell: Cell) -> bool:
+    """Whether the run has ended and was scored."""
+    return (cell.run / "test" / "metrics.json").exists()
+
+
+def study(cells: list[Cell], out: Path) -> int:
+    """Train and score the cells that are not done yet, one at a time on each GPU, or one after the
+    other where there is none; then write the table and the report into `out`.
+
+    Returns:
+        1 when a cell has failed, else 0.
+
+    Raises:
+        InputError: a cell's folder holds another run.
+        Stopped: by a signal; the same command goes on.
+    """
+    for cell in cells:
+        check_same(cell)
+    failed = run_cells([cell for cell in cells if not is_done(cell)], cells, out)
+    done = [cell for cell in cells if is_done(cell)]
+    results = [result for cell in done if (result := read_result(cell.run, "test"))]
+    if results:
+        compare([result.run for result in results], "test", out)
+        table = table_of(results)
+        show(table)
+        write_text(out / "study.md", markdown(table, NOTE))
+        write_text(out / "study.csv", comma_separated(table))
+        print(f"{NOTE}\nwritten: {out / 'study.md'}, study.csv")
+    for name, error in failed.items():
+        print(f"failed: {name}: {error} (all of it: {out / 'logs' / name}.log)", file=sys.stderr)
+    return int(bool(failed))
+
+
+def run_cells(waiting: list[Cell], cells: list[Cell], out: Path) -> dict[str, str]:
+    """Run the cells that wait, and show how all are doing.
+
+    Returns:
+        name -> error of each cell that has failed.
+    """
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    state = {cell.run.name: "done" if is_done(cell) else "waits" for cell in cells}
+    failed: dict[str, str] = {}
+    running: list[subprocess.Popen[bytes]] = []
+    stopping = threading.Event()
+
+    def work(device: str | None) -> None:
+        environment = {**os.environ, "WANDB_RUN_GROUP": out.name}
+        if device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = device
+        while waiting:
+            cell = waiting.pop(0)
+            name, log = cell.run.name, out / "logs" / f"{cell.run.name}.log"
+            for verb, command in (("trains", training(cell)), ("is scored", scoring(cell))):
+                say(name, verb)
+                code = run_logged(command, environment, log, running)
+                if stopping.is_set():
+                    return say(name, "stopped")
+                if code:
+                    failed[name] = error_in(log)
+                    break
+            say(name, "failed" if name in failed else "done")
+
+    def say(name: str, what: str) -> None:
+        state[name] = what
+        if not live.console.is_terminal:
+            print(f"{name}: {what}", flush=True)
+
+    live = Live(get_renderable=lambda: board(cells, state), refresh_per_second=1)
+    threads = [threading.Thread(target=work, args=(device,)) for device in devices()]
+    with live:
+        try:
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                time.sleep(0.2)
+        except (KeyboardInterrupt, Stopped):
+            stopping.set()
+            waiting.clear()
+            for process in running:
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.killpg(process.pid, signal.SIGTERM)  # trainings save before they end
+            for thread in threads:
+                thread.join()
+            raise Stopped("stopped: the same command goes on from here.") from None
+    return failed
+
+
+def devices() -> list[str | None]:
+    """What each thread gives its runs as CUDA_VISIBLE_DEVICES; one None where there is no GPU."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    names = visible.split(",") if visible else [str(index) for index in range(count)]
+    return [*names[:count]] or [None]
+
+
+def training(cell: Cell) -> list[str]:
+    """The command that trains a cell, or goes on with it."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    begun = (cell.run / "config.json").exists()
+    flags = ["--resume", str(cell.run)] if begun else [*cell.flags, "--output-dir", str(cell.run)]
+    return [*launch, str(ROOT / "train.py"), *flags]
+
+
+def scoring(cell: Cell) -> list[str]:
+    """The command that scores a trained cell on test."""
+    return [sys.executable, str(ROOT / "evaluate.py"), str(cell.run)]
+
+
+def run_logged(
+    command: list[str],
+    environment: dict[str, str],
+    log: Path,
+    running: list[subprocess.Popen[bytes]],
+) -> int:
+    """Run a program until all its processes have ended, in a session of its own, so that Ctrl-C
+    reaches it through us alone. Returns its exit code."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+    )
+    running.append(process)
+    assert process.stdout is not None
+    with log.open("ab") as file:
+        for line in process.stdout:  # ends with the last process, not with the launcher
+            file.write(line)
+            file.flush()
+    code = process.wait()
+    running.remove(process)
+    return code
+
+
+def error_in(log: Path) -> str:
+    """Our own sentence, or the error that a traceback ends with."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    own = re.findall(r"^error: (.+)", text, re.MULTILINE)
+    raised = re.findall(r"^(?!subprocess\.)[\w.]*(?:Error|Exception)\b.*", text, re.MULTILINE)
+    return (own or raised or text.splitlines() or ["it said nothing"])[-1]
+
+
+def board(cells: list[Cell], state: dict[str, str]) -> Table:
+    """How the cells are doing."""
+    table = Table("run", "", "epoch", "best valid iou", "minutes")
+    for cell in cells:
+        lines = read_lines(cell.run)
+        best = max((line["valid_iou"] for line in lines), default=None)
+        minutes = sum(line["seconds"] for line in lines) / 60
+        known = (f"{len(lines)}", f"{best:.3f}", f"{minutes:.1f}") if best is not None else ()
+        table.add_row(cell.run.name, state[cell.run.name], *known)
+    return table
+
+
+def table_of(results: list[Result]) -> list[dict[str, str]]:
+    """A line for each model and data set, over its seeds, in the study's order."""
+    groups: dict[tuple[str, int, bool, str], list[Result]] = {}
+    for result in results:
+        config = result.config["config"]
+        key = (config["dataset"], result.metrics["size"], bool(config["crop"]), config["model"])
+        groups.setdefault(key, []).append(result)
+    return [
+        _row(group, PUBLISHED.get((dataset, cropped), {}).get(model))
+        for (dataset, _, cropped, model), group in groups.items()
+    ]
+
+
+def _row(group: list[Result], published: float | None) -> dict[str, str]:
+    config, metrics = group[0].config["config"], group[0].metrics
+    tops = [max(result.epochs, key=lambda line: line["valid_iou"]) for result in group]
+    minutes = [sum(line["seconds"] for line in result.epochs) / 60 for result in group]
+    speeds = [statistics.median(line["img_per_s"] for line in r.epochs) for r in group]
+    weights = resamples(len(group[0].counts))
+    ious = torch.stack([iou_of(weights @ result.counts) for result in group]).mean(dim=0)
+    low, high = interval(ious)
+    crop = f", crop {config['crop']}" if config["crop"] else ""
+    return {
+        "model": config["model"],
+        "backbone": backbone_of(config),
+        "data": f"{Path(metrics['dataset'].rstrip('/')).name} {metrics['size']}{crop}",
+        "parameters (M)": f"{group[0].config['parameters']['whole'] / 1e6:.1f}",
+        "iou on test": _over_seeds([r.metrics["scores"]["iou"]["value"] for r in group], 3),
+        "95 % interval": f"{low:.3f} to {high:.3f}" if len(group[0].counts) > 1 else "",
+        "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in group], 3),
+        "published": "" if published is None else f"{published:.3f}",
+        "weights": config["weights"],
+        "seeds": f"{len(group)}",
+        "threshold": _over_seeds([result.metrics["threshold"] for result in group], 2),
+        "best epoch": ", ".join(
+            f"{top['epoch']} of {len(r.epochs)}" for top, r in zip(tops, group, strict=True)
+        ),
+        "minutes": _over_seeds(minutes, 1),
+        "img/s": _over_seeds(speeds, 1),
+    }
+
+
+def _over_seeds(values: list[float], digits: int) -> str:
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean

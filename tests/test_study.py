@@ -1,0 +1,125 @@
+"""segacc study: its cells, its table, and runs that fail, are killed and go on."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from runs import make_run
+from small import ROOT, lines, write_blobs
+
+from segacc.comparison import read_result
+from segacc.config import STUDY_MODELS, parse_train
+from segacc.program import InputError
+from segacc.study import Cell, cells_of, check_same, error_in, table_of
+
+LAUNCHER = "Traceback (most recent call last):\nsubprocess.CalledProcessError: Command of 2"
+
+
+def cells(out, datasets=("pedestrian", "gland"), seeds=(0,), weights=None, fast=False):
+    return cells_of(list(datasets), list(STUDY_MODELS), list(seeds), weights, "none", fast, out)
+
+
+def test_the_study_has_fourteen_cells_under_its_protocol(tmp_path):
+    configs = [parse_train(cell.flags) for cell in cells(tmp_path)]
+    seen = [(c.dataset, c.model, c.size, c.crop, c.flips) for c in configs]
+    assert seen == [
+        *(("pedestrian", model, 128, None, "h") for model in STUDY_MODELS),
+        *(("gland", model, 256, None, "hv") for model in STUDY_MODELS),
+        ("gland", "linknet", 512, 256, "h"),
+        ("gland", "deeplabv3plus", 512, 256, "h"),
+    ]
+    assert {(c.loss, c.epochs, c.patience) for c in configs} == {("dice", 100, 10)}
+
+
+def test_seeds_and_weights_reach_every_cell_and_folders_differ(tmp_path):
+    found = cells(tmp_path, seeds=(3, 5), weights="none")
+    configs = [parse_train(cell.flags) for cell in found]
+    assert len(found) == len({cell.run for cell in found}) == 28
+    assert [c.seed for c in configs] == [3] * 14 + [5] * 14
+    assert {c.weights for c in configs} == {"none"}
+
+
+def test_the_fast_one_has_the_same_cells_on_smaller_images(tmp_path):
+    fast = cells(tmp_path, ("demo-pedestrian", "demo"), fast=True)
+    assert [(parse_train(c.flags).model, bool(parse_train(c.flags).crop)) for c in fast] == [
+        (parse_train(c.flags).model, bool(parse_train(c.flags).crop)) for c in cells(tmp_path)
+    ]
+    assert {parse_train(c.flags).size for c in fast} == {64, 128, 256}
+
+
+def test_a_folder_with_a_run_of_other_flags_is_refused(tmp_path):
+    flags = ("--dataset", "gland", "--lr", "0.01", "--weights", "none")
+    run = make_run(tmp_path / "run", [0.5], flips="hv", weights="none")
+    with pytest.raises(InputError, match=r"run was made with --lr 0\.001, and now 0\.01 is asked"):
+        check_same(Cell(run, flags))
+    check_same(Cell(run, (*flags[:2], *flags[4:], "--tracker", "none")))
+
+
+def test_the_table_is_over_seeds_in_the_order_of_the_study(tmp_path):
+    runs = [
+        make_run(tmp_path / "a", [0.5, 0.7], seed=0, weights="none"),
+        make_run(tmp_path / "b", [0.5, 0.7], model="fpn", size=512, crop=256, weights="none"),
+        make_run(tmp_path / "c", [0.7, 0.9], seed=1, weights="none"),
+    ]
+    both, single = table_of([read_result(run, "test") for run in runs])
+    assert both["iou on test"] == "0.700 ± 0.141" and both["published"] == "0.781"
+    assert both["95 % interval"] == "0.600 to 0.800"  # of two images: either one twice
+    assert (both["model"], both["data"], both["seeds"]) == ("linknet", "gland 256", "2")
+    assert both["best epoch"] == "2 of 3, 2 of 3" and both["minutes"] == "1.5 ± 0.0"
+    assert (single["model"], single["data"]) == ("fpn", "gland 512, crop 256")
+    assert single["iou on test"] == "0.600" and single["published"] == ""
+    assert single["weights"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            "epoch 1\nerror: --model x is not known\nTraceback\nsubprocess.CalledProcessError: 2",
+            "--",
+        ),
+        (
+            "Traceback (most recent call last):\nKeyError: 'a'\nsubprocess.CalledProcessError: 1",
+            "Key",
+        ),
+        ("Killed", "Killed"),
+        ("", "it said nothing"),
+    ],
+)
+def test_the_error_of_a_run_is_found_in_its_log(tmp_path, text, error):
+    (tmp_path / "log").write_text(text)
+    assert error_in(tmp_path / "log").startswith(error)
+
+
+@pytest.mark.slow
+def test_a_study_that_is_stopped_goes_on_and_one_that_fails_does_the_rest(tmp_path):
+    data = write_blobs(tmp_path / "blobs", train=16)
+    out = tmp_path / "study"
+    command = [sys.executable, "-c", "from segacc.cli import main; main()", "study", "--fast"]
+    command += ["--dataset", str(data), "--models", "nosuch,linknet", "--out", str(out)]
+    options = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+    first = subprocess.Popen(command, **options)
+    run = out / "blobs-linknet-seed0"
+    until = time.monotonic() + 120
+    while not (run / "config.json").exists():
+        assert time.monotonic() < until and first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    first.send_signal(signal.SIGTERM)
+    printed, said = first.communicate(timeout=60)
+    assert first.returncode == 75 and "the same command goes on from here" in said
+    assert "blobs-nosuch-seed0: failed" in printed and "blobs-linknet-seed0: stopped" in printed
+    assert not (run / "test").exists()
+
+    second = subprocess.run(command, timeout=240, **options)
+    assert second.returncode == 1, second.stderr
+    assert "failed: blobs-nosuch-seed0: --model nosuch is not known" in second.stderr
+    assert "blobs-linknet-seed0: done" in second.stdout and len(lines(run)) == 2
+    assert (out / "study.csv").read_text().count("\n") == 2
+    for name in ("study.md", "comparison.md", "report-blobs.html"):
+        assert "linknet" in (out / name).read_text()
+
+    third = subprocess.run(command, timeout=240, **options)
+    assert "linknet-seed0: " not in third.stdout  # it is done, and not done again
