@@ -1,0 +1,60 @@
+"""segacc as it is: fit() with nothing left out, told when it has its turn."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+
+from benchmarks.contenders.turns import Task, Turns, task
+
+
+def main(task: Task) -> None:
+    from segacc import loop
+    from segacc.config import parse_train
+
+    turns = Turns()
+    set_up, train_step, validate, last = (
+        loop.set_up,
+        loop.train_step,
+        loop.validate,
+        loop.log_epoch_pictures,
+    )
+    epoch, waited, steps = 0, 0.0, 0
+
+    def first_turn(config):  # type: ignore[no-untyped-def]
+        job = set_up(config)
+        turns.wait()
+        return job
+
+    def step(*args):  # type: ignore[no-untyped-def]
+        nonlocal waited, steps
+        result, wait = train_step(*args)
+        waited, steps = waited + wait, steps + 1
+        turns.stepped()
+        return result, wait
+
+    def validated(*args):  # type: ignore[no-untyped-def]
+        turns.trained()
+        return validate(*args)
+
+    def over(*args):  # type: ignore[no-untyped-def]
+        nonlocal epoch, waited, steps
+        last(*args)
+        turns.done(images=steps * task.batch_size, data_wait=waited)
+        epoch, waited, steps = epoch + 1, 0.0, 0
+        if epoch < task.epochs:
+            turns.wait()
+
+    loop.set_up, loop.train_step, loop.validate = first_turn, step, validated
+    loop.log_epoch_pictures = over
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--dataset", str(task.data), "--model", task.model, "--weights", "none"]
+        flags += ["--size", str(task.size), "--batch-size", str(task.batch_size), "--flips", "h"]
+        flags += ["--crop", str(task.crop)] if task.crop else []
+        flags += ["--tracker", "none", "--precision", task.precision]
+        config = parse_train([*flags, "--epochs", str(task.epochs), "--patience", "1000"])
+        loop.fit(replace(config, output_dir=f"{folder}/run"))
+
+
+if __name__ == "__main__":
+    main(task())

@@ -1,0 +1,63 @@
+"""The ceiling: segacc's model, loss and optimizer on one batch that stays where it is. No data, no
+scores, no checkpoints, no tracker."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+
+from benchmarks.contenders.peer import pairs
+from benchmarks.contenders.turns import Task, Turns, task, use_cores
+from segacc.losses import make_loss
+from segacc.optim import make_optimizer
+from segacc.weights import build_model
+
+
+def main(task: Task) -> None:
+    accelerator = Accelerator(mixed_precision="bf16" if task.precision == "bf16" else "no")
+    device = accelerator.device
+    if device.type == "cpu":
+        use_cores()
+    turns = Turns()
+    model = build_model(task.model, "resnet34", "none").model
+    optimizer = make_optimizer(model, 1e-3, 0.01)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    loss_fn = make_loss("dice")
+    side, samples, images = task.crop or task.size, len(pairs(task, "train")), None
+
+    def resident(count: int, side: int):
+        pixels = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, device=device)
+        masks = (pixels[..., 0] > 127).to(torch.uint8)
+        return pixels.permute(0, 3, 1, 2), masks[:, None]
+
+    images, masks = resident(task.batch_size, side)
+    at_once = task_validation_batch(device, task.size)
+    valid = len(pairs(task, "valid"))
+    whole, _ = resident(at_once, task.size)
+    done = 0
+    for epoch in range(task.epochs):
+        turns.wait()
+        model.train()
+        steps = -(-(epoch + 1) * samples // task.batch_size) - done  # as segacc's stream
+        done += steps
+        for _ in range(steps):
+            loss = loss_fn(model(images), masks)
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            turns.stepped()
+        turns.trained()
+        model.eval()
+        with torch.no_grad():
+            for _ in range(0, valid, at_once):
+                model(whole)
+        turns.done(images=steps * task.batch_size)
+
+
+def task_validation_batch(device: torch.device, size: int) -> int:
+    return min(4 if device.type == "cpu" else 16, max(1, 2**22 // (3 * size * size)))
+
+
+if __name__ == "__main__":
+    main(task())

@@ -1,0 +1,129 @@
+"""The data path alone: decode, prepare, loader; no model.
+
+python -m benchmarks.data [--dataset demo] [--size 512] [--crop 256]
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tyro
+
+from benchmarks.throughput import machine, spread
+from segacc.data.augment import stream_seed
+from segacc.data.loader import StepSampler, TrainSamples, train_loader
+from segacc.data.prepare import Split, cores, decode_row, prepare, resize_image, resize_mask
+from segacc.data.sources import load_dataset
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+
+@dataclass(frozen=True)
+class Args:
+    dataset: str = "demo"
+    """what train.py takes"""
+    size: int = 512
+    crop: int = 256
+    flips: str = "hv"
+    batch_size: int = 16
+    batches: int = 100
+    """of each timing"""
+    repeats: int = 7
+
+
+def albumentations_batches(args: Args, split: Split) -> Callable[[], None]:
+    """The same crops and flips by albumentations, stacked: what the loader is held against."""
+    import albumentations as A
+
+    transform = A.Compose(
+        [A.RandomCrop(args.crop, args.crop), A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
+    )
+
+    def run() -> None:
+        for step in range(args.batches):
+            images, masks = [], []
+            for place in range(args.batch_size):
+                index = (step * args.batch_size + place) % len(split)
+                state = stream_seed(0, step, index)
+                transform.set_random_state(np.random.default_rng(state), random.Random(state))
+                out = transform(image=split[index][0], mask=split[index][1])
+                images.append(out["image"])
+                masks.append(out["mask"])
+            np.stack(images), np.stack(masks)
+
+    return run
+
+
+def loader_batches(args: Args, split: Split, workers: int) -> Callable[[], None]:
+    """What training does."""
+
+    def run() -> None:
+        sampler = StepSampler(len(split), args.batch_size, seed=0, start=0, stop=args.batches)
+        samples = TrainSamples(split, args.flips, args.crop, seed=0)
+        for _ in train_loader(samples, sampler, workers, pin_memory=False):
+            pass
+
+    return run
+
+
+def main(args: Args) -> None:
+    source = load_dataset(args.dataset)
+    rows = list(source["train"])[:64]
+    decoding, resizing = [], []
+    for row in rows:
+        began = time.perf_counter()
+        image, mask = decode_row(row)
+        decoded = time.perf_counter()
+        resize_image(image, args.size), resize_mask(mask, args.size)
+        decoding.append(1e3 * (decoded - began))
+        resizing.append(1e3 * (time.perf_counter() - decoded))
+
+    count = sum(len(split) for split in source.values())
+    with tempfile.TemporaryDirectory() as cache:
+        before, os.environ["SEGACC_CACHE"] = os.environ.get("SEGACC_CACHE"), cache
+        began = time.perf_counter()
+        prepare(source, args.size)
+        first = time.perf_counter() - began
+        began = time.perf_counter()
+        train = prepare(source, args.size).splits["train"]
+        again = time.perf_counter() - began
+        if before is None:
+            del os.environ["SEGACC_CACHE"]
+        else:
+            os.environ["SEGACC_CACHE"] = before
+
+        ways = {
+            "albumentations, one core": albumentations_batches(args, train),
+            "segacc, one core": loader_batches(args, train, 0),
+            "segacc, 1 worker": loader_batches(args, train, 1),
+            "segacc, 2 workers": loader_batches(args, train, 2),
+        }
+        images = args.batches * args.batch_size
+        speeds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(args.repeats + 1):
+            for name, run in ways.items():
+                began = time.perf_counter()
+                run()
+                speeds[name].append(images / (time.perf_counter() - began))
+
+    print(
+        f"{args.dataset}, {args.size} px -> crop {args.crop}, flips {args.flips}, batch "
+        f"{args.batch_size}; {args.repeats} repeats of {args.batches} batches in turn; median "
+        f"(range)\n\n{machine()}\n\n| | |\n|---|---|\n"
+        f"| decode image and mask, one core | {spread(decoding, 2)} ms |\n"
+        f"| resize both | {spread(resizing, 2)} ms |\n"
+        f"| prepare {count} images on {cores()} cores | {1e3 * first / count:.2f} ms an image |\n"
+        f"| find them prepared | {1e3 * again:.0f} ms in all |"
+    )
+    for name, found in speeds.items():
+        print(f"| {name} | {spread(found[1:], 0)} img/s |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

@@ -1,0 +1,150 @@
+"""What grows with the number of processes, and what does not grow with the number of images.
+
+    python -m benchmarks.scaling [--images 1000 10000 50000] [--processes 1 2 4]
+
+Images are synthetic and small, the model is small: what is measured is what surrounds it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tyro
+
+from benchmarks.throughput import ROOT, machine, spread
+
+TRAIN = ["--size", "64", "--crop", "32", "--encoder", "resnet18", "--batch-size", "64"]
+TRAIN += ["--weights", "none", "--tracker", "none", "--epochs", "1"]
+
+# What a run is told to do in a process of its own, so that its memory is its own.
+PREPARE = """
+import json, sys, time
+from segacc.data.prepare import prepare
+from segacc.data.sources import load_dataset
+began = time.perf_counter(); source = load_dataset(sys.argv[1]); found = time.perf_counter()
+prepare(source, 64); prepared = time.perf_counter(); cpu = time.process_time()
+prepare(source, 64)
+print(json.dumps([found - began, prepared - found, time.perf_counter() - prepared, cpu]))
+"""
+MEMORY = """
+import re, sys
+from segacc import loop
+from segacc.config import parse_train
+def now():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+step, seen = loop.train_step, []
+def watched(*args):
+    result = step(*args); seen.append(now()); return result
+loop.train_step = watched
+loop.fit(parse_train(sys.argv[1:]))
+print("MEMORY", seen[14], seen[-1], max(seen))
+"""
+
+
+@dataclass(frozen=True)
+class Args:
+    images: tuple[int, ...] = (1000, 10000, 50000)
+    processes: tuple[int, ...] = (1, 2, 4)
+    dataset: str = "demo-pedestrian"
+    """for the runs on several processes"""
+    model: str = "linknet"
+    epochs: int = 6
+    """of each of these; the first is not counted"""
+    repeats: int = 5
+    """of preparing"""
+
+
+def write_images(folder: Path, count: int) -> None:
+    """`count` images of 160 x 120 px to train on and 64 to validate."""
+    rng = np.random.default_rng(0)
+    for split, number in (("train", count), ("valid", 64)):
+        (folder / split).mkdir(parents=True)
+        for index in range(number):
+            coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+            image = cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_CUBIC)
+            path = str(folder / split / f"{index:06d}")
+            cv2.imwrite(f"{path}.jpg", image)
+            cv2.imwrite(f"{path}.png", 255 * (image[..., 0] > 127).astype(np.uint8))
+
+
+def python(*given: str, cache: Path) -> str:
+    """What a program prints."""
+    done = subprocess.run(
+        [sys.executable, *given],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "SEGACC_CACHE": str(cache), "ACCELERATE_USE_CPU": "true"},
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
+    return done.stdout
+
+
+def over_images(args: Args, scratch: Path) -> None:
+    """Preparing and memory, as the number of images grows."""
+    print(
+        "| images | list the files, ms an image | prepare, ms an image | of it CPU | found "
+        "prepared, ms an image | RSS after 15 steps, MiB | at the end of the epoch | largest |\n"
+        "|---|---|---|---|---|---|---|---|"
+    )
+    for count in args.images:
+        folder = scratch / f"images-{count}"
+        write_images(folder, count)
+        times = []
+        for repeat in range(args.repeats):
+            cache = scratch / f"cache-{count}-{repeat}"
+            times.append(json.loads(python("-c", PREPARE, str(folder), cache=cache)))
+        shown = [
+            spread([1e3 * seconds / (count + 64) for seconds in column], 3)
+            for column in zip(*times, strict=True)
+        ]
+        flags = ["--dataset", str(folder), *TRAIN, "--output-dir", f"{scratch}/run-{count}"]
+        told = python("-c", MEMORY, *flags, cache=cache)
+        memory = re.search(r"MEMORY (\S+) (\S+) (\S+)", told)
+        assert memory
+        cells = [str(count), shown[0], shown[1], shown[3], shown[2]]
+        cells += [f"{float(value):.0f}" for value in memory.groups()]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def over_processes(args: Args, scratch: Path) -> None:
+    """The same run on several processes."""
+    print("\n| processes | train img/s | data_wait | seconds an epoch, validation too |")
+    print("|---|---|---|---|")
+    for processes in args.processes:
+        run = scratch / f"processes-{processes}"
+        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+        flags = ["--dataset", args.dataset, "--model", args.model, "--weights", "none"]
+        flags += ["--epochs", str(args.epochs), "--tracker", "none", "--output-dir", str(run)]
+        python(*launcher, "train.py", *flags, cache=scratch / "cache")
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][1:]
+        cells = [str(processes), spread([line["img_per_s"] for line in lines], 1)]
+        cells.append(spread([100 * line["data_wait"] for line in lines], 2) + " %")
+        cells.append(spread([line["seconds"] for line in lines], 2))
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def main(args: Args) -> None:
+    began = time.perf_counter()
+    print(f"{machine()}\n")
+    with tempfile.TemporaryDirectory(prefix="segacc-scaling-") as folder:
+        if args.images:
+            over_images(args, Path(folder))
+        if args.processes:
+            over_processes(args, Path(folder))
+    print(f"\n{(time.perf_counter() - began) / 60:.0f} minutes")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

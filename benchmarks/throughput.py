@@ -1,0 +1,247 @@
+"""segacc beside its own ceiling and beside what people use: the same images, models and batch.
+
+    python -m benchmarks.throughput [--dataset DIR] [--models unet linknet] [--crop 256 --size 512]
+
+Each contender is a process of its own (benchmarks/contenders/) that trains an epoch when it has its
+turn: all of one model take turns, so that what else the machine does meets all alike. The first
+epoch is not counted. Prints a Markdown table, and writes it into benchmarks/results/ with --write.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks.contenders.turns import MARK
+from segacc.config import STUDY_MODELS
+
+ROOT = Path(__file__).parent.parent
+CONTENDERS = {
+    "segacc": "segacc_run",
+    "synthetic": "synthetic",
+    "bare": "bare",
+    "lightning": "lightning_smp",
+    "example": "example_loop",
+}
+SHOWN = {
+    "segacc": "segacc",
+    "synthetic": "ceiling (synthetic)",
+    "bare": "bare PyTorch loop",
+    "lightning": "Lightning + SMP",
+    "example": "loop of transformers' example",
+}
+
+
+@dataclass(frozen=True)
+class Args:
+    dataset: str = "demo-pedestrian"
+    """what train.py takes"""
+    models: tuple[str, ...] = STUDY_MODELS
+    contenders: tuple[str, ...] = tuple(CONTENDERS)
+    size: int = 128
+    crop: int | None = None
+    batch_size: int = 16
+    repeats: int = 5
+    """epochs that count, of each contender and model"""
+    workers: int | None = None
+    """of the peers' loaders; all cores unless given. segacc chooses for itself"""
+    precision: str | None = None
+    """bf16 where there is a GPU, else fp32"""
+    write: bool = False
+
+
+class Contender:
+    """A process that waits for its turn."""
+
+    def __init__(self, name: str, flags: Sequence[str], log: Path) -> None:
+        self.name, self.log = name, log
+        self.epochs: list[dict[str, Any]] = []
+        began = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", f"benchmarks.contenders.{CONTENDERS[name]}", *flags],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log.open("w"),
+            text=True,
+            cwd=ROOT,
+        )
+        self._read("ready")
+        self.launch = time.perf_counter() - began
+
+    def turn(self) -> None:
+        """Let it train and validate for an epoch."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        self.epochs.append(self._read("epoch"))
+
+    def _read(self, key: str) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(MARK):
+                told = json.loads(line.removeprefix(MARK))
+                if key in told:
+                    return told
+        raise SystemExit(f"{self.name} has ended: {self.log.read_text()[-3000:]}")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def write_files(dataset: str, folder: Path) -> dict[str, int]:
+    """The data set as files, train/NAME.jpg and NAME.png, which every contender reads."""
+    from segacc.data.prepare import decode_row
+    from segacc.data.sources import load_dataset
+
+    counts = {}
+    for split in ("train", "valid"):
+        rows = load_dataset(dataset)[split]
+        (folder / split).mkdir(parents=True)
+        for number, row in enumerate(rows):
+            path = folder / split / f"{number:05d}"
+            image = row["image"]
+            if str(image["path"] or row["name"]).lower().endswith((".jpg", ".jpeg")):
+                data = image["bytes"] or Path(image["path"]).read_bytes()
+                path.with_suffix(".jpg").write_bytes(data)
+            else:
+                _save(decode_row(row)[0], path.with_suffix(".jpg"))
+            _save(255 * decode_row(row)[1], path.with_suffix(".png"))
+        counts[split] = len(rows)
+    return counts
+
+
+def _save(pixels: Any, path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(pixels).save(path, quality=90)
+
+
+def measure(args: Args, model: str, data: Path, scratch: Path) -> dict[str, Contender]:
+    """All contenders, after their turns."""
+    workers = args.workers if args.workers is not None else len(os.sched_getaffinity(0))
+    flags = ["--model", model, "--data", str(data), "--size", str(args.size)]
+    flags += ["--crop", str(args.crop)] if args.crop else []
+    flags += ["--batch-size", str(args.batch_size), "--epochs", str(args.repeats + 1)]
+    flags += ["--workers", str(workers), "--precision", str(args.precision)]
+    running: dict[str, Contender] = {}
+    try:
+        for name in args.contenders:
+            running[name] = Contender(name, flags, scratch / f"{model}-{name}.log")
+        for turn in range(args.repeats + 1):
+            names = list(args.contenders)
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                running[name].turn()
+    finally:
+        for contender in running.values():
+            contender.end()
+    return running
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Median, and the range in brackets."""
+    middle = statistics.median(values)
+    return f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def rows(running: dict[str, Contender], images: int) -> list[str]:
+    """A line of the table for each contender; ratios are of the epochs of one round."""
+    ours = running["segacc"].epochs[1:]
+    lines = []
+    for name, contender in running.items():
+        counted = contender.epochs[1:]
+        speeds = [e.get("images", images) / e["train"] for e in counted]
+        own = [e.get("images", images) / e["train"] for e in ours]
+        ratio = [a / b for a, b in zip(own, speeds, strict=True)]
+        whole = [
+            (b["epoch"] / b.get("images", images)) / (a["epoch"] / a.get("images", images))
+            for a, b in zip(ours, counted, strict=True)
+        ]
+        waited = [e["data_wait"] / e["train"] for e in counted if "data_wait" in e]
+        cells = [
+            SHOWN[name],
+            spread(speeds, 1),
+            "" if name == "segacc" else spread(ratio, 2),
+            spread([e["epoch"] for e in counted], 2),
+            "" if name == "segacc" else spread(whole, 2),
+            f"{contender.launch + contender.epochs[0]['first_step']:.1f}",
+            f"{statistics.median(waited):.2%}" if waited else "",
+            f"{counted[-1]['memory_gib']:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    import torch
+
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    device = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    libraries = ("torch", "accelerate", "transformers", "segmentation-models-pytorch", "lightning")
+    versions = ", ".join(f"{name} {version(name)}" for name in libraries)
+    return f"{device}{len(os.sched_getaffinity(0))} cores ({model}); {versions}"
+
+
+def main(args: Args) -> None:
+    import torch
+
+    if args.precision is None:
+        precision = "bf16" if torch.cuda.is_available() else "fp32"
+        args = dataclasses.replace(args, precision=precision)
+    scratch = Path(tempfile.mkdtemp(prefix="segacc-throughput-"))
+    try:
+        counts = write_files(args.dataset, scratch / "data")
+        crop = f", crop {args.crop}" if args.crop else ""
+        page = [
+            f"{args.dataset}: {counts['train']} and {counts['valid']} images at {args.size} px"
+            f"{crop}, batch {args.batch_size}, {args.precision}, {args.repeats} epochs of each in "
+            f"turn after one that does not count; median (range).\n\n{machine()}.\n"
+        ]
+        for model in args.models:
+            running = measure(args, model, scratch / "data", scratch)
+            lines = [
+                f"### {model}\n",
+                "| | train img/s | segacc is faster by | seconds an epoch, validation too "
+                "| segacc's epoch is faster by | launch to first step, s | data_wait "
+                "| peak memory, GiB |",
+                "|---|---|---|---|---|---|---|---|",
+                *rows(running, counts["train"]),
+                "",
+            ]
+            print("\n".join(lines if len(page) > 1 else [*page, *lines]), flush=True)
+            page += lines
+        if args.write:
+            name = f"{date.today()}-throughput-{args.size}{f'-{args.crop}' if args.crop else ''}"
+            path = ROOT / "benchmarks" / "results" / f"{name}.md"
+            path.write_text("\n".join(page), encoding="utf-8")
+            print(f"written: {path.relative_to(ROOT)}")
+    finally:
+        shutil.rmtree(scratch)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
