@@ -9,7 +9,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from segacc.data.augment import stream_seed
 from segacc.data.loader import StepSampler, TrainSamples, train_loader
 from segacc.data.prepare import Split, cores, decode_row, prepare, resize_image, resize_mask
 from segacc.data.sources import load_dataset
+from segacc.launch import keep_memory
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
@@ -37,7 +38,7 @@ class Args:
     repeats: int = 7
 
 
-def albumentations_batches(args: Args, split: Split) -> Callable[[], None]:
+def albumentations_batches(args: Args, split: Split) -> Callable[[], Iterator[object]]:
     """The same crops and flips by albumentations, stacked: what the loader is held against."""
     import albumentations as A
 
@@ -45,7 +46,7 @@ def albumentations_batches(args: Args, split: Split) -> Callable[[], None]:
         [A.RandomCrop(args.crop, args.crop), A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
     )
 
-    def run() -> None:
+    def run() -> Iterator[object]:
         for step in range(args.batches):
             images, masks = [], []
             for place in range(args.batch_size):
@@ -55,24 +56,24 @@ def albumentations_batches(args: Args, split: Split) -> Callable[[], None]:
                 out = transform(image=split[index][0], mask=split[index][1])
                 images.append(out["image"])
                 masks.append(out["mask"])
-            np.stack(images), np.stack(masks)
+            yield np.stack(images), np.stack(masks)
 
     return run
 
 
-def loader_batches(args: Args, split: Split, workers: int) -> Callable[[], None]:
+def loader_batches(args: Args, split: Split, workers: int) -> Callable[[], Iterator[object]]:
     """What training does."""
 
-    def run() -> None:
+    def run() -> Iterator[object]:
         sampler = StepSampler(len(split), args.batch_size, seed=0, start=0, stop=args.batches)
         samples = TrainSamples(split, args.flips, args.crop, seed=0)
-        for _ in train_loader(samples, sampler, workers, pin_memory=False):
-            pass
+        return iter(train_loader(samples, sampler, workers, pin_memory=False))
 
     return run
 
 
 def main(args: Args) -> None:
+    keep_memory()  # as in training
     source = load_dataset(args.dataset)
     rows = list(source["train"])[:64]
     decoding, resizing = [], []
@@ -104,12 +105,15 @@ def main(args: Args) -> None:
             "segacc, 1 worker": loader_batches(args, train, 1),
             "segacc, 2 workers": loader_batches(args, train, 2),
         }
-        images = args.batches * args.batch_size
+        images = (args.batches - 1) * args.batch_size
         speeds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(args.repeats + 1):
             for name, run in ways.items():
+                batches = run()
+                next(batches)  # workers start with it
                 began = time.perf_counter()
-                run()
+                for _ in batches:
+                    pass
                 speeds[name].append(images / (time.perf_counter() - began))
 
     print(

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Key = tuple[int, int]  # epoch, index of the sample in the split
 Batch = dict[str, Tensor]
 
+LOOKED_BYTES = 64 << 20
+"""Of pixels, that a process may have mapped at a time. Mapping them again costs a tenth of the time
+of a batch, so it is not done for each."""
+
 
 @lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray:
@@ -82,6 +86,7 @@ class TrainSamples(Dataset[Batch]):
 
     def __init__(self, split: Split, flips: str, crop: int | None, seed: int) -> None:
         self.split, self.flips, self.crop, self.seed = split, flips, crop, seed
+        self._looked = 0
 
     def __len__(self) -> int:
         return len(self.split)
@@ -97,7 +102,10 @@ class TrainSamples(Dataset[Batch]):
             view = draw_view(self.flips, self.crop, self.split.side, state)
             write_view(view, image, images[place])
             write_view(view, mask, masks[place])
-        self.split.forget()
+        self._looked += len(keys) * self.split.side**2 * 4
+        if self._looked > LOOKED_BYTES:
+            self.split.forget()
+            self._looked = 0
         return {
             "images": torch.from_numpy(images),
             "masks": torch.from_numpy(masks),
