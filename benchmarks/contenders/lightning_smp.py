@@ -48,9 +48,9 @@ class SegmentationModel(pl.LightningModule):
     def __init__(self, name: str, t_max: int) -> None:
         super().__init__()
         self.model, self.t_max = build(name), t_max
-        params = smp.encoders.get_preprocessing_params("resnet34")
-        self.register_buffer("std", torch.tensor(params["std"]).view(1, 3, 1, 1))
-        self.register_buffer("mean", torch.tensor(params["mean"]).view(1, 3, 1, 1))
+        # The tutorial asks the Hub for these (`get_preprocessing_params`).
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.loss_fn = smp.losses.DiceLoss(smp.losses.BINARY_MODE, from_logits=True)
         self.outputs: dict[str, list] = {"train": [], "valid": []}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 
 from benchmarks.contenders.turns import Task, Turns, task
 
@@ -52,8 +51,8 @@ def main(task: Task) -> None:
         flags += ["--size", str(task.size), "--batch-size", str(task.batch_size), "--flips", "h"]
         flags += ["--crop", str(task.crop)] if task.crop else []
         flags += ["--tracker", "none", "--precision", task.precision]
-        config = parse_train([*flags, "--epochs", str(task.epochs), "--patience", "1000"])
-        loop.fit(replace(config, output_dir=f"{folder}/run"))
+        flags += ["--epochs", str(task.epochs), "--patience", "1000"]
+        loop.fit(parse_train([*flags, "--output-dir", f"{folder}/run"]))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from benchmarks.contenders.peer import pairs
 from benchmarks.contenders.turns import Task, Turns, task, use_cores
+from segacc.launch import keep_memory
 from segacc.losses import make_loss
 from segacc.optim import make_optimizer
 from segacc.weights import build_model
@@ -18,6 +19,7 @@ def main(task: Task) -> None:
     device = accelerator.device
     if device.type == "cpu":
         use_cores()
+        keep_memory()
     turns = Turns()
     model = build_model(task.model, "resnet34", "none").model
     optimizer = make_optimizer(model, 1e-3, 0.01)
@@ -31,7 +33,7 @@ def main(task: Task) -> None:
         return pixels.permute(0, 3, 1, 2), masks[:, None]
 
     images, masks = resident(task.batch_size, side)
-    at_once = task_validation_batch(device, task.size)
+    at_once = validation_batch(device, task.size)
     valid = len(pairs(task, "valid"))
     whole, _ = resident(at_once, task.size)
     done = 0
@@ -55,7 +57,7 @@ def main(task: Task) -> None:
         turns.done(images=steps * task.batch_size)
 
 
-def task_validation_batch(device: torch.device, size: int) -> int:
+def validation_batch(device: torch.device, size: int) -> int:
     return min(4 if device.type == "cpu" else 16, max(1, 2**22 // (3 * size * size)))
 
 
