@@ -200,14 +200,27 @@ def _scored(result: Result, split: str) -> Any:
     return read_scored(result.run, result.run / split, data.splits[split])
 
 
+# What a narrow terminal does without, first to last; the files have it all.
+LEFT_OUT = (
+    *("img/s", "minutes", "weights", "backbone", "seeds"),
+    *("best epoch", "parameters (M)", "threshold", "iou_image"),
+)
+
+
 def show(table: list[dict[str, str]]) -> None:
-    """The table for a terminal."""
+    """The table for a terminal, with as many columns as it is wide enough for."""
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table()
-    for name in table[0]:
-        shown.add_column(name, overflow="fold")
-    for row in table:
-        shown.add_row(*row.values())
-    Console(markup=False, highlight=False).print(shown)
+    console = Console(markup=False, highlight=False)
+    for count in range(len(LEFT_OUT) + 1):
+        names = [name for name in table[0] if name not in LEFT_OUT[:count]]
+        shown = Table(*names)
+        for row in table:
+            shown.add_row(*(row[name] for name in names))
+        needed = console.measure(shown, options=console.options.update(width=10_000)).maximum
+        if not console.is_terminal:
+            console.width = needed
+        if needed <= console.width:
+            break
+    console.print(shown)

@@ -6,7 +6,15 @@ import scipy.stats
 import torch
 from runs import make_run
 
-from segacc.comparison import NOTE, compare, markdown, paired_bootstrap, read_result, table_of
+from segacc.comparison import (
+    NOTE,
+    compare,
+    markdown,
+    paired_bootstrap,
+    read_result,
+    show,
+    table_of,
+)
 from segacc.program import InputError
 
 
@@ -88,3 +96,18 @@ def test_what_cannot_be_compared_is_said(tmp_path):
 def test_other_images_are_not_paired(tmp_path):
     runs = make_run(tmp_path / "a", [0.5, 0.6]), make_run(tmp_path / "b", [0.4, 0.5, 0.3])
     assert [row["against best"] for row in table_of(results(*runs))] == ["best", ""]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown", "left_out"), [(60, "iou on", "img/s"), (240, "img/s", "")]
+)
+def test_a_terminal_shows_the_columns_that_it_has_room_for(
+    tmp_path, monkeypatch, capsys, columns, shown, left_out
+):
+    table = table_of(results(make_run(tmp_path / "a", [0.5, 0.6])))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # so that rich takes the pipe for a terminal
+    show(table)
+    printed = capsys.readouterr().out
+    assert shown in printed and "0.550" in printed and "linknet" in printed
+    assert not left_out or left_out not in printed
