@@ -1,8 +1,10 @@
 """The stream of steps: what it visits, and that nothing but (seed, step) decides it."""
 
 import os
+import re
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,6 +129,25 @@ def test_batches_are_small_bytes_and_go_to_the_device_as_a_view(split):
     assert images.shape == (BATCH, 3, 32, 32) and masks.shape == (BATCH, 1, 32, 32)
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert set(masks.unique().tolist()) == {0, 1}
+
+
+def resident(path):
+    """Bytes of a mapped file that count as this process's memory."""
+    maps = Path("/proc/self/smaps").read_text().split(" /")
+    return sum(int(re.search(r"Rss: +(\d+)", m)[1]) for m in maps if m.startswith(str(path)[1:]))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="Linux says what is mapped")
+def test_pixels_that_were_looked_at_do_not_stay_in_memory(split, monkeypatch):
+    samples, keys = TrainSamples(split, "hv", 32, 0), [(0, i) for i in range(SAMPLES)]
+    first = samples.__getitems__(keys)
+    assert resident(split.path) > 0
+    monkeypatch.setattr("segacc.data.loader.LOOKED_BYTES", 64 * 64 * 4)
+    again = samples.__getitems__(keys)
+    assert resident(split.path) == 0
+    assert torch.equal(first["images"], again["images"])
+    full_images(split, [0, 1])
+    assert resident(split.path) == 0
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 16])
