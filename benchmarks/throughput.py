@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ import tyro
 
 from benchmarks.contenders.turns import MARK
 from segacc.config import STUDY_MODELS
+from segacc.data.prepare import decode_row, prepare
+from segacc.data.sources import load_dataset
 
 ROOT = Path(__file__).parent.parent
 CONTENDERS = {
@@ -81,7 +84,7 @@ class Contender:
             text=True,
             cwd=ROOT,
         )
-        self._read("ready")
+        self._read()
         self.launch = time.perf_counter() - began
 
     def turn(self) -> None:
@@ -89,15 +92,14 @@ class Contender:
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        self.epochs.append(self._read("epoch"))
+        self.epochs.append(self._read())
 
-    def _read(self, key: str) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any]:
+        """What it says when it is ready for its next turn."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith(MARK):
-                told = json.loads(line.removeprefix(MARK))
-                if key in told:
-                    return told
+                return json.loads(line.removeprefix(MARK))
         raise SystemExit(f"{self.name} has ended: {self.log.read_text()[-3000:]}")
 
     def end(self) -> None:
@@ -107,9 +109,6 @@ class Contender:
 
 def write_files(dataset: str, folder: Path) -> dict[str, int]:
     """The data set as files, train/NAME.jpg and NAME.png, which every contender reads."""
-    from segacc.data.prepare import decode_row
-    from segacc.data.sources import load_dataset
-
     counts = {}
     for split in ("train", "valid"):
         rows = load_dataset(dataset)[split]
@@ -138,7 +137,8 @@ def measure(args: Args, model: str, data: Path, scratch: Path) -> dict[str, Cont
     workers = args.workers if args.workers is not None else len(os.sched_getaffinity(0))
     flags = ["--model", model, "--data", str(data), "--size", str(args.size)]
     flags += ["--crop", str(args.crop)] if args.crop else []
-    flags += ["--batch-size", str(args.batch_size), "--epochs", str(args.repeats + 1)]
+    flags += ["--batch-size", str(args.batch_size), "--epochs", str(args.repeats + 2)]
+    # The last epoch never gets its turn: what a contender does at its end would be in another's.
     flags += ["--workers", str(workers), "--precision", str(args.precision)]
     running: dict[str, Contender] = {}
     try:
@@ -201,20 +201,25 @@ def machine() -> str:
         platform.machine(),
     )
     device = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
-    libraries = ("torch", "accelerate", "transformers", "segmentation-models-pytorch", "lightning")
-    versions = ", ".join(f"{name} {version(name)}" for name in libraries)
+    libraries = ("torch", "accelerate", "transformers", "lightning")
+    installed = [name for name in libraries if find_spec(name)]
+    versions = ", ".join(f"{name} {version(name)}" for name in installed)
     return f"{device}{len(os.sched_getaffinity(0))} cores ({model}); {versions}"
 
 
 def main(args: Args) -> None:
     import torch
 
+    if "segacc" not in args.contenders or set(args.contenders) - set(CONTENDERS):
+        raise SystemExit(f"--contenders: segacc and others of {', '.join(CONTENDERS)}.")
     if args.precision is None:
         precision = "bf16" if torch.cuda.is_available() else "fp32"
         args = dataclasses.replace(args, precision=precision)
     scratch = Path(tempfile.mkdtemp(prefix="segacc-throughput-"))
     try:
         counts = write_files(args.dataset, scratch / "data")
+        os.environ |= {"SEGACC_CACHE": str(scratch), "TMPDIR": str(scratch)}  # of the contenders
+        prepare(load_dataset(str(scratch / "data")), args.size)
         crop = f", crop {args.crop}" if args.crop else ""
         page = [
             f"{args.dataset}: {counts['train']} and {counts['valid']} images at {args.size} px"
@@ -227,7 +232,7 @@ def main(args: Args) -> None:
                 f"### {model}\n",
                 "| | train img/s | segacc is faster by | seconds an epoch, validation too "
                 "| segacc's epoch is faster by | launch to first step, s | data_wait "
-                "| peak memory, GiB |",
+                "| peak memory of the main process, GiB |",
                 "|---|---|---|---|---|---|---|---|",
                 *rows(running, counts["train"]),
                 "",

@@ -174,12 +174,13 @@ def study(
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise InputError(f"--seeds {seeds}: expected numbers such as 0,1,2.") from None
-    sets = dataset or ("demo-pedestrian,demo" if fast else "pedestrian,gland")
+    sets = (dataset or ("demo-pedestrian,demo" if fast else "pedestrian,gland")).split(",")
     names = list(STUDY_MODELS) if models == "all" else models.split(",")
     folder = out or Path("runs") / ("study-fast" if fast else "study")
     start = weights or ("none" if fast else None)
     follow = tracker or ("none" if fast else "wandb")
-    cells = room.cells_of(sets.split(","), names, numbers, start, follow, fast, folder)
+    sets, names = ([word.strip() for word in words] for words in (sets, names))
+    cells = room.cells_of(sets, names, numbers, start, follow, fast, folder)
     return room.study(cells, folder)
 
 

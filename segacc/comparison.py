@@ -215,7 +215,9 @@ def show(table: list[dict[str, str]]) -> None:
     console = Console(markup=False, highlight=False)
     for count in range(len(LEFT_OUT) + 1):
         names = [name for name in table[0] if name not in LEFT_OUT[:count]]
-        shown = Table(*names)
+        shown = Table()
+        for name in names:
+            shown.add_column(name, overflow="fold")
         for row in table:
             shown.add_row(*(row[name] for name in names))
         needed = console.measure(shown, options=console.options.update(width=10_000)).maximum

@@ -149,7 +149,8 @@ class Segmenter(
         return self
 
 
-def _smp_net(architecture: str, encoder: str, classes: int) -> Any:
+def check_architecture(architecture: str) -> None:
+    """Raises InputError for a name that segmentation_models_pytorch does not know."""
     import segmentation_models_pytorch as smp
 
     known = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
@@ -162,6 +163,12 @@ def _smp_net(architecture: str, encoder: str, classes: int) -> Any:
             + f" Expected one of {', '.join(names)}, or the Hub id (owner/name) of a "
             "transformers segmentation model."
         )
+
+
+def _smp_net(architecture: str, encoder: str, classes: int) -> Any:
+    import segmentation_models_pytorch as smp
+
+    check_architecture(architecture)
     if encoder not in smp.encoders.encoders and not encoder.startswith("tu-"):
         near = difflib.get_close_matches(encoder, smp.encoders.encoders, n=3, cutoff=0.5)
         raise InputError(

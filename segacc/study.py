@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +30,17 @@ from segacc.comparison import (
     read_result,
     show,
 )
-from segacc.config import RESUME_MAY_CHANGE, parse_train, read_run_config
+from segacc.config import RESUME_MAY_CHANGE, STUDY_MODELS, parse_train, read_run_config
+from segacc.data.sources import load_dataset
 from segacc.metrics import iou_of
+from segacc.models import check_architecture
 from segacc.program import InputError, Stopped, write_text
 from segacc.scores import interval, resamples
 from segacc.tracking import read_lines
 
 ROOT = Path(segacc.__file__).parent.parent
+DONE = "study-done"
+"""a file in the folder of a run that was trained and scored"""
 CROPPED = ("linknet", "deeplabv3plus")
 """models that the study also trained on crops of the full-size gland images"""
 
@@ -62,7 +68,13 @@ class Cell:
     """A run of the study."""
 
     run: Path
+    dataset: str
     flags: tuple[str, ...]  # of train.py
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run has ended and was scored."""
+        return (self.run / DONE).exists()
 
 
 def cells_of(
@@ -77,9 +89,12 @@ def cells_of(
     """A run for each cell of the table and each seed; all of the first seed come first.
 
     Raises:
-        InputError: a flag would be refused by train.py.
+        InputError: a flag would be refused by train.py, or two cells are the same.
     """
-    cells = []
+    for model in models:
+        if model not in STUDY_MODELS and "/" not in model:
+            check_architecture(model)
+    cells: dict[Path, Cell] = {}
     for seed in seeds:
         for dataset in datasets:
             tissue = dataset in ("gland", "demo")
@@ -94,10 +109,15 @@ def cells_of(
                     flags += ["--size", str(size), "--epochs", "2", "--batch-size", "8"]
                 flags += ["--tracker", tracker]
                 parse_train(flags)
-                data = Path(dataset.rstrip("/")).name
-                name = f"{data}-{model}{'-crop' if cropped else ''}-seed{seed}"
-                cells.append(Cell(out / name, tuple(flags)))
-    return cells
+                data, name = Path(dataset.rstrip("/")).name, model.replace("/", "-")
+                run = out / f"{data}-{name}{'-crop' if cropped else ''}-seed{seed}"
+                if run in cells:
+                    raise InputError(
+                        f"two cells would be {run}: give each set, model and seed once, and sets "
+                        "of different names."
+                    )
+                cells[run] = Cell(run, dataset, tuple(flags))
+    return list(cells.values())
 
 
 def check_same(cell: Cell) -> None:
@@ -116,67 +136,82 @@ def check_same(cell: Cell) -> None:
             )
 
 
-def is_done(cell: Cell) -> bool:
-    """Whether the run has ended and was scored."""
-    return (cell.run / "test" / "metrics.json").exists()
+def check_test(dataset: str) -> None:
+    """Raises InputError when there is nothing to score a model on; fetches the data set."""
+    if "test" not in load_dataset(dataset):
+        raise InputError(
+            f"--dataset {dataset} has no test split, which the study's table is about: add one."
+        )
 
 
 def study(cells: list[Cell], out: Path) -> int:
     """Train and score the cells that are not done yet, one at a time on each GPU, or one after the
-    other where there is none; then write the table and the report into `out`.
+    other where there is none; then write the table and the reports into `out`.
 
     Returns:
         1 when a cell has failed, else 0.
 
     Raises:
-        InputError: a cell's folder holds another run.
+        InputError: a cell's folder holds another run, a set cannot be scored on, or `out` written.
         Stopped: by a signal; the same command goes on.
     """
     for cell in cells:
         check_same(cell)
-    failed = run_cells([cell for cell in cells if not is_done(cell)], cells, out)
-    done = [cell for cell in cells if is_done(cell)]
-    results = [result for cell in done if (result := read_result(cell.run, "test"))]
-    if results:
-        compare([result.run for result in results], "test", out)
-        table = table_of(results)
+    for dataset in {cell.dataset: None for cell in cells}:
+        check_test(dataset)
+    try:
+        (out / "logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out {out} cannot be written ({error}): give another folder."
+        ) from error
+    failed = run_cells(cells, out)
+    results = [read_result(cell.run, "test") for cell in cells if cell.is_done]
+    if found := [result for result in results if result]:
+        table = table_of(found)
         show(table)
         write_text(out / "study.md", markdown(table, NOTE))
         write_text(out / "study.csv", comma_separated(table))
-        print(f"{NOTE}\nwritten: {out / 'study.md'}, study.csv")
-    for name, error in failed.items():
-        print(f"failed: {name}: {error} (all of it: {out / 'logs' / name}.log)", file=sys.stderr)
-    return int(bool(failed))
+        print(f"{NOTE}\nwritten: {out / 'study.md'}, study.csv\n")
+        compare([result.run for result in found], "test", out)
+    for name, sentence in failed.items():
+        print(f"failed: {name}: {sentence} (all of it: {out / 'logs' / name}.log)", file=sys.stderr)
+    return int(not all(cell.is_done for cell in cells))
 
 
-def run_cells(waiting: list[Cell], cells: list[Cell], out: Path) -> dict[str, str]:
-    """Run the cells that wait, and show how all are doing.
+def run_cells(cells: list[Cell], out: Path) -> dict[str, str]:
+    """Run the cells that are not done, and show how all are doing.
 
     Returns:
         name -> error of each cell that has failed.
     """
-    (out / "logs").mkdir(parents=True, exist_ok=True)
-    state = {cell.run.name: "done" if is_done(cell) else "waits" for cell in cells}
+    waiting = deque(cell for cell in cells if not cell.is_done)
+    state = {cell.run.name: "done" if cell.is_done else "waits" for cell in cells}
     failed: dict[str, str] = {}
-    running: list[subprocess.Popen[bytes]] = []
-    stopping = threading.Event()
+    programs = Programs()
 
     def work(device: str | None) -> None:
         environment = {**os.environ, "WANDB_RUN_GROUP": out.name}
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
-        while waiting:
-            cell = waiting.pop(0)
+        while True:
+            try:
+                cell = waiting.popleft()
+            except IndexError:
+                return
             name, log = cell.run.name, out / "logs" / f"{cell.run.name}.log"
-            for verb, command in (("trains", training(cell)), ("is scored", scoring(cell))):
-                say(name, verb)
-                code = run_logged(command, environment, log, running)
-                if stopping.is_set():
-                    return say(name, "stopped")
-                if code:
-                    failed[name] = error_in(log)
-                    break
-            say(name, "failed" if name in failed else "done")
+            try:
+                say(name, "trains")
+                programs.run(training(cell, device is not None), environment, log)
+                say(name, "is scored")
+                programs.run(scoring(cell), environment, log)
+                (cell.run / DONE).touch()
+                say(name, "done")
+            except Stopped:
+                return say(name, "stopped")
+            except (InputError, OSError) as error:
+                failed[name] = str(error)
+                say(name, "failed")
 
     def say(name: str, what: str) -> None:
         state[name] = what
@@ -186,21 +221,73 @@ def run_cells(waiting: list[Cell], cells: list[Cell], out: Path) -> dict[str, st
     live = Live(get_renderable=lambda: board(cells, state), refresh_per_second=1)
     threads = [threading.Thread(target=work, args=(device,)) for device in devices()]
     with live:
-        try:
-            for thread in threads:
-                thread.start()
-            while any(thread.is_alive() for thread in threads):
-                time.sleep(0.2)
-        except (KeyboardInterrupt, Stopped):
-            stopping.set()
-            waiting.clear()
-            for process in running:
-                with suppress(ProcessLookupError):  # it has just ended
-                    os.killpg(process.pid, signal.SIGTERM)  # trainings save before they end
-            for thread in threads:
-                thread.join()
-            raise Stopped("stopped: the same command goes on from here.") from None
+        for thread in threads:
+            thread.start()
+        stopped = False
+        while any(thread.is_alive() for thread in threads):
+            try:
+                while any(thread.is_alive() for thread in threads):
+                    time.sleep(0.2)
+            except (KeyboardInterrupt, Stopped):
+                stopped = True
+                programs.stop()  # told twice, they leave at once
+    if stopped:
+        raise Stopped("stopped: the same command goes on from here.")
     return failed
+
+
+class Programs:
+    """Programs that run beside each other until they end or are all told to stop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._stopping = False
+
+    def run(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        """Run a program until all its processes have ended; what they print is added to `log`.
+
+        It has a session of its own, so that Ctrl-C reaches it through `stop` alone.
+
+        Raises:
+            InputError: it has failed, or another life of the study still runs it.
+            Stopped: all were told to stop.
+        """
+        with log.open("ab") as file:
+            try:  # the lock lives as long as a process that has inherited the file as its output
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    "it is still run by a study that was killed, or by another one: wait for it, "
+                    "then give the same command again."
+                ) from None
+            before = file.tell()
+            with self._lock:
+                if self._stopping:
+                    raise Stopped
+                process = subprocess.Popen(
+                    command, stdout=file, stderr=file, env=environment, start_new_session=True
+                )
+                self._running.append(process)
+        code = process.wait()
+        with log.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # a launcher ends before a training that saves
+            file.seek(before)
+            said = file.read().decode(errors="replace")
+        with self._lock:
+            self._running.remove(process)
+            if self._stopping:
+                raise Stopped
+        if code:
+            raise InputError(error_in(said))
+
+    def stop(self) -> None:
+        """Tell all that run to stop, and let nothing start any more."""
+        with self._lock:
+            self._stopping = True
+            for process in self._running:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
 
 
 def devices() -> list[str | None]:
@@ -211,13 +298,14 @@ def devices() -> list[str | None]:
     return [*names[:count]] or [None]
 
 
-def training(cell: Cell) -> list[str]:
+def training(cell: Cell, gpu: bool) -> list[str]:
     """The command that trains a cell, or goes on with it."""
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    config = ROOT / "accelerate_configs" / ("gpu.yaml" if gpu else "cpu.yaml")  # not the user's own
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    launch += ["--mixed_precision", "no"]  # train.py takes bf16 where the GPU has it
     begun = (cell.run / "config.json").exists()
-    flags = ["--resume", str(cell.run)] if begun else [*cell.flags, "--output-dir", str(cell.run)]
-    return [*launch, str(ROOT / "train.py"), *flags]
+    where = ["--resume" if begun else "--output-dir", str(cell.run)]
+    return [*launch, str(ROOT / "train.py"), *cell.flags, *where]
 
 
 def scoring(cell: Cell) -> list[str]:
@@ -225,38 +313,11 @@ def scoring(cell: Cell) -> list[str]:
     return [sys.executable, str(ROOT / "evaluate.py"), str(cell.run)]
 
 
-def run_logged(
-    command: list[str],
-    environment: dict[str, str],
-    log: Path,
-    running: list[subprocess.Popen[bytes]],
-) -> int:
-    """Run a program until all its processes have ended, in a session of its own, so that Ctrl-C
-    reaches it through us alone. Returns its exit code."""
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,
-    )
-    running.append(process)
-    assert process.stdout is not None
-    with log.open("ab") as file:
-        for line in process.stdout:  # ends with the last process, not with the launcher
-            file.write(line)
-            file.flush()
-    code = process.wait()
-    running.remove(process)
-    return code
-
-
-def error_in(log: Path) -> str:
-    """Our own sentence, or the error that a traceback ends with."""
-    text = log.read_text(encoding="utf-8", errors="replace")
-    own = re.findall(r"^error: (.+)", text, re.MULTILINE)
-    raised = re.findall(r"^(?!subprocess\.)[\w.]*(?:Error|Exception)\b.*", text, re.MULTILINE)
-    return (own or raised or text.splitlines() or ["it said nothing"])[-1]
+def error_in(said: str) -> str:
+    """Our own sentence, or the error that a traceback ends with, but not that of the launcher."""
+    kinds = r"^(?:error: (?P<own>.+)|(?P<raised>(?!subprocess\.)[\w.]*(?:Error|Exception)\b.*))"
+    found = [match["own"] or match["raised"] for match in re.finditer(kinds, said, re.MULTILINE)]
+    return (found or said.splitlines() or ["it said nothing"])[-1]
 
 
 def board(cells: list[Cell], state: dict[str, str]) -> Table:

@@ -1,8 +1,11 @@
 """segacc study: its cells, its table, and runs that fail, are killed and go on."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -11,8 +14,11 @@ from small import ROOT, lines, write_blobs
 
 from segacc.comparison import read_result
 from segacc.config import STUDY_MODELS, parse_train
-from segacc.program import InputError
-from segacc.study import Cell, cells_of, check_same, error_in, table_of
+from segacc.program import InputError, Stopped
+from segacc.study import Cell, Programs, cells_of, check_same, error_in, study, table_of
+
+LAUNCHER = "Traceback (most recent call last):\nsubprocess.CalledProcessError: Command of 2"
+
 
 LAUNCHER = "Traceback (most recent call last):\nsubprocess.CalledProcessError: Command of 2"
 
@@ -53,8 +59,8 @@ def test_a_folder_with_a_run_of_other_flags_is_refused(tmp_path):
     flags = ("--dataset", "gland", "--lr", "0.01", "--weights", "none")
     run = make_run(tmp_path / "run", [0.5], flips="hv", weights="none")
     with pytest.raises(InputError, match=r"run was made with --lr 0\.001, and now 0\.01 is asked"):
-        check_same(Cell(run, flags))
-    check_same(Cell(run, (*flags[:2], *flags[4:], "--tracker", "none")))
+        check_same(Cell(run, "gland", flags))
+    check_same(Cell(run, "gland", (*flags[:2], *flags[4:], "--tracker", "none")))
 
 
 def test_the_table_is_over_seeds_in_the_order_of_the_study(tmp_path):
@@ -73,24 +79,59 @@ def test_the_table_is_over_seeds_in_the_order_of_the_study(tmp_path):
     assert single["weights"] == "none"
 
 
+def test_cells_that_would_be_the_same_run_are_refused(tmp_path):
+    for sets, seeds in ((["a/images", "b/images"], [0]), (["gland"], [3, 3])):
+        with pytest.raises(InputError, match="two cells would be .*-unet-seed"):
+            cells_of(sets, ["unet"], seeds, None, "none", False, tmp_path)
+    with pytest.raises(InputError, match="--model linkent is not known; did you mean linknet"):
+        cells_of(["gland"], ["linkent"], [0], None, "none", False, tmp_path)
+
+
+def test_a_set_without_a_test_split_is_refused_at_once(tmp_path):
+    data = write_blobs(tmp_path / "blobs")
+    shutil.rmtree(data / "test")
+    (cell,) = cells_of([str(data)], ["unet"], [0], "none", "none", True, tmp_path / "out")
+    with pytest.raises(InputError, match="blobs has no test split"):
+        study([cell], tmp_path / "out")
+
+
+def test_a_program_ends_with_all_its_processes_and_runs_once(tmp_path):
+    programs, log = Programs(), tmp_path / "log"
+    code = "import time; print('begun', flush=True); time.sleep(60)"
+    launcher = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}])"
+    ended = []
+
+    def run():
+        with pytest.raises(Stopped):
+            programs.run([sys.executable, "-c", launcher], dict(os.environ), log)
+        ended.append("stopped")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not log.exists() or b"begun" not in log.read_bytes():
+        time.sleep(0.02)
+    time.sleep(0.5)
+    assert thread.is_alive()  # the launcher has ended, and what it launched has not
+    with pytest.raises(InputError, match="still run by a study that was killed, or by another"):
+        Programs().run([sys.executable, "-c", "pass"], dict(os.environ), log)
+    programs.stop()
+    thread.join(timeout=30)
+    assert ended == ["stopped"]
+    with pytest.raises(Stopped):
+        programs.run([sys.executable, "-c", "pass"], dict(os.environ), log)
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        (
-            "epoch 1\nerror: --model x is not known\nTraceback\nsubprocess.CalledProcessError: 2",
-            "--",
-        ),
-        (
-            "Traceback (most recent call last):\nKeyError: 'a'\nsubprocess.CalledProcessError: 1",
-            "Key",
-        ),
+        (f"epoch 1\nerror: --model x is not known\n{LAUNCHER}", "--model x is not known"),
+        (f"error: first\nTraceback:\n  a line\nKeyError: 'a'\n{LAUNCHER}", "KeyError: 'a'"),
         ("Killed", "Killed"),
         ("", "it said nothing"),
     ],
 )
-def test_the_error_of_a_run_is_found_in_its_log(tmp_path, text, error):
-    (tmp_path / "log").write_text(text)
-    assert error_in(tmp_path / "log").startswith(error)
+def test_the_error_of_a_run_is_found_in_what_it_said(text, error):
+    assert error_in(text).startswith(error)
 
 
 @pytest.mark.slow
@@ -98,7 +139,7 @@ def test_a_study_that_is_stopped_goes_on_and_one_that_fails_does_the_rest(tmp_pa
     data = write_blobs(tmp_path / "blobs", train=16)
     out = tmp_path / "study"
     command = [sys.executable, "-c", "from segacc.cli import main; main()", "study", "--fast"]
-    command += ["--dataset", str(data), "--models", "nosuch,linknet", "--out", str(out)]
+    command += ["--dataset", str(data), "--models", "dpt,linknet", "--out", str(out)]
     options = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
     first = subprocess.Popen(command, **options)
@@ -110,16 +151,20 @@ def test_a_study_that_is_stopped_goes_on_and_one_that_fails_does_the_rest(tmp_pa
     first.send_signal(signal.SIGTERM)
     printed, said = first.communicate(timeout=60)
     assert first.returncode == 75 and "the same command goes on from here" in said
-    assert "blobs-nosuch-seed0: failed" in printed and "blobs-linknet-seed0: stopped" in printed
+    assert "blobs-dpt-seed0: failed" in printed and "blobs-linknet-seed0: stopped" in printed
     assert not (run / "test").exists()
 
     second = subprocess.run(command, timeout=240, **options)
     assert second.returncode == 1, second.stderr
-    assert "failed: blobs-nosuch-seed0: --model nosuch is not known" in second.stderr
+    assert (
+        "failed: blobs-dpt-seed0: --model dpt cannot be built with --encoder resnet34"
+        in second.stderr
+    )
     assert "blobs-linknet-seed0: done" in second.stdout and len(lines(run)) == 2
     assert (out / "study.csv").read_text().count("\n") == 2
     for name in ("study.md", "comparison.md", "report-blobs.html"):
         assert "linknet" in (out / name).read_text()
 
+    command[command.index("dpt,linknet")] = "linknet"
     third = subprocess.run(command, timeout=240, **options)
-    assert "linknet-seed0: " not in third.stdout  # it is done, and not done again
+    assert third.returncode == 0 and "linknet-seed0: " not in third.stdout  # it is done

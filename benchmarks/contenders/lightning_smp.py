@@ -37,7 +37,7 @@ class SegmentationDataset(Dataset):
         image, mask = decode(self.files[index])
         image = np.array(Image.fromarray(image).resize((self.size, self.size), Image.BILINEAR))
         mask = np.array(Image.fromarray(mask).resize((self.size, self.size), Image.NEAREST))
-        out = self.transform(image=image, mask=mask.astype(float))
+        out = self.transform(image=image, mask=mask.astype(np.float32))
         return {
             "image": np.ascontiguousarray(np.moveaxis(out["image"], -1, 0)),
             "mask": np.expand_dims(out["mask"], 0),

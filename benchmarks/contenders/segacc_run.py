@@ -18,7 +18,8 @@ def main(task: Task) -> None:
         loop.validate,
         loop.log_epoch_pictures,
     )
-    epoch, waited, steps = 0, 0.0, 0
+    writers: list[loop.Writer] = []
+    waited, steps = 0.0, 0
 
     def first_turn(config):  # type: ignore[no-untyped-def]
         job = set_up(config)
@@ -37,15 +38,20 @@ def main(task: Task) -> None:
         return validate(*args)
 
     def over(*args):  # type: ignore[no-untyped-def]
-        nonlocal epoch, waited, steps
+        nonlocal waited, steps
         last(*args)
         turns.done(images=steps * task.batch_size, data_wait=waited)
-        epoch, waited, steps = epoch + 1, 0.0, 0
-        if epoch < task.epochs:
-            turns.wait()
+        waited, steps = 0.0, 0
+        writers[-1].wait()  # in its own turn, though a run goes on beside it
+        turns.wait()
+
+    class Writer(loop.Writer):
+        def __init__(self, *args, **named):  # type: ignore[no-untyped-def]
+            super().__init__(*args, **named)
+            writers.append(self)
 
     loop.set_up, loop.train_step, loop.validate = first_turn, step, validated
-    loop.log_epoch_pictures = over
+    loop.log_epoch_pictures, loop.Writer = over, Writer  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--dataset", str(task.data), "--model", task.model, "--weights", "none"]
         flags += ["--size", str(task.size), "--batch-size", str(task.batch_size), "--flips", "h"]

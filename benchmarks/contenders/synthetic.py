@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from benchmarks.contenders.peer import pairs
 from benchmarks.contenders.turns import Task, Turns, task, use_cores
+from segacc.global_batch import place_dropout
 from segacc.launch import keep_memory
 from segacc.losses import make_loss
 from segacc.optim import make_optimizer
@@ -22,6 +23,7 @@ def main(task: Task) -> None:
         keep_memory()
     turns = Turns()
     model = build_model(task.model, "resnet34", "none").model
+    place_dropout(model).total = task.batch_size
     optimizer = make_optimizer(model, 1e-3, 0.01)
     model, optimizer = accelerator.prepare(model, optimizer)
     loss_fn = make_loss("dice")

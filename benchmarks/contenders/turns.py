@@ -49,10 +49,14 @@ class Turns:
     def __init__(self) -> None:
         self._began = self._trained = 0.0
         self._first: float | None = None
+        self._told: dict[str, Any] = {}
 
     def wait(self) -> None:
-        """Before the first step of an epoch."""
-        print(f"{MARK}{json.dumps({'ready': True})}", flush=True)
+        """Before the first step of an epoch, and after all that belongs to the one before. After
+        the last one it waits as well, so that nothing is cleared away in another's turn."""
+        _finish_gpu()
+        told = {"ready": True, "epoch": time.perf_counter() - self._began, **self._told}
+        print(f"{MARK}{json.dumps(told)}", flush=True)
         if not sys.stdin.readline():
             raise SystemExit("benchmarks.throughput has ended")
         self._began = time.perf_counter()
@@ -69,16 +73,12 @@ class Turns:
 
     def done(self, **more: Any) -> None:
         """After the validation."""
-        _finish_gpu()
-        over = time.perf_counter()
-        told = {
+        self._told = {
             "train": self._trained - self._began,
-            "epoch": over - self._began,
             "first_step": self._first,
-            "memory_gib": _peak_gib(),
+            "memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
             **more,
         }
-        print(f"{MARK}{json.dumps(told)}", flush=True)
 
 
 def _finish_gpu() -> None:
@@ -86,15 +86,6 @@ def _finish_gpu() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def _peak_gib() -> float:
-    """Of this process and, of those it has waited for, the largest."""
-    own, others = (
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return (own + others) / 2**20
 
 
 def use_cores() -> None:
