@@ -21,7 +21,9 @@ demo: $(INSTALLED)
 		--batch-size 4 --epochs $(EPOCHS) --output-dir $(DEMO_RUN)
 	$(BIN)/python evaluate.py $(DEMO_RUN)
 
-# A file of tests stays in one worker, so that what its tests share is made once.
+# A file of tests stays in one worker, so that what its tests share is made once. Threads that wait
+# sleep, since several programs share the cores.
+test: export OMP_WAIT_POLICY := PASSIVE
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST)
 
