@@ -88,8 +88,12 @@ class TrainConfig:
     """order, crops, flips and random weights are a function of this"""
     deterministic: bool = False
     """use only GPU operations that give the same bits in every run; slower"""
-    workers: Annotated[int | None, _arg("INT", "0 on a CPU, up to 4 for a GPU")] = None
+    workers: Annotated[
+        int | None, _arg("INT", "0 on a CPU; up to 4 for a GPU that cannot hold all images")
+    ] = None
     """processes that load data for each training process; does not change the run"""
+    compile: bool = False
+    """compile the model, which takes a minute or so at the start: for long runs on GPUs"""
     output_dir: Annotated[Path | None, _arg("DIR", "runs/<dataset>-<model>-<time>")] = None
     """a new folder for the run"""
     save_every: Annotated[int | None, _arg("STEPS", "an epoch's end, at most every 2 minutes")] = (

@@ -52,6 +52,7 @@ class PlacedDropout(nn.Module):
             return x
         return x * (self._kept(x) / (1 - self.p))
 
+    @torch.compiler.disable  # numpy draws, and each step's number would be another program
     def _kept(self, x: Tensor) -> Tensor:
         """1 where x is kept, else 0; as large as x, or with ones for axes that go as a whole."""
         place = self.place

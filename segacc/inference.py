@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from segacc.data.loader import full_images, rank_share, to_device
+from segacc.data.loader import rank_share, to_device
+from segacc.data.resident import Resident, whole_images
 from segacc.losses import make_loss
 from segacc.metrics import LEVELS, best_threshold, count_pixels, histogram, levels_of, scores
 from segacc.models import Segmenter
@@ -107,7 +108,7 @@ def _mean_over_flips(model: Segmenter, images: Tensor, tta: str) -> Tensor:
 @torch.no_grad()
 def predict_split(
     model: Segmenter,
-    split: Split,
+    split: Split | Resident,
     accelerator: Accelerator,
     batch_size: int,
     check: Callable[[], None] | None = None,
@@ -140,7 +141,7 @@ def predict_split(
         if not indices:
             continue
         filled = indices + indices[-1:] * (batch_size - len(indices))
-        images, masks = to_device(full_images(split, filled), accelerator.device)
+        images, masks = to_device(whole_images(split, filled), accelerator.device)
         with accelerator.autocast():
             logits = predict_logits(model, images, tta, tile)
         yield indices, logits[: len(indices)], masks[: len(indices)]
@@ -161,7 +162,7 @@ class Validation:
 
 def validate(
     model: Segmenter,
-    split: Split,
+    split: Split | Resident,
     accelerator: Accelerator,
     loss: str,
     check: Callable[[], None] | None = None,
@@ -171,7 +172,7 @@ def validate(
     loss_fn = make_loss(loss)
     # The same on any number of ranks: some 4 million pixels at most, which any GPU holds.
     most = 4 if accelerator.device.type == "cpu" else 16
-    batch_size = min(most, max(1, 2**22 // split[0][1].size))
+    batch_size = min(most, max(1, 2**22 // split.side**2))
     counts = [torch.zeros(0, 1, 4, dtype=torch.long, device=accelerator.device)]
     losses = [torch.zeros(0, device=accelerator.device)]
     by_level = torch.zeros(1, 2, LEVELS, dtype=torch.long, device=accelerator.device)

@@ -142,6 +142,12 @@ def explained(config: TrainConfig, run: Path) -> Iterator[None]:
                 f"a process that loads data for rank {rank} has ended ({said.splitlines()[0]}): "
                 f"if the system killed it for want of memory, give fewer --workers; {goes_on(run)}"
             ) from error
+        if isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise InputError(
+                f"--compile: PyTorch could not compile {config.model} "
+                f"({' '.join(said.splitlines()[:2])}): leave the flag out, or "
+                "install what it misses, such as a C++ compiler."
+            ) from error
         if "does not have a deterministic implementation" in said:
             raise InputError(
                 f"--deterministic: {config.model} with --loss {config.loss} uses an operation that "

@@ -88,7 +88,7 @@ def fit(config: TrainConfig) -> Path:
                 bar.close()
                 trained_for = time.perf_counter() - started
 
-                found = validate(job.trained.model, valid, accelerator, config.loss, check)
+                found = validate(job.trained.model, job.valid, accelerator, config.loss, check)
                 if not math.isfinite(found.scores["loss"]):
                     names = [valid.names[i] for i in (~found.losses.isfinite()).nonzero().flatten()]
                     what = f"validation loss is {found.scores['loss']}"

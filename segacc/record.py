@@ -125,7 +125,7 @@ def banner(
     model: Segmenter,
     weights: str,
     threads: int,
-    workers: int,
+    loading: str,
 ) -> str:
     """What is really in effect, for a person to read before the first epoch."""
     steps = math.ceil(len(data.splits["train"]) / config.batch_size)
@@ -144,7 +144,7 @@ def banner(
     backbone = "" if model.architecture == "transformers" else f" ({config.encoder})"
     rows = {
         "device": f"{device_name(accelerator.device)}, {dtype(accelerator)}, {threads} threads and "
-        f"{workers} data workers per process",
+        f"{loading} per process",
         "batch": batch,
         "data": f"{counts}; {config.size} px"
         + (f", crops of {config.crop} px in training only" if config.crop else "")

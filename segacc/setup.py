@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from segacc.checkpoint import Progress, Trained, load_state, model_of, newest_state
 from segacc.config import TrainConfig, read_run_config
 from segacc.data.loader import Batch, StepSampler, TrainSamples, epoch_end, train_loader
-from segacc.data.prepare import Prepared, prepare
+from segacc.data.prepare import Prepared, Split, prepare
+from segacc.data.resident import Resident, bytes_of, resident_batches, send
 from segacc.data.sources import load_dataset
 from segacc.global_batch import Place, normalise_over_ranks, place_dropout
 from segacc.launch import (
@@ -37,6 +39,10 @@ from segacc.record import banner, check_output_dir, open_run
 from segacc.tracking import Tracker, check_tracker, keep_epochs, start_tracker
 from segacc.weights import Built, build_model
 
+log = logging.getLogger(__name__)
+
+RESIDENT_SHARE = 0.25  # of a GPU's free memory, that images may take
+
 
 @dataclass(frozen=True)
 class Job:
@@ -51,6 +57,7 @@ class Job:
     loss_fn: Loss
     place: Place  # where dropout looks which samples it has
     batches: Iterator[Batch]  # of this rank, from the next step to the last of the last epoch
+    valid: Split | Resident
     progress: Progress
     tracker: Tracker
 
@@ -111,6 +118,10 @@ def set_up(config: TrainConfig) -> Job:
     if world > 1:
         lay_out_buckets(model, segmenter.stride, accelerator.device)
         any_rank(accelerator, False)  # so that what cannot connect is said now
+    if config.compile:  # validation stays as evaluate.py will compute it
+        if not cuda:
+            log.warning("--compile has not repaid on a CPU with any model that was measured")
+        model = torch.compile(model)
     trained = Trained(segmenter, optimizer, accelerator.scaler)
     progress = load_state(state, trained) if state else Progress()
     total_steps = epoch_end(config.epochs - 1, config.batch_size, len(train))
@@ -118,24 +129,10 @@ def set_up(config: TrainConfig) -> Job:
 
     before = read_run_config(resume) if resume else config
     run, run_id = on_main(accelerator, lambda: open_run(config, data, segmenter, accelerator))
-    workers = config.workers
-    if workers is None:
-        workers = min(4, cores_of_process()) if cuda else 0
-    sampler = StepSampler(
-        samples=len(train),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start=progress.step,
-        stop=total_steps,
-        accumulate=config.accumulate,
-        rank=accelerator.process_index,
-        world_size=world,
-    )
-    samples = TrainSamples(train, config.flips, config.crop, config.seed)
-    batches = iter(train_loader(samples, sampler, workers, pin_memory=cuda))
+    batches, valid, loading = start_loading(config, accelerator, data, progress.step, total_steps)
     tracker = start_tracker(accelerator, config, run, run_id, progress)
     if main:
-        print(banner(config, accelerator, data, segmenter, built.weights, threads, workers))
+        print(banner(config, accelerator, data, segmenter, built.weights, threads, loading))
         print(f"  tracker     {tracker.says}\n  run         {run}", flush=True)
         if resume:
             keep_epochs(run, progress.epoch)
@@ -147,8 +144,55 @@ def set_up(config: TrainConfig) -> Job:
             print(f"  resumed     after step {progress.step}{''.join(changed)}", flush=True)
     loss_fn = make_loss(config.loss, distributed=world > 1)
     return Job(
-        accelerator, run, data, model, trained, schedule, loss_fn, place, batches, progress, tracker
+        accelerator=accelerator,
+        run=run,
+        data=data,
+        model=model,
+        trained=trained,
+        schedule=schedule,
+        loss_fn=loss_fn,
+        place=place,
+        batches=batches,
+        valid=valid,
+        progress=progress,
+        tracker=tracker,
     )
+
+
+def start_loading(
+    config: TrainConfig, accelerator: Accelerator, data: Prepared, start: int, stop: int
+) -> tuple[Iterator[Batch], Split | Resident, str]:
+    """This rank's batches of the steps from `start` up to `stop`, the validation split from where
+    it is read fastest, and how both are loaded, for the banner."""
+    assert config.flips is not None
+    device, train, valid = accelerator.device, data.splits["train"], data.splits["valid"]
+    sampler = StepSampler(
+        samples=len(train),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start=start,
+        stop=stop,
+        accumulate=config.accumulate,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+    samples = TrainSamples(train, config.flips, config.crop, config.seed)
+    if config.workers is None and fit_on(device, [train, valid]):
+        batches = resident_batches(send(train, device), samples, sampler)
+        return batches, send(valid, device), "all images on the GPU"
+    workers = config.workers
+    if workers is None:
+        workers = min(4, cores_of_process()) if device.type == "cuda" else 0
+    loader = train_loader(samples, sampler, workers, pin_memory=device.type == "cuda")
+    return iter(loader), valid, f"{workers} data workers"
+
+
+def fit_on(device: torch.device, splits: list[Split]) -> bool:
+    """Whether the pixels are so few that a GPU keeps most of its free memory for the model."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(map(bytes_of, splits)) <= RESIDENT_SHARE * free
 
 
 def lay_out_buckets(model: nn.Module, stride: int, device: torch.device) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from segacc.data.augment import draw_view, stream_seed, write_view
+from segacc.data.augment import View, draw_view, stream_seed, write_view
 
 if TYPE_CHECKING:
     from segacc.data.prepare import Split
@@ -91,6 +91,11 @@ class TrainSamples(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.split)
 
+    def view(self, epoch: int, index: int) -> View:
+        """What `epoch` shows of a sample."""
+        state = stream_seed(self.seed, epoch, index)
+        return draw_view(self.flips, self.crop, self.split.side, state)
+
     def __getitems__(self, keys: list[Key]) -> Batch:
         """images (B, H, W, 3) uint8, masks (B, H, W) uint8 in {0, 1}, index (B,) int64."""
         side = self.crop or self.split.side
@@ -98,8 +103,7 @@ class TrainSamples(Dataset[Batch]):
         masks = np.empty((len(keys), side, side), np.uint8)
         for place, (epoch, index) in enumerate(keys):
             image, mask = self.split[index]
-            state = stream_seed(self.seed, epoch, index)
-            view = draw_view(self.flips, self.crop, self.split.side, state)
+            view = self.view(epoch, index)
             write_view(view, image, images[place])
             write_view(view, mask, masks[place])
         self._looked += len(keys) * self.split.side**2 * 4
