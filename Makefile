@@ -1,6 +1,7 @@
 # make demo    train and score a small model on images made on the spot (no network needed for it)
 # make test    the whole test suite, on the CPU       (PYTEST="-k data" runs a part of it)
 # make soak    what make test does a few times, in full: kills, faults, all models on 1, 2, 4 processes
+# make bench   segacc beside its ceiling and its peers: BENCH="--models linknet" as benchmarks.throughput
 # make lint    style, format and types                make format   write the format
 # make clean   remove .venv and the tools' caches; runs/ stays
 # The first call makes .venv and installs into it: about 6 GB.
@@ -8,12 +9,13 @@
 PYTHON ?= python3
 EPOCHS ?= 6
 PYTEST ?=
+BENCH ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test soak lint format clean
+.PHONY: demo test soak bench lint format clean
 
 # 64 images in batches of 4: enough steps for random weights to learn from in a few minutes.
 demo: $(INSTALLED)
@@ -31,6 +33,10 @@ test: $(INSTALLED)
 soak: $(INSTALLED)
 	$(BIN)/python -m pytest -s -m "soak or not soak" tests/faults $(PYTEST)
 	$(BIN)/python -m pytest -s -m soak --ignore tests/faults $(PYTEST)
+
+bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/python -m benchmarks.throughput $(BENCH)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

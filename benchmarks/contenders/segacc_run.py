@@ -7,11 +7,50 @@ import tempfile
 from benchmarks.contenders.turns import Task, Turns, task
 
 
+def do_without(default: str) -> list[str]:
+    """Undo one of the defaults; flags of train.py that do."""
+    import torch
+
+    from segacc import setup
+
+    build_model, make_optimizer = setup.build_model, setup.make_optimizer
+
+    def other_format(*args, **named):  # type: ignore[no-untyped-def]
+        built = build_model(*args, **named)
+        last = built.model.memory_format == torch.channels_last
+        built.model.memory_format = torch.contiguous_format if last else torch.channels_last
+        built.model.to(memory_format=built.model.memory_format)
+        return built
+
+    def not_fused(*args):  # type: ignore[no-untyped-def]
+        optimizer = make_optimizer(*args)
+        for group in optimizer.param_groups:
+            group["fused"] = False
+        return optimizer
+
+    if default == "memory":
+        setup.keep_memory = lambda: None
+    elif default == "format":
+        setup.build_model = other_format
+    elif default == "fused":
+        setup.make_optimizer = not_fused
+    elif default == "threads":
+        setup.set_threads = lambda _: torch.set_num_threads(1) or 1
+    elif default in ("1 worker", "2 workers"):
+        return ["--workers", default[0]]
+    elif default == "eager":
+        return ["--compile"]
+    else:
+        raise SystemExit(f"--without {default} is not known")
+    return []
+
+
 def main(task: Task) -> None:
     from segacc import loop
     from segacc.config import parse_train
 
     turns = Turns()
+    undone = do_without(task.without) if task.without else []
     set_up, train_step, validate, last = (
         loop.set_up,
         loop.train_step,
@@ -56,7 +95,7 @@ def main(task: Task) -> None:
         flags = ["--dataset", str(task.data), "--model", task.model, "--weights", "none"]
         flags += ["--size", str(task.size), "--batch-size", str(task.batch_size), "--flips", "h"]
         flags += ["--crop", str(task.crop)] if task.crop else []
-        flags += ["--tracker", "none", "--precision", task.precision]
+        flags += ["--tracker", "none", "--precision", task.precision, *undone]
         flags += ["--epochs", str(task.epochs), "--patience", "1000"]
         loop.fit(parse_train([*flags, "--output-dir", f"{folder}/run"]))
 

@@ -60,7 +60,7 @@ def main(task: Task) -> None:
 
 
 def validation_batch(device: torch.device, size: int) -> int:
-    return min(4 if device.type == "cpu" else 16, max(1, 2**22 // (3 * size * size)))
+    return min(4 if device.type == "cpu" else 16, max(1, 2**22 // size**2))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class Task:
     epochs: int
     workers: int
     precision: str  # fp32 or bf16
+    without: str  # what benchmarks.defaults has segacc do without
 
 
 def task() -> Task:
@@ -40,6 +41,7 @@ def task() -> Task:
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--precision", choices=["fp32", "bf16"], required=True)
+    parser.add_argument("--without", default="")
     return Task(**vars(parser.parse_args()))
 
 

@@ -1,0 +1,98 @@
+"""What passes before the first step, and before the help, with the data prepared.
+
+    python -m benchmarks.launch [--models linknet segformer] [--repeats 5]
+
+Every program is a process of its own; they take turns. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from benchmarks.throughput import ROOT, machine, spread
+
+IMPORTS = "import torch"
+SMP = (
+    "import torch, segmentation_models_pytorch as smp; smp.create_model('{model}', "
+    "encoder_name='resnet34', encoder_weights=None, classes=1)"
+)
+SEGFORMER = (
+    "import torch; from transformers import SegformerConfig, SegformerForSemanticSegmentation "
+    "as SegFormer; SegFormer(SegformerConfig(num_labels=1))"
+)
+# train.py, up to the moment when the first step begins.
+BEGINS = """
+import os, sys
+sys.path.insert(0, {root!r})
+from segacc import loop
+loop.train_step = lambda *_: os._exit(0)
+import train
+train.main()
+"""
+
+
+@dataclass(frozen=True)
+class Args:
+    dataset: str = "demo-pedestrian"
+    """what train.py takes"""
+    models: tuple[str, ...] = ("linknet", "segformer")
+    repeats: int = 5
+
+
+def seconds(*command: str) -> float:
+    """Until the program has ended."""
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
+    return time.perf_counter() - began
+
+
+def main(args: Args) -> None:
+    print(
+        f"{args.repeats} times each in turn after one that does not count; median (range).\n\n"
+        f"{machine()}.\n\n| | seconds | of torch and the model |\n|---|---|---|"
+    )
+    with tempfile.TemporaryDirectory(prefix="segacc-launch-") as scratch:
+        os.environ["SEGACC_CACHE"] = scratch
+        begins = Path(scratch) / "begins.py"
+        begins.write_text(BEGINS.format(root=str(ROOT)), encoding="utf-8")
+        launcher = ["-m", "accelerate.commands.launch", "--config_file"]
+        launcher.append(str(ROOT / "accelerate_configs" / "cpu.yaml"))
+        programs = {
+            "`train.py --help`": ["train.py", "--help"],
+            "import torch": ["-c", IMPORTS],
+        }
+        bases = {}
+        for model in args.models:
+            flags = ["--dataset", args.dataset, "--model", model, "--weights", "none"]
+            flags += ["--tracker", "none"]
+            base = f"{model}: import torch and build the model"
+            build = SEGFORMER if model == "segformer" else SMP.format(model=model)
+            programs[base] = ["-c", build]
+            for name, start in (("train.py", []), ("accelerate launch train.py", launcher)):
+                shown = f"{model}: `{name}` to its first step"
+                programs[shown], bases[shown] = [*start, str(begins), *flags], base
+        times: dict[str, list[float]] = {name: [] for name in programs}
+        for turn in range(args.repeats + 1):
+            for number, (name, command) in enumerate(programs.items()):
+                run = ["--output-dir", f"{scratch}/run-{turn}-{number}"] if name in bases else []
+                times[name].append(seconds(sys.executable, *command, *run))
+    counted = {name: found[1:] for name, found in times.items()}
+    for name, found in counted.items():
+        ratio = ""
+        if name in bases:
+            ratio = spread([a / b for a, b in zip(found, counted[bases[name]], strict=True)], 2)
+        print(f"| {name} | {spread(found, 2)} | {ratio} |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

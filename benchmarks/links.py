@@ -1,0 +1,126 @@
+"""What 8 processes would give: the step times of this device, and the bytes that DDP moves.
+
+    python -m benchmarks.links [--models linknet segformer] [--batches 16 64] [--processes 8]
+
+Steps are measured here, on one process: with the whole batch, and with the share that each of the
+processes would have. What moves between them is computed: a ring all-reduce of float32 gradients
+moves 4 bytes * parameters * 2 (W - 1) / W from each process in each step (Patarasuk & Yuan 2009).
+Links count with what their data sheets say, which is a lower bound. Prints two Markdown tables.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+import tyro
+from accelerate import Accelerator
+
+from benchmarks.contenders.turns import use_cores
+from benchmarks.throughput import machine
+from segacc.config import STUDY_MODELS
+from segacc.global_batch import place_dropout
+from segacc.launch import keep_memory
+from segacc.losses import make_loss
+from segacc.models import Segmenter
+from segacc.optim import make_optimizer
+from segacc.weights import build_model
+
+LINKS = {  # GB/s in each direction
+    "NVLink 4": 450.0,
+    "PCIe 4 x16": 32.0,
+    "100 Gb/s": 12.5,
+    "10 Gb/s": 1.25,
+}
+BACKWARD = 2 / 3
+"""of a step, behind which DDP hides what it moves: twice the work of the forward pass"""
+
+
+@dataclass(frozen=True)
+class Args:
+    models: tuple[str, ...] = STUDY_MODELS
+    batches: tuple[int, ...] = (16, 64)
+    """global ones, that the processes divide"""
+    processes: int = 8
+    size: int = 128
+    repeats: int = 3
+    """of each step, after two that do not count"""
+
+
+def moved(parameters: int, processes: int) -> float:
+    """Bytes that each process sends in a step, and as many that it gets."""
+    return 4 * parameters * 2 * (processes - 1) / processes
+
+
+def step_seconds(accelerator: Accelerator, model: Segmenter, batch: int, args: Args) -> float:
+    """The median of a few steps on one batch that lies on the device."""
+    place_dropout(model).total = batch
+    optimizer = make_optimizer(model, 1e-3, 0.01)
+    loss_fn = make_loss("dice")
+    pixels = torch.randint(0, 256, (batch, args.size, args.size, 3), dtype=torch.uint8)
+    images = pixels.to(accelerator.device).permute(0, 3, 1, 2)
+    masks = (images[:, :1] > 127).to(torch.uint8)
+    times = []
+    for _ in range(args.repeats + 2):
+        began = time.perf_counter()
+        with accelerator.autocast():
+            loss = loss_fn(model(images), masks)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[2:])
+
+
+def speed_up(whole: float, share: float, link: float) -> float:
+    """How many times faster the processes are than one, when a step's bytes take `link` seconds."""
+    return whole / (share + max(0.0, link - BACKWARD * share))
+
+
+def main(args: Args) -> None:
+    wrong = [batch for batch in args.batches if batch % args.processes]
+    if wrong:
+        raise SystemExit(f"--batches {wrong[0]} cannot be divided by {args.processes} processes.")
+    cuda = torch.cuda.is_available()
+    accelerator = Accelerator(mixed_precision="bf16" if cuda else "no")
+    if not cuda:
+        use_cores()
+        keep_memory()
+    print(
+        f"{args.size} px, {'bf16' if cuda else 'fp32'}, {args.processes} processes, each with such "
+        f"a device; median of {args.repeats} steps.\n\n{machine()}.\n"
+    )
+    moves, gains = [], []
+    for name in args.models:
+        model = build_model(name, "resnet34", "none").model.to(accelerator.device).train()
+        bytes_moved = moved(model.parameters_trained, args.processes)
+        seconds = {link: bytes_moved / (1e9 * speed) for link, speed in LINKS.items()}
+        cells = [name, f"{model.parameters_trained / 1e6:.1f}", f"{bytes_moved / 1e6:.0f}"]
+        cells += [f"{1e3 * s:.1f} ({1e3 * s / BACKWARD:.1f})" for s in seconds.values()]
+        moves.append(f"| {' | '.join(cells)} |")
+        for batch in args.batches:
+            whole = step_seconds(accelerator, model, batch, args)
+            share = step_seconds(accelerator, model, batch // args.processes, args)
+            free = speed_up(whole, share, 0.0)
+            cells = [name, f"{batch}", f"{1e3 * whole:.1f}", f"{1e3 * share:.1f}", f"{free:.1f}"]
+            cells += [f"{speed_up(whole, share, s):.1f}" for s in seconds.values()]
+            gains.append(f"| {' | '.join(cells)} |")
+    links = " | ".join(LINKS)
+    print(
+        "Milliseconds that a step's gradients take on each link (and how long a step must be to "
+        f"hide them)\n\n| model | trained, M | MB moved | {links} |\n{'|---' * (3 + len(LINKS))}|"
+    )
+    print("\n".join(moves))
+    print(
+        f"\nTimes faster than one process\n\n| model | batch | ms a step on one | ms a step of the "
+        f"share | if nothing moved | {links} |\n{'|---' * (5 + len(LINKS))}|"
+    )
+    print("\n".join(gains))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
