@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tyro
@@ -122,7 +123,7 @@ def main(args: Args) -> None:
                 speeds[name].append(images / (time.perf_counter() - began))
 
     print(
-        f"{args.dataset}, {args.size} px -> crop {args.crop}, flips {args.flips}, batch "
+        f"{Path(args.dataset).name}, {args.size} px -> crop {args.crop}, flips {args.flips}, batch "
         f"{args.batch_size}; {args.repeats} repeats of {args.batches - STEADY} batches in turn; "
         f"median (range)\n\n{measured_on}\n\n| | |\n|---|---|\n"
         f"| decode image and mask, one core | {spread(decoding, 2)} ms |\n"

@@ -103,18 +103,14 @@ def table_of(results: list[Result]) -> list[dict[str, str]]:
 
 
 def _row(result: Result, best: Result) -> dict[str, str]:
-    config, metrics = result.config["config"], result.metrics
+    metrics = result.metrics
     top = max(result.epochs, key=lambda line: line["valid_iou"])
     against = ""
     if result is not best and result.names == best.names and len(result.names) > 1:
         pair = paired_bootstrap(best.counts, result.counts)
         against = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p:.3f}"
-    crop = f", crop {config['crop']}" if config["crop"] else ""
     return {
-        "model": config["model"],
-        "backbone": backbone_of(config),
-        "data": f"{Path(metrics['dataset'].rstrip('/')).name} {metrics['size']}{crop}",
-        "parameters (M)": f"{result.config['parameters']['whole'] / 1e6:.1f}",
+        **columns_of(result),
         f"iou on {metrics['split']}": _with_interval(metrics["scores"]["iou"]),
         "iou_image": _with_interval(metrics["scores"]["iou_image"]),
         "against best": "best" if result is best else against,
@@ -126,11 +122,19 @@ def _row(result: Result, best: Result) -> dict[str, str]:
     }
 
 
-def backbone_of(config: dict[str, Any]) -> str:
-    """The encoder of a run's model."""
+def columns_of(result: Result) -> dict[str, str]:
+    """What a table says first of a run: its model and data, in the study's columns."""
+    config, metrics = result.config["config"], result.metrics
+    backbone = "its own" if "/" in config["model"] else config["encoder"]
     if config["model"] == "segformer":
-        return SEGFORMER_B0.split("/")[1].split("-finetuned")[0]
-    return "its own" if "/" in config["model"] else config["encoder"]
+        backbone = SEGFORMER_B0.split("/")[1].split("-finetuned")[0]
+    crop = f", crop {config['crop']}" if config["crop"] else ""
+    return {
+        "model": config["model"],
+        "backbone": backbone,
+        "data": f"{Path(metrics['dataset'].rstrip('/')).name} {metrics['size']}{crop}",
+        "parameters (M)": f"{result.config['parameters']['whole'] / 1e6:.1f}",
+    }
 
 
 def _with_interval(score: dict[str, float | None]) -> str:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
-import signal
 import statistics
-import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +18,7 @@ from rich.table import Table
 import segacc
 from segacc.comparison import (
     Result,
-    backbone_of,
+    columns_of,
     comma_separated,
     compare,
     markdown,
@@ -34,6 +29,7 @@ from segacc.config import RESUME_MAY_CHANGE, STUDY_MODELS, parse_train, read_run
 from segacc.data.sources import load_dataset
 from segacc.metrics import iou_of
 from segacc.models import check_architecture
+from segacc.processes import Programs
 from segacc.program import InputError, Stopped, write_text
 from segacc.scores import interval, resamples
 from segacc.tracking import read_lines
@@ -231,63 +227,11 @@ def run_cells(cells: list[Cell], out: Path) -> dict[str, str]:
             except (KeyboardInterrupt, Stopped):
                 stopped = True
                 programs.stop()  # told twice, they leave at once
+    if not live.console.is_terminal:
+        print()  # rich ends its last table without it
     if stopped:
         raise Stopped("stopped: the same command goes on from here.")
     return failed
-
-
-class Programs:
-    """Programs that run beside each other until they end or are all told to stop."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: list[subprocess.Popen[bytes]] = []
-        self._stopping = False
-
-    def run(self, command: list[str], environment: dict[str, str], log: Path) -> None:
-        """Run a program until all its processes have ended; what they print is added to `log`.
-
-        It has a session of its own, so that Ctrl-C reaches it through `stop` alone.
-
-        Raises:
-            InputError: it has failed, or another life of the study still runs it.
-            Stopped: all were told to stop.
-        """
-        with log.open("ab") as file:
-            try:  # the lock lives as long as a process that has inherited the file as its output
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    "it is still run by a study that was killed, or by another one: wait for it, "
-                    "then give the same command again."
-                ) from None
-            before = file.tell()
-            with self._lock:
-                if self._stopping:
-                    raise Stopped
-                process = subprocess.Popen(
-                    command, stdout=file, stderr=file, env=environment, start_new_session=True
-                )
-                self._running.append(process)
-        code = process.wait()
-        with log.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # a launcher ends before a training that saves
-            file.seek(before)
-            said = file.read().decode(errors="replace")
-        with self._lock:
-            self._running.remove(process)
-            if self._stopping:
-                raise Stopped
-        if code:
-            raise InputError(error_in(said))
-
-    def stop(self) -> None:
-        """Tell all that run to stop, and let nothing start any more."""
-        with self._lock:
-            self._stopping = True
-            for process in self._running:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
 
 
 def devices() -> list[str | None]:
@@ -311,13 +255,6 @@ def training(cell: Cell, gpu: bool) -> list[str]:
 def scoring(cell: Cell) -> list[str]:
     """The command that scores a trained cell on test."""
     return [sys.executable, str(ROOT / "evaluate.py"), str(cell.run)]
-
-
-def error_in(said: str) -> str:
-    """Our own sentence, or the error that a traceback ends with, but not that of the launcher."""
-    kinds = r"^(?:error: (?P<own>.+)|(?P<raised>(?!subprocess\.)[\w.]*(?:Error|Exception)\b.*))"
-    found = [match["own"] or match["raised"] for match in re.finditer(kinds, said, re.MULTILINE)]
-    return (found or said.splitlines() or ["it said nothing"])[-1]
 
 
 def board(cells: list[Cell], state: dict[str, str]) -> Table:
@@ -346,19 +283,15 @@ def table_of(results: list[Result]) -> list[dict[str, str]]:
 
 
 def _row(group: list[Result], published: float | None) -> dict[str, str]:
-    config, metrics = group[0].config["config"], group[0].metrics
+    config = group[0].config["config"]
     tops = [max(result.epochs, key=lambda line: line["valid_iou"]) for result in group]
     minutes = [sum(line["seconds"] for line in result.epochs) / 60 for result in group]
     speeds = [statistics.median(line["img_per_s"] for line in r.epochs) for r in group]
     weights = resamples(len(group[0].counts))
     ious = torch.stack([iou_of(weights @ result.counts) for result in group]).mean(dim=0)
     low, high = interval(ious)
-    crop = f", crop {config['crop']}" if config["crop"] else ""
     return {
-        "model": config["model"],
-        "backbone": backbone_of(config),
-        "data": f"{Path(metrics['dataset'].rstrip('/')).name} {metrics['size']}{crop}",
-        "parameters (M)": f"{group[0].config['parameters']['whole'] / 1e6:.1f}",
+        **columns_of(group[0]),
         "iou on test": _over_seeds([r.metrics["scores"]["iou"]["value"] for r in group], 3),
         "95 % interval": f"{low:.3f} to {high:.3f}" if len(group[0].counts) > 1 else "",
         "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in group], 3),

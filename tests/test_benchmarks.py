@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from small import run_program, write_blobs
 
+from benchmarks.links import moved, speed_up
 from benchmarks.throughput import rows, spread, write_files
 
 
@@ -39,6 +40,14 @@ def test_a_spread_is_the_median_and_the_range():
     assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0 to 3.0)"
 
 
+def test_what_processes_move_and_gain():
+    assert moved(parameters=1_000_000, processes=1) == 0
+    assert moved(parameters=1_000_000, processes=8) == 7_000_000  # 4 bytes, 2 times 7 eighths
+    assert speed_up(whole=8.0, share=1.0, link=0.5) == 8.0  # hidden behind the backward pass
+    assert speed_up(whole=8.0, share=0.75, link=0.75) == 8.0  # a third of it is not: 0.75 + 0.25
+    assert speed_up(whole=8.0, share=2.0, link=0.0) == 4.0  # the share is not an eighth of the work
+
+
 def test_contenders_get_the_data_set_as_files(tmp_path):
     blobs = write_blobs(tmp_path / "blobs", train=3, valid=2)
     assert write_files(str(blobs), tmp_path / "files") == {"train": 3, "valid": 2}
@@ -47,6 +56,24 @@ def test_contenders_get_the_data_set_as_files(tmp_path):
             assert len(list((tmp_path / "files" / split).glob(f"*.{suffix}"))) == count
     first = (blobs / "train" / "train0.jpg").read_bytes()
     assert first in [path.read_bytes() for path in (tmp_path / "files" / "train").glob("*.jpg")]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("program", "flags"),
+    [
+        ("defaults", ["--models", "segformer", "--without", "memory", "format", "fused"]),
+        ("launch", ["--models", "segformer"]),
+        ("step_profile", ["--model", "segformer", "--size", 64, "--steps", 2]),
+        ("links", ["--models", "segformer", "--batches", 8, "--size", 64]),
+        ("data", ["--size", 128, "--crop", 64, "--batches", 40]),
+    ],
+)
+def test_every_benchmark_ends_with_its_table(program, flags):
+    repeats = [] if program == "step_profile" else ["--repeats", 1]
+    done = run_program("-m", f"benchmarks.{program}", *flags, *repeats, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sum(line.startswith("| ") for line in done.stdout.splitlines()) >= 3, done.stdout
 
 
 @pytest.mark.soak

@@ -25,7 +25,7 @@ LAYERS = (
     (
         *("segacc.checkpoint", "segacc.inference", "segacc.optim", "segacc.launch"),
         *("segacc.record", "segacc.stop", "segacc.wandb_run", "segacc.weights"),
-        *("segacc.scores", "segacc.figures"),
+        *("segacc.scores", "segacc.figures", "segacc.processes"),
     ),
     (
         *("segacc.models", "segacc.global_batch", "segacc.losses", "segacc.metrics"),

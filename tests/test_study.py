@@ -1,26 +1,26 @@
 """segacc study: its cells, its table, and runs that fail, are killed and go on."""
 
-import os
+import csv
+import json
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 from runs import make_run
-from small import ROOT, lines, write_blobs
+from small import ROOT, lines, run_program, write_blobs
 
 from segacc.comparison import read_result
 from segacc.config import STUDY_MODELS, parse_train
-from segacc.program import InputError, Stopped
-from segacc.study import Cell, Programs, cells_of, check_same, error_in, study, table_of
+from segacc.program import InputError
+from segacc.study import Cell, cells_of, check_same, study, table_of
 
 LAUNCHER = "Traceback (most recent call last):\nsubprocess.CalledProcessError: Command of 2"
 
 
-LAUNCHER = "Traceback (most recent call last):\nsubprocess.CalledProcessError: Command of 2"
+STUDY = "from segacc.cli import main; main()"
 
 
 def cells(out, datasets=("pedestrian", "gland"), seeds=(0,), weights=None, fast=False):
@@ -95,50 +95,29 @@ def test_a_set_without_a_test_split_is_refused_at_once(tmp_path):
         study([cell], tmp_path / "out")
 
 
-def test_a_program_ends_with_all_its_processes_and_runs_once(tmp_path):
-    programs, log = Programs(), tmp_path / "log"
-    code = "import time; print('begun', flush=True); time.sleep(60)"
-    launcher = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}])"
-    ended = []
-
-    def run():
-        with pytest.raises(Stopped):
-            programs.run([sys.executable, "-c", launcher], dict(os.environ), log)
-        ended.append("stopped")
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    while not log.exists() or b"begun" not in log.read_bytes():
-        time.sleep(0.02)
-    time.sleep(0.5)
-    assert thread.is_alive()  # the launcher has ended, and what it launched has not
-    with pytest.raises(InputError, match="still run by a study that was killed, or by another"):
-        Programs().run([sys.executable, "-c", "pass"], dict(os.environ), log)
-    programs.stop()
-    thread.join(timeout=30)
-    assert ended == ["stopped"]
-    with pytest.raises(Stopped):
-        programs.run([sys.executable, "-c", "pass"], dict(os.environ), log)
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        (f"epoch 1\nerror: --model x is not known\n{LAUNCHER}", "--model x is not known"),
-        (f"error: first\nTraceback:\n  a line\nKeyError: 'a'\n{LAUNCHER}", "KeyError: 'a'"),
-        ("Killed", "Killed"),
-        ("", "it said nothing"),
-    ],
-)
-def test_the_error_of_a_run_is_found_in_what_it_said(text, error):
-    assert error_in(text).startswith(error)
+def test_a_small_study_ends_with_its_table_and_is_done(tmp_path):
+    data, out = write_blobs(tmp_path / "blobs", train=8, valid=2, test=2), tmp_path / "study"
+    flags = ["--fast", "--dataset", data, "--models", "segformer", "--out", out]
+    done = run_program("-c", STUDY, "study", *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for step in ("trains", "is scored", "done"):
+        assert f"blobs-segformer-seed0: {step}" in done.stdout
+    (row,) = csv.DictReader((out / "study.csv").open())
+    (scores,) = out.glob("*/test/metrics.json")
+    iou = json.loads(scores.read_text())["scores"]["iou"]["value"]
+    assert row["iou on test"] == f"{iou:.3f}" and row["weights"] == "none"
+    assert (row["model"], row["parameters (M)"], row["seeds"]) == ("segformer", "3.7", "1")
+    assert "| segformer |" in (out / "study.md").read_text()
+    assert (out / "report-blobs.html").stat().st_size > 10_000
+    again = run_program("-c", STUDY, "study", *flags)
+    assert again.returncode == 0 and "trains" not in again.stdout
 
 
 @pytest.mark.soak
 def test_a_study_that_is_stopped_goes_on_and_one_that_fails_does_the_rest(tmp_path):
     data = write_blobs(tmp_path / "blobs", train=16)
     out = tmp_path / "study"
-    command = [sys.executable, "-c", "from segacc.cli import main; main()", "study", "--fast"]
+    command = [sys.executable, "-c", STUDY, "study", "--fast"]
     command += ["--dataset", str(data), "--out", str(out), "--models"]
     options = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 

@@ -1,0 +1,98 @@
+"""Where the time of a run's steps goes: PyTorch's profiler over the loop as it is.
+
+    python -m benchmarks.step_profile [--model linknet] [--dataset demo-pedestrian] [--size 128]
+
+Prints what takes most, and what of the steps' time no operator of PyTorch accounts for: Python, the
+wait for data, and on a GPU the wait for it. The profiler itself costs a few per cent.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import tyro
+from torch.autograd import DeviceType
+
+from benchmarks.throughput import machine
+from segacc import loop
+from segacc.config import parse_train
+
+
+@dataclass(frozen=True)
+class Args:
+    model: str = "linknet"
+    dataset: str = "demo-pedestrian"
+    """what train.py takes"""
+    size: int = 128
+    crop: int | None = None
+    steps: int = 8
+    """that are profiled, after four that are not"""
+    top: int = 16
+    """operators shown"""
+
+
+class Profiled(Exception):
+    """All steps that were asked for are done."""
+
+
+def main(args: Args) -> None:
+    train_step, began, waited = loop.train_step, 0.0, 0.0
+    profiler = torch.profiler.profile()
+
+    def step(*given: Any) -> Any:
+        nonlocal began, waited
+        number = given[2]
+        if number == 4:
+            profiler.start()
+            began, waited = time.perf_counter(), 0.0
+        result, wait = train_step(*given)
+        waited += wait
+        if number == 3 + args.steps:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            took = time.perf_counter() - began
+            profiler.stop()
+            report(args, profiler, took, waited)
+            raise Profiled
+        return result, wait
+
+    loop.train_step = step
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--dataset", args.dataset, "--model", args.model, "--weights", "none"]
+        flags += ["--size", str(args.size), "--tracker", "none", "--output-dir", f"{folder}/run"]
+        flags += ["--crop", str(args.crop)] if args.crop else []
+        try:
+            loop.fit(parse_train(flags))
+        except Profiled:
+            pass
+
+
+def report(args: Args, profiler: torch.profiler.profile, took: float, waited: float) -> None:
+    """Print the operators' shares of `took` seconds."""
+    cuda = torch.cuda.is_available()
+    events = profiler.key_averages()
+    if cuda:
+        events = [e for e in events if e.device_type == DeviceType.CUDA]
+    seconds = {
+        e.key: (e.self_device_time_total if cuda else e.self_cpu_time_total) / 1e6 for e in events
+    }
+    crop = f", crop {args.crop}" if args.crop else ""
+    print(
+        f"\n{args.model}, {args.dataset} at {args.size} px{crop}: {1e3 * took / args.steps:.0f} ms a "
+        f"step, {args.steps} steps.\n\n{machine()}.\n\n| {'on the GPU' if cuda else 'operator'} "
+        "| of the time |\n|---|---|"
+    )
+    for name in sorted(seconds, key=lambda name: seconds[name], reverse=True)[: args.top]:
+        print(f"| `{name}` | {seconds[name] / took:.1%} |")
+    rest = took - sum(seconds.values())
+    print(
+        f"| no operator | {rest / took:.1%} |\n| of that, waiting for data | {waited / took:.2%} |"
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
