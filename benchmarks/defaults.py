@@ -49,8 +49,9 @@ def main(args: Args) -> None:
         os.environ |= {"SEGACC_CACHE": str(scratch), "TMPDIR": str(scratch)}
         prepare(load_dataset(str(scratch / "data")), args.size)
         print(
-            f"{Path(args.dataset).name}: {counts['train']} and {counts['valid']} images at {args.size} px, "
-            f"batch {args.batch_size}, {args.precision}, {args.repeats} epochs of each in turn "
+            f"{Path(args.dataset).name}: {counts['train']} and {counts['valid']} images at "
+            f"{args.size} px, batch {args.batch_size}, {args.precision}, "
+            f"{args.repeats} epochs of each in turn "
             f"after one that does not count; median (range).\n\n{machine()}.\n\n"
             "| model | undone | train img/s | as it is, training is faster by "
             "| its whole epoch by | launch and first step, s |\n|---|---|---|---|---|---|"

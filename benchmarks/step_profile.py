@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,10 +36,6 @@ class Args:
     """operators shown"""
 
 
-class Profiled(Exception):
-    """All steps that were asked for are done."""
-
-
 def main(args: Args) -> None:
     train_step, began, waited = loop.train_step, 0.0, 0.0
     profiler = torch.profiler.profile()
@@ -57,7 +54,7 @@ def main(args: Args) -> None:
             took = time.perf_counter() - began
             profiler.stop()
             report(args, profiler, took, waited)
-            raise Profiled
+            raise SystemExit  # as if it had been stopped; the folder goes
         return result, wait
 
     loop.train_step = step
@@ -65,10 +62,7 @@ def main(args: Args) -> None:
         flags = ["--dataset", args.dataset, "--model", args.model, "--weights", "none"]
         flags += ["--size", str(args.size), "--tracker", "none", "--output-dir", f"{folder}/run"]
         flags += ["--crop", str(args.crop)] if args.crop else []
-        try:
-            loop.fit(parse_train(flags))
-        except Profiled:
-            pass
+        loop.fit(parse_train(flags))
 
 
 def report(args: Args, profiler: torch.profiler.profile, took: float, waited: float) -> None:
@@ -82,8 +76,9 @@ def report(args: Args, profiler: torch.profiler.profile, took: float, waited: fl
     }
     crop = f", crop {args.crop}" if args.crop else ""
     print(
-        f"\n{args.model}, {args.dataset} at {args.size} px{crop}: {1e3 * took / args.steps:.0f} ms a "
-        f"step, {args.steps} steps.\n\n{machine()}.\n\n| {'on the GPU' if cuda else 'operator'} "
+        f"\n{args.model}, {Path(args.dataset).name} at {args.size} px{crop}: "
+        f"{1e3 * took / args.steps:.0f} ms a step, {args.steps} steps.\n\n{machine()}.\n\n"
+        f"| {'on the GPU' if cuda else 'operator'} "
         "| of the time |\n|---|---|"
     )
     for name in sorted(seconds, key=lambda name: seconds[name], reverse=True)[: args.top]:

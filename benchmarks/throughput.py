@@ -222,8 +222,9 @@ def main(args: Args) -> None:
         prepare(load_dataset(str(scratch / "data")), args.size)
         crop = f", crop {args.crop}" if args.crop else ""
         page = [
-            f"{Path(args.dataset).name}: {counts['train']} and {counts['valid']} images at {args.size} px"
-            f"{crop}, batch {args.batch_size}, {args.precision}, {args.repeats} epochs of each in "
+            f"{Path(args.dataset).name}: {counts['train']} and {counts['valid']} images at "
+            f"{args.size} px{crop}, batch {args.batch_size}, {args.precision}, "
+            f"{args.repeats} epochs of each in "
             f"turn after one that does not count; median (range).\n\n{machine()}.\n"
         ]
         for model in args.models:
