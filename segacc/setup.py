@@ -75,6 +75,8 @@ def set_up(config: TrainConfig) -> Job:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
+    else:
+        torch.backends.cudnn.benchmark = True  # shapes stay: its fastest algorithms for them
     accelerator = make_accelerator(config.precision)
     main, world = accelerator.is_main_process, accelerator.num_processes
     cuda = accelerator.device.type == "cuda"
