@@ -93,7 +93,7 @@ class TrainConfig:
     ] = None
     """processes that load data for each training process; does not change the run"""
     compile: bool = False
-    """compile the model, which takes a minute or so at the start: for long runs on GPUs"""
+    """compile what training runs, a minute or so at the start: for long runs on a GPU"""
     output_dir: Annotated[Path | None, _arg("DIR", "runs/<dataset>-<model>-<time>")] = None
     """a new folder for the run"""
     save_every: Annotated[int | None, _arg("STEPS", "an epoch's end, at most every 2 minutes")] = (
@@ -222,7 +222,8 @@ def read_run_config(run: Path) -> TrainConfig:
 
 
 # What may differ when a run is continued: nothing that would make it another run.
-MAY_CHANGE = ("workers", "epochs", "patience", "save_every", "keep", "tracker", "pictures")
+MAY_CHANGE = ("workers", "compile", "epochs", "patience", "save_every", "keep", "tracker")
+MAY_CHANGE += ("pictures",)
 RESUME_MAY_CHANGE = {*MAY_CHANGE, "resume", "output_dir", "debug"}
 
 

@@ -46,13 +46,13 @@ class PlacedDropout(nn.Module):
         super().__init__()
         self.p, self.unit, self.place, self.layer = p, unit, place, layer
 
+    @torch.compiler.disable  # each step's number would be another program
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C, ...)."""
         if not self.training or self.p == 0:
             return x
         return x * (self._kept(x) / (1 - self.p))
 
-    @torch.compiler.disable  # numpy draws, and each step's number would be another program
     def _kept(self, x: Tensor) -> Tensor:
         """1 where x is kept, else 0; as large as x, or with ones for axes that go as a whole."""
         place = self.place

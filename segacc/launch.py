@@ -132,7 +132,8 @@ def explained(config: TrainConfig, run: Path) -> Iterator[None]:
         raise OwnError(
             f"the GPU has too little memory for --batch-size {config.batch_size} in "
             f"{config.accumulate} parts: give a larger --accumulate, or a smaller --crop, --size "
-            "or --batch-size."
+            "or --batch-size"
+            + (", or --workers 2, which keeps the images off it." if not config.workers else ".")
         ) from error
     except RuntimeError as error:
         said = str(error).strip()
@@ -142,10 +143,10 @@ def explained(config: TrainConfig, run: Path) -> Iterator[None]:
                 f"a process that loads data for rank {rank} has ended ({said.splitlines()[0]}): "
                 f"if the system killed it for want of memory, give fewer --workers; {goes_on(run)}"
             ) from error
-        if isinstance(error, torch._dynamo.exc.TorchDynamoException):
+        if config.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException):
             raise InputError(
                 f"--compile: PyTorch could not compile {config.model} "
-                f"({' '.join(said.splitlines()[:2])}): leave the flag out, or "
+                f"({' '.join(said.splitlines()[:2])}): give --no-compile, or "
                 "install what it misses, such as a C++ compiler."
             ) from error
         if "does not have a deterministic implementation" in said:

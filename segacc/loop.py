@@ -58,6 +58,8 @@ def fit(config: TrainConfig) -> Path:
                     disable=not main or not sys.stderr.isatty(),
                 )
                 job.model.train()
+                # Shapes stay, so cuDNN may try its algorithms; each rank tries for itself, though.
+                torch.backends.cudnn.benchmark = not config.deterministic
                 started = looked = time.perf_counter()
                 waited, waited_before, unseen = 0.0, 0.0, list[Tensor]()
                 for step in range(first_step, last_step):
@@ -88,6 +90,7 @@ def fit(config: TrainConfig) -> Path:
                 bar.close()
                 trained_for = time.perf_counter() - started
 
+                torch.backends.cudnn.benchmark = False
                 found = validate(job.trained.model, job.valid, accelerator, config.loss, check)
                 if not math.isfinite(found.scores["loss"]):
                     names = [valid.names[i] for i in (~found.losses.isfinite()).nonzero().flatten()]

@@ -18,7 +18,7 @@ from segacc.checkpoint import Progress, Trained, load_state, model_of, newest_st
 from segacc.config import TrainConfig, read_run_config
 from segacc.data.loader import Batch, StepSampler, TrainSamples, epoch_end, train_loader
 from segacc.data.prepare import Prepared, Split, prepare
-from segacc.data.resident import Resident, bytes_of, resident_batches, send
+from segacc.data.resident import Resident, fits, resident_batches, send
 from segacc.data.sources import load_dataset
 from segacc.global_batch import Place, normalise_over_ranks, place_dropout
 from segacc.launch import (
@@ -40,8 +40,6 @@ from segacc.tracking import Tracker, check_tracker, keep_epochs, start_tracker
 from segacc.weights import Built, build_model
 
 log = logging.getLogger(__name__)
-
-RESIDENT_SHARE = 0.25  # of a GPU's free memory, that images may take
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,6 @@ def set_up(config: TrainConfig) -> Job:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
-    else:
-        torch.backends.cudnn.benchmark = True  # shapes stay: its fastest algorithms for them
     accelerator = make_accelerator(config.precision)
     main, world = accelerator.is_main_process, accelerator.num_processes
     cuda = accelerator.device.type == "cuda"
@@ -123,6 +119,8 @@ def set_up(config: TrainConfig) -> Job:
     if config.compile:  # validation stays as evaluate.py will compute it
         if not cuda:
             log.warning("--compile has not repaid on a CPU with any model that was measured")
+        elif world > 1 and not config.freeze_bn:
+            log.warning("--compile compiles around each BatchNorm of several GPUs, and gains less")
         model = torch.compile(model)
     trained = Trained(segmenter, optimizer, accelerator.scaler)
     progress = load_state(state, trained) if state else Progress()
@@ -179,7 +177,7 @@ def start_loading(
         world_size=accelerator.num_processes,
     )
     samples = TrainSamples(train, config.flips, config.crop, config.seed)
-    if config.workers is None and fit_on(device, [train, valid]):
+    if config.workers is None and not any_rank(accelerator, not fits(device, [train, valid]))[0]:
         batches = resident_batches(send(train, device), samples, sampler)
         return batches, send(valid, device), "all images on the GPU"
     workers = config.workers
@@ -187,14 +185,6 @@ def start_loading(
         workers = min(4, cores_of_process()) if device.type == "cuda" else 0
     loader = train_loader(samples, sampler, workers, pin_memory=device.type == "cuda")
     return iter(loader), valid, f"{workers} data workers"
-
-
-def fit_on(device: torch.device, splits: list[Split]) -> bool:
-    """Whether the pixels are so few that a GPU keeps most of its free memory for the model."""
-    if device.type != "cuda":
-        return False
-    free, _ = torch.cuda.mem_get_info(device)
-    return sum(map(bytes_of, splits)) <= RESIDENT_SHARE * free
 
 
 def lay_out_buckets(model: nn.Module, stride: int, device: torch.device) -> None:

@@ -12,7 +12,14 @@ from segacc.data.augment import D4, FLIPS, View, write_view
 from segacc.data.convert import convert_folder
 from segacc.data.loader import StepSampler, TrainSamples, full_images, to_device, train_loader
 from segacc.data.prepare import prepare
-from segacc.data.resident import bytes_of, resident_batches, send, views_of, whole_images
+from segacc.data.resident import (
+    bytes_of,
+    fits,
+    resident_batches,
+    send,
+    views_of,
+    whole_images,
+)
 from segacc.loop import fit
 
 CPU = torch.device("cpu")
@@ -33,11 +40,13 @@ def same(these, those):
 
 
 @pytest.mark.parametrize("side", [64, 31])
-def test_every_view_is_what_the_loader_writes(split, side):
+@pytest.mark.parametrize("device", ["cpu", "cuda"][: 1 + torch.cuda.is_available()])
+def test_every_view_is_what_the_loader_writes(split, side, device):
     views = [View(3 * (side < 64), side < 64, *way) for way in D4]
     views += [View(0, 64 - side, False, flip) for flip in FLIPS.values()]
     indices = [i % len(split) for i in range(len(views))]
-    batch = views_of(send(split, CPU), indices, views, side)
+    resident = send(split, torch.device(device))
+    batch = {key: value.cpu() for key, value in views_of(resident, indices, views, side).items()}
     for place, (index, view) in enumerate(zip(indices, views, strict=True)):
         image, mask = (torch.zeros_like(batch[key][place]) for key in ("images", "masks"))
         image, mask = image.contiguous().numpy(), mask.contiguous().numpy()
@@ -77,10 +86,10 @@ def test_whole_images_are_those_of_the_file(split, monkeypatch):
 def test_images_stay_on_a_gpu_that_has_room_for_four_times_as_much(split, monkeypatch):
     free = 4 * 2 * bytes_of(split)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
-    assert setup.fit_on(torch.device("cuda"), [split, split])
+    assert fits(torch.device("cuda"), [split, split])
     free -= 1
-    assert not setup.fit_on(torch.device("cuda"), [split, split])
-    assert not setup.fit_on(CPU, [split])
+    assert not fits(torch.device("cuda"), [split, split])
+    assert not fits(CPU, [split])
 
 
 def test_a_run_from_resident_images_is_the_same_run(blobs, tmp_path, monkeypatch, capsys):
@@ -89,7 +98,7 @@ def test_a_run_from_resident_images_is_the_same_run(blobs, tmp_path, monkeypatch
     config = parse_train([*flags, "--output-dir", str(tmp_path / "loaded")])
     fit(config)
     assert "0 data workers" in capsys.readouterr().out
-    monkeypatch.setattr(setup, "fit_on", lambda device, splits: True)
+    monkeypatch.setattr(setup, "fits", lambda device, splits: True)
     fit(dataclasses.replace(config, output_dir=tmp_path / "resident"))
     assert "all images on the GPU" in capsys.readouterr().out
     timed = {"seconds", "img_per_s", "data_wait", "memory_gib"}

@@ -25,7 +25,7 @@ def do_without(default: str) -> list[str]:
     def not_fused(*args):  # type: ignore[no-untyped-def]
         optimizer = make_optimizer(*args)
         for group in optimizer.param_groups:
-            group["fused"] = False
+            group["fused"] = None  # PyTorch's default
         return optimizer
 
     if default == "memory":
@@ -38,7 +38,7 @@ def do_without(default: str) -> list[str]:
         setup.set_threads = lambda _: torch.set_num_threads(1) or 1
     elif default in ("1 worker", "2 workers"):
         return ["--workers", default[0]]
-    elif default == "eager":
+    elif default == "compile":
         return ["--compile"]
     else:
         raise SystemExit(f"--without {default} is not known")

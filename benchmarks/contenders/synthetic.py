@@ -21,6 +21,7 @@ def main(task: Task) -> None:
     if device.type == "cpu":
         use_cores()
         keep_memory()
+    torch.backends.cudnn.benchmark = True  # as in training
     turns = Turns()
     model = build_model(task.model, "resnet34", "none").model
     place_dropout(model).total = task.batch_size

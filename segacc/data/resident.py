@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from segacc.data.augment import View
 from segacc.data.loader import Batch, StepSampler, TrainSamples, full_images
 from segacc.data.prepare import Split
 
+RESIDENT_SHARE = 0.25  # of a GPU's free memory, that images may take
 COPIED_BYTES = 64 << 20  # at a time, which bounds the memory of sending a split
 
 
@@ -36,6 +36,14 @@ class Resident:
         return self.split.side
 
 
+def fits(device: torch.device, splits: Sequence[Split]) -> bool:
+    """Whether the pixels are so few that a GPU keeps most of its free memory for the model."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(map(bytes_of, splits)) <= RESIDENT_SHARE * free
+
+
 def bytes_of(split: Split) -> int:
     """What a split takes on a device."""
     return len(split) * split.side**2 * 4
@@ -47,11 +55,10 @@ def send(split: Split, device: torch.device) -> Resident:
     pixels = torch.empty((len(split), side, side, 4), dtype=torch.uint8, device=device)
     at_once = max(1, COPIED_BYTES // (side**2 * 4))
     for first in range(0, len(split), at_once):
-        part = np.empty((min(at_once, len(split) - first), side, side, 4), np.uint8)
-        for place in range(len(part)):
-            part[place, ..., :3], part[place, ..., 3] = split[first + place]
-        pixels[first : first + len(part)] = torch.from_numpy(part).to(device)
-        split.forget()
+        places = range(first, min(first + at_once, len(split)))
+        part = full_images(split, list(places))
+        pixels[first : places.stop, ..., :3] = part["images"].to(device)
+        pixels[first : places.stop, ..., 3] = part["masks"].to(device)
     return Resident(split, pixels)
 
 
@@ -66,7 +73,7 @@ def views_of(resident: Resident, indices: Sequence[int], views: Sequence[View], 
         (i, v.top, v.left, v.transpose, v.flip in (0, -1), v.flip in (1, -1))
         for i, v in zip(indices, views, strict=True)
     ]
-    table = torch.tensor(rows, dtype=torch.int64).to(device, non_blocking=True)
+    table = _sent(rows, device)
     index, top, left, transpose, flip_rows, flip_columns = table.T[..., None, None]
     place = torch.arange(side, device=device)
     row = torch.where(flip_rows > 0, side - 1 - place[:, None], place[:, None])
@@ -93,8 +100,14 @@ def whole_images(split: Split | Resident, indices: list[int]) -> Batch:
     """A batch of whole images, as they are, from where they lie."""
     if isinstance(split, Split):
         return full_images(split, indices)
-    index = torch.tensor(indices).to(split.pixels.device, non_blocking=True)
+    index = _sent(indices, split.pixels.device)
     return _batch(split.pixels[index], index)
+
+
+def _sent(numbers: Sequence[object], device: torch.device) -> Tensor:
+    """Integers on the device, where they arrive before what is asked of it next."""
+    pinned = torch.tensor(numbers, dtype=torch.int64, pin_memory=device.type == "cuda")
+    return pinned.to(device, non_blocking=True)
 
 
 def _batch(pixels: Tensor, index: Tensor) -> Batch:
