@@ -1,4 +1,4 @@
-"""What passes before the first step, and before the help, with the data prepared.
+"""What passes before the first step on a CPU, and before the help, with the data prepared.
 
     python -m benchmarks.launch [--models linknet segformer] [--repeats 5]
 
@@ -62,7 +62,7 @@ def main(args: Args) -> None:
         f"{machine()}.\n\n| | seconds | of torch and the model |\n|---|---|---|"
     )
     with tempfile.TemporaryDirectory(prefix="segacc-launch-") as scratch:
-        os.environ["SEGACC_CACHE"] = scratch
+        os.environ |= {"SEGACC_CACHE": scratch, "ACCELERATE_USE_CPU": "true"}
         begins = Path(scratch) / "begins.py"
         begins.write_text(BEGINS.format(root=str(ROOT)), encoding="utf-8")
         launcher = ["-m", "accelerate.commands.launch", "--config_file"]

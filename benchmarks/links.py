@@ -5,9 +5,9 @@
 Steps are measured here, on one process: with the whole batch, and with the share that each of the
 processes would have. What moves between them is computed: a ring all-reduce of float32 gradients
 moves 4 bytes * parameters * 2 (W - 1) / W from each process in each step (Patarasuk & Yuan 2009).
-Links count with what their data sheets say. So the gains are upper bounds: latencies, what BatchNorm
-and Dice sum over the processes in each step, and their votes are left out. Prints two Markdown
-tables.
+Links count with what their data sheets say. So the gains are upper bounds: latencies, what
+BatchNorm and Dice sum over the processes in each step, and their votes are left out. Prints two
+Markdown tables.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def main(args: Args) -> None:
     )
     print("\n".join(moves))
     print(
-        f"\nTimes faster than one process, at most\n\n| model | batch | ms a step on one | ms a step of the "
+        "\nTimes faster than one process, at most\n\n"
+        f"| model | batch | ms a step on one | ms a step of the "
         f"share | if nothing moved | {links} |\n{'|---' * (5 + len(LINKS))}|"
     )
     print("\n".join(gains))

@@ -17,7 +17,6 @@ from segacc.config import STUDY_MODELS, parse_train
 from segacc.program import InputError
 from segacc.study import Cell, cells_of, check_same, study, table_of
 
-
 STUDY = "from segacc.cli import main; main()"
 
 
