@@ -2,9 +2,9 @@
 
     python -m benchmarks.step_profile [--model linknet] [--dataset demo-pedestrian] [--size 128]
 
-Prints what takes most, on a GPU of its time; what of the steps' time no operator of PyTorch accounts
-for, which is Python, and on a GPU its idle time; and how long the program waits for its batches. The
-profiler itself costs a few per cent.
+Prints what takes most, on a GPU of its time; what of the steps' time no operator of PyTorch
+accounts for, which is Python, and on a GPU its idle time; and how long the program waits for its
+batches. The profiler itself costs a few per cent.
 """
 
 from __future__ import annotations
