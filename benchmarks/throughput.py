@@ -173,6 +173,7 @@ def rows(running: dict[str, Contender], images: int) -> list[str]:
             (b["epoch"] / b.get("images", images)) / (a["epoch"] / a.get("images", images))
             for a, b in zip(ours, counted, strict=True)
         ]
+        inside = [e["in_model"] / e["epoch"] for e in counted if "in_model" in e]
         waited = [e["data_wait"] / e["train"] for e in counted if "data_wait" in e]
         cells = [
             SHOWN[name],
@@ -182,6 +183,7 @@ def rows(running: dict[str, Contender], images: int) -> list[str]:
             "" if name == "segacc" else spread(whole, 2),
             f"{contender.launch + contender.epochs[0]['first_step']:.1f}",
             f"{statistics.median(waited):.2%}" if waited else "",
+            spread(inside, 3) if inside else "",
             f"{counted[-1]['memory_gib']:.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -233,8 +235,9 @@ def main(args: Args) -> None:
                 f"### {model}\n",
                 "| | train img/s | segacc is faster by | seconds an epoch, validation too "
                 "| segacc's epoch is faster by | launch to first step, s | data_wait "
+                "| of the epoch inside of steps and predictions "
                 "| peak memory of the main process, GiB |",
-                "|---|---|---|---|---|---|---|---|",
+                "|---|---|---|---|---|---|---|---|---|",
                 *rows(running, counts["train"]),
                 "",
             ]
