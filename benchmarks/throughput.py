@@ -3,8 +3,9 @@
     python -m benchmarks.throughput [--dataset DIR] [--models unet linknet] [--crop 256 --size 512]
 
 Each contender is a process of its own (benchmarks/contenders/) that trains an epoch when it has its
-turn: all of one model take turns, so that what else the machine does meets all alike. The first
-epoch is not counted. Prints a Markdown table, and writes it into benchmarks/results/ with --write.
+turn: all of one model take turns, so that what else the machine does meets all alike; segacc and
+its ceiling, which are compared to the per cent, take turns step by step. The first epoch is not
+counted. Prints a Markdown table, and writes it into benchmarks/results/ with --write.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from segacc.data.prepare import decode_row, prepare
 from segacc.data.sources import load_dataset
 
 ROOT = Path(__file__).parent.parent
+BY_STEP = ("segacc", "synthetic")
 CONTENDERS = {
     "segacc": "segacc_run",
     "synthetic": "synthetic",
@@ -87,12 +89,15 @@ class Contender:
         self._read()
         self.launch = time.perf_counter() - began
 
-    def turn(self) -> None:
-        """Let it train and validate for an epoch."""
+    def turn(self) -> bool:
+        """Let it train for a turn; whether its epoch is over then."""
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        self.epochs.append(self._read())
+        told = self._read()
+        if told:
+            self.epochs.append(told)
+        return bool(told)
 
     def _read(self) -> dict[str, Any]:
         """What it says when it is ready for its next turn."""
@@ -143,15 +148,25 @@ def measure(args: Args, model: str, data: Path, scratch: Path) -> dict[str, Cont
     running: dict[str, Contender] = {}
     try:
         for name in args.contenders:
-            running[name] = Contender(name, flags, scratch / f"{model}-{name}.log")
+            by_step = ["--by-step"] if name in BY_STEP else []
+            running[name] = Contender(name, [*flags, *by_step], scratch / f"{model}-{name}.log")
+        groups = [[running[name] for name in args.contenders if name in BY_STEP]]
+        groups += [[running[name]] for name in args.contenders if name not in BY_STEP]
         for turn in range(args.repeats + 1):
-            names = list(args.contenders)
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                running[name].turn()
+            first = turn % len(groups)
+            for group in groups[first:] + groups[:first]:
+                train_epoch(group)
     finally:
         for contender in running.values():
             contender.end()
     return running
+
+
+def train_epoch(group: list[Contender]) -> None:
+    """An epoch of each, by turns of each; who was first is last next time."""
+    going = list(group)
+    while going:
+        going = [contender for contender in going if not contender.turn()][::-1]
 
 
 def spread(values: Sequence[float], digits: int) -> str:

@@ -52,7 +52,7 @@ def main(task: Task) -> None:
     from segacc import inference, loop
     from segacc.config import parse_train
 
-    turns = Turns()
+    turns = Turns(task.by_step)
     undone = do_without(task.without) if task.without else []
     set_up, train_step, validate, last = (
         loop.set_up,
@@ -93,8 +93,14 @@ def main(task: Task) -> None:
         nonlocal waited, steps
         result, wait = train_step(*args)
         waited, steps = waited + wait, steps + 1
+        away = turns.away
         turns.stepped()
+        saved_later(turns.away - away)
         return result, wait
+
+    def saved_later(seconds):  # type: ignore[no-untyped-def]
+        for writer in writers:  # a state is due by the clock, which went on in others' turns
+            writer._saved_at += seconds
 
     def validated(*args):  # type: ignore[no-untyped-def]
         turns.trained()
@@ -108,7 +114,9 @@ def main(task: Task) -> None:
         turns.done(images=steps * task.batch_size, data_wait=waited, **share)
         waited, steps, in_model = 0.0, 0, 0.0
         writers[-1].wait()  # in its own turn, though a run goes on beside it
+        gone = time.monotonic()
         turns.wait()
+        saved_later(time.monotonic() - gone)
 
     class Writer(loop.Writer):
         def __init__(self, *args, **named):  # type: ignore[no-untyped-def]

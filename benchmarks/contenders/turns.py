@@ -1,4 +1,8 @@
-"""How a contender takes turns with the others, so that all are measured side by side."""
+"""How a contender takes turns with the others, so that all are measured side by side.
+
+A turn is an epoch, or with --by-step a step, and what is left of the epoch after its last one.
+Steps suit those that do nothing while they wait: workers would load ahead in the others' turns.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,7 @@ class Task:
     workers: int
     precision: str  # fp32 or bf16
     without: str  # what benchmarks.defaults has segacc do without
+    by_step: bool
 
 
 def task() -> Task:
@@ -42,13 +47,16 @@ def task() -> Task:
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--precision", choices=["fp32", "bf16"], required=True)
     parser.add_argument("--without", default="")
+    parser.add_argument("--by-step", action="store_true")
     return Task(**vars(parser.parse_args()))
 
 
 class Turns:
     """The clock of a contender. It waits for its turn before each epoch and says what it took."""
 
-    def __init__(self) -> None:
+    def __init__(self, by_step: bool = False) -> None:
+        self.by_step = by_step
+        self.away = 0.0  # seconds in others' turns since the epoch began
         self._began = self._trained = 0.0
         self._first: float | None = None
         self._told: dict[str, Any] = {}
@@ -57,26 +65,37 @@ class Turns:
         """Before the first step of an epoch, and after all that belongs to the one before. After
         the last one it waits as well, so that nothing is cleared away in another's turn."""
         _finish_gpu()
-        told = {"ready": True, "epoch": time.perf_counter() - self._began, **self._told}
-        print(f"{MARK}{json.dumps(told)}", flush=True)
-        if not sys.stdin.readline():
-            raise SystemExit("benchmarks.throughput has ended")
-        self._began = time.perf_counter()
+        self._hand_over({"epoch": self._spent(), **self._told})
+        self._began, self.away = time.perf_counter(), 0.0
 
     def stepped(self) -> None:
-        """After a step; only that of the first one counts, which ends the launch."""
+        """After a step; the first one ends the launch."""
         if self._first is None:
-            self._first = time.perf_counter() - self._began
+            self._first = self._spent()
+        if self.by_step:
+            _finish_gpu()
+            gone = time.perf_counter()
+            self._hand_over({})
+            self.away += time.perf_counter() - gone
 
     def trained(self) -> None:
         """After the last step of an epoch, on a GPU too."""
         _finish_gpu()
-        self._trained = time.perf_counter()
+        self._trained = self._spent()
+
+    def _spent(self) -> float:
+        """Seconds of the epoch, in its own turns."""
+        return time.perf_counter() - self._began - self.away
+
+    def _hand_over(self, told: dict[str, Any]) -> None:
+        print(f"{MARK}{json.dumps(told)}", flush=True)
+        if not sys.stdin.readline():
+            raise SystemExit("benchmarks.throughput has ended")
 
     def done(self, **more: Any) -> None:
         """After the validation."""
         self._told = {
-            "train": self._trained - self._began,
+            "train": self._trained,
             "first_step": self._first,
             "memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
             **more,
