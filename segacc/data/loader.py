@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 Key = tuple[int, int]  # epoch, index of the sample in the split
 Batch = dict[str, Tensor]
 
-LOOKED_BYTES = 64 << 20
+LOOKED_BYTES = 32 << 20
 """Of pixels, that a process may have mapped at a time. Mapping them again costs a tenth of the time
 of a batch, so it is not done for each."""
+AROUND_BYTES = 1 << 20
+"""What the system maps with a small image, roughly: it does so by the folios that the file was read
+in, of up to 2 MB."""
 
 
 @lru_cache(maxsize=4)
@@ -106,10 +109,10 @@ class TrainSamples(Dataset[Batch]):
             view = self.view(epoch, index)
             write_view(view, image, images[place])
             write_view(view, mask, masks[place])
-        self._looked += len(keys) * self.split.side**2 * 4
-        if self._looked > LOOKED_BYTES:
-            self.split.forget()
-            self._looked = 0
+            self._looked += max(AROUND_BYTES, self.split.side**2 * 4)
+            if self._looked > LOOKED_BYTES:
+                self.split.forget()
+                self._looked = 0
         return {
             "images": torch.from_numpy(images),
             "masks": torch.from_numpy(masks),
