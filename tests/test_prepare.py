@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageColumn
 from PIL import Image
@@ -214,15 +215,37 @@ def test_another_size_is_prepared_apart(source):
 
 
 def test_the_fingerprint_is_of_the_content_alone(source, tmp_path, monkeypatch):
-    """Not of paths, embedding, the number of threads, the cache, or which split comes first."""
+    """Not of paths, embedding, the cache, or which split comes first."""
     here = prepare(source, SIZE).fingerprint
     shutil.copytree(tmp_path / "set", tmp_path / "copy")
     monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "other"))
-    monkeypatch.setattr(prepare_room, "cores", lambda: 7)
     assert prepare(source_of(tmp_path / "copy"), SIZE).fingerprint == here
     assert prepare(source_of(tmp_path / "copy", embed=True), SIZE).fingerprint == here
     backwards = DatasetDict(reversed(source.items()))
     assert prepare(backwards, SIZE).fingerprint == here
+
+
+def test_many_processes_prepare_what_one_does_in_its_order(tmp_path, monkeypatch):
+    source = source_of(write_files(tmp_path / "set", {"train": 70, "valid": 3}, 24, 16))
+    drawn, fingerprints = torch.get_rng_state(), []
+    for cores in (1, 3):
+        monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / f"cache-{cores}"))
+        monkeypatch.setattr(prepare_room, "cores", lambda cores=cores: cores)
+        prepared = prepare(source, SIZE)
+        assert prepared.splits["train"].names == source["train"]["name"][:]
+        fingerprints.append(prepared.fingerprint)
+    assert fingerprints[0] == fingerprints[1]
+    assert torch.equal(drawn, torch.get_rng_state())  # training draws what it would have drawn
+
+
+def test_a_bad_file_of_another_process_is_named_in_order(tmp_path, monkeypatch):
+    source = source_of(write_files(tmp_path / "set", {"train": 40}, 24, 16))
+    monkeypatch.setattr(prepare_room, "cores", lambda: 2)
+    for index in (30, 5):
+        file_of(source, "train", index, "mask").write_bytes(b"no image")
+    first = file_of(source, "train", 5, "mask")
+    with pytest.raises(InputError, match=rf"^mask {first} is not an image.*\(2 files"):
+        prepare(source, SIZE)
 
 
 def test_the_fingerprint_sees_order_names_and_pixels(source):

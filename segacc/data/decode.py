@@ -64,6 +64,9 @@ class DecodeError(InputError):
         self.file = file
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type[DecodeError], tuple[str, str, str]]:
+        return DecodeError, (self.role, self.file, self.problem)  # comes from worker processes
+
 
 def decode_pair(image: Encoded, mask: Encoded) -> tuple[np.ndarray, np.ndarray]:
     """Image (H, W, 3) uint8 RGB and mask (H, W) uint8 in {0, 1}, both as they are meant to be seen.

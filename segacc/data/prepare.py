@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,7 +31,7 @@ from segacc.data.decode import DecodeError, Encoded, decode_pair
 from segacc.program import InputError
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ class Split:
 @dataclass(frozen=True)
 class Prepared:
     """A data set at `size` x `size`. The fingerprint says what the pixels and names are, whatever
-    their paths, the machine and the number of threads that prepared them."""
+    their paths, the machine and the number of processes that prepared them."""
 
     splits: dict[str, Split]
     fingerprint: str
@@ -212,19 +213,18 @@ def _fill(folder: Path, source: DatasetDict, size: int) -> None:
         )
     logging.getLogger("segacc").info("preparing %d images at %d px, once", count, size)
     errors: list[DecodeError] = []
-    with (
-        ThreadPoolExecutor(cores()) as pool,
-        tqdm(total=count, desc=f"preparing at {size} px", unit="img", disable=None) as bar,
-    ):
+    with tqdm(total=count, desc=f"preparing at {size} px", unit="img", disable=None) as bar:
+        prepared = _prepared_rows(source, size)
         for name, rows in source.items():
-            errors += _write_split(folder / f"{name}.arrow", rows, size, pool, bar)
+            own = islice(prepared, len(rows))
+            errors += _write_split(folder / f"{name}.arrow", own, size, bar)
     if errors:
         more = f" ({len(errors)} files cannot be used: run `segacc check DATASET` to list all)"
         raise InputError(f"{errors[0]}{more if len(errors) > 1 else ''}")
 
 
 def _write_split(
-    path: Path, rows: Dataset, size: int, pool: ThreadPoolExecutor, bar: tqdm[Any]
+    path: Path, rows: Iterable[dict[str, Any] | DecodeError], size: int, bar: tqdm[Any]
 ) -> list[DecodeError]:
     """Writes the split in bounded memory; goes on after an error, to find all of them."""
     schema = pa.schema(
@@ -243,7 +243,7 @@ def _write_split(
     batch = max(1, BATCH_BYTES // (size * size * 4))
     with open(path, "wb") as file:
         with pa.ipc.new_stream(file, schema) as writer:
-            for row in in_order(pool, partial(_prepare_row, size=size), rows):
+            for row in rows:
                 bar.update()
                 if isinstance(row, DecodeError):
                     errors.append(row)
@@ -257,6 +257,33 @@ def _write_split(
         file.flush()
         os.fsync(file.fileno())
     return errors
+
+
+def _prepared_rows(source: DatasetDict, size: int) -> Iterator[dict[str, Any] | DecodeError]:
+    """The rows of all splits in order, from processes on all cores: threads would wait for
+    Python's lock, with small images most of the time."""
+    import torch
+    from torch.utils.data import ConcatDataset, DataLoader
+
+    from segacc.data.loader import start_worker
+
+    rows: ConcatDataset[Any] = ConcatDataset(source.values())
+    workers = min(cores(), len(rows) // 16)
+    most = min(len(rows) // (8 * workers), (1 << 20) // (size * size * 4), 16) if workers else 1
+    loader = DataLoader(
+        rows,
+        batch_size=max(1, most),
+        num_workers=workers,
+        collate_fn=partial(_prepare_rows, size=size),
+        worker_init_fn=start_worker,
+        generator=torch.Generator(),  # what is drawn for the workers is not taken from training
+    )
+    for some in loader:
+        yield from some
+
+
+def _prepare_rows(rows: list[dict[str, Any]], size: int) -> list[dict[str, Any] | DecodeError]:
+    return [_prepare_row(row, size) for row in rows]
 
 
 def _prepare_row(row: dict[str, Any], size: int) -> dict[str, Any] | DecodeError:
