@@ -109,41 +109,46 @@ def _ranks() -> Any:
     return torch.distributed.new_group(backend="gloo")  # DDP's sums go their own way
 
 
-def _total(x: Tensor) -> Tensor:
-    torch.distributed.all_reduce(x, group=_ranks())
-    return x
-
-
 class _Normalise(torch.autograd.Function):
     """(x - mean) / sqrt(var + eps) * weight + bias with the mean and variance of all ranks' x.
 
-    The gradient is that of Ioffe & Szegedy 2015, with its sums over all ranks, too.
+    Statistics are put together as in Chan et al. 1979; the gradient is that of Ioffe & Szegedy
+    2015, with its sums over all ranks, too. Sums are taken by the kernels of torch's own BatchNorm.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
+        world_size = torch.distributed.get_world_size()
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        axes = [0, *range(2, x.ndim)]
-        ctx.shape = (1, -1, *[1] * (x.ndim - 2))
-        ctx.values = x.numel() // x.shape[1] * torch.distributed.get_world_size()
-        mean = _total(wide.sum(axes)) / ctx.values
-        var = _total((wide - mean.view(ctx.shape)).square().sum(axes)) / ctx.values
-        ctx.save_for_backward(x, weight, mean, (var + eps).rsqrt())
+        own = torch.stack(torch.ops.aten.batch_norm_update_stats(wide, None, None, 0.0))
+        ranks = [torch.empty_like(own) for _ in range(world_size)]
+        torch.distributed.all_gather(ranks, own, group=_ranks())
+        means, variances = torch.stack(ranks, dim=1)
+        mean = means.mean(0)
+        var = (variances + (means - mean).square()).mean(0)
+        ctx.values = x.numel() // x.shape[1] * world_size
+        ctx.eps = eps
+        ctx.save_for_backward(x, weight, mean, var)
         ctx.mark_non_differentiable(mean, var)
         return functional.batch_norm(x, mean, var, weight, bias, eps=eps), mean, var
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, weight, mean, scale = ctx.saved_tensors
-        axes = [0, *range(2, x.ndim)]
-        g = gradients[0].to(mean.dtype)
-        normal = (x - mean.view(ctx.shape)) * scale.view(ctx.shape)
-        of_bias, of_weight = g.sum(axes), (g * normal).sum(axes)
-        means = _total(torch.stack([of_bias, of_weight])).div_(ctx.values)
-        first, second = means.view(2, *ctx.shape)
-        of_x = (g - first - normal * second) * (scale * weight).view(ctx.shape)
+        x, weight, mean, var = ctx.saved_tensors
+        wide, scale = x.to(mean.dtype), (var + ctx.eps).rsqrt()
+        # First as if mean and variance were constants, then what they add.
+        of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            *(gradients[0].to(mean.dtype), wide, weight.to(mean.dtype)),
+            *(mean, var, mean, scale, False, ctx.eps, [True, True, True]),
+        )
+        sums = torch.stack([of_bias, of_weight])
+        torch.distributed.all_reduce(sums, group=_ranks())
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        first, second = (sums * (weight * scale / ctx.values)).view(2, *shape)
+        of_x -= first
+        of_x.addcmul_(wide - mean.view(shape), second * scale.view(shape), value=-1)
         return of_x.to(x.dtype), of_weight.to(weight.dtype), of_bias.to(weight.dtype), None
 
 
