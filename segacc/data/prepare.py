@@ -269,10 +269,10 @@ def _prepared_rows(source: DatasetDict, size: int) -> Iterator[dict[str, Any] | 
 
     rows: ConcatDataset[Any] = ConcatDataset(source.values())
     workers = min(cores(), len(rows) // 16)
-    most = min(len(rows) // (8 * workers), (1 << 20) // (size * size * 4), 16) if workers else 1
+    chunk = min(len(rows) // (8 * workers), (1 << 20) // (size * size * 4), 16) if workers else 1
     loader = DataLoader(
         rows,
-        batch_size=max(1, most),
+        batch_size=max(1, chunk),
         num_workers=workers,
         collate_fn=partial(_prepare_rows, size=size),
         worker_init_fn=start_worker,

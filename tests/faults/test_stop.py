@@ -70,8 +70,12 @@ from segacc.program import run_program
 
 def train_step(*args):
     print("in a step", flush=True)
-    # As inside of a library, which waits for a rank that is lost: no Python code runs.
-    ctypes.CDLL(None).sleep(60)
+    # As inside of a library, which waits for a rank that is lost: no Python code runs, and
+    # unlike sleep() this wait does not end with a signal.
+    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(128)
+    libc.pthread_mutex_init(mutex, None)
+    libc.pthread_mutex_lock(mutex)
+    libc.pthread_mutex_lock(mutex)
 
 segacc.loop.train_step = train_step
 sys.exit(run_program(lambda: segacc.loop.fit(parse_train(sys.argv[1:])), debug=True))
