@@ -17,6 +17,7 @@ from segacc.data.augment import stream_seed
 from segacc.data.loader import epoch_end, step_keys, to_device
 from segacc.inference import validate
 from segacc.launch import any_rank, explained, leave_together, memory_gib
+from segacc.metrics import constant_mask_iou
 from segacc.program import InputError, Stopped, goes_on
 from segacc.record import epoch_line, model_card, per_image_csv
 from segacc.setup import Job, set_up
@@ -112,7 +113,8 @@ def fit(config: TrainConfig) -> Path:
                 if main:
                     append_line(run, line)
                     best = (progress.best_epoch, progress.best_iou)
-                    print(epoch_line(line, config.epochs, *best), flush=True)
+                    constant = constant_mask_iou(found.counts)
+                    print(epoch_line(line, config.epochs, *best, constant), flush=True)
                     if progress.best_epoch == epoch:
                         job.trained.model.threshold = found.scores["threshold"]
                         table = per_image_csv(valid.names, valid.sizes, found.counts[:, 0])

@@ -160,9 +160,17 @@ def banner(
     return "\n".join(lines + [f"  {name:<11} {text}" for name, text in rows.items()])
 
 
-def epoch_line(line: dict[str, float], epochs: int, best_epoch: int, best_iou: float) -> str:
-    """One epoch, as in metrics.jsonl, as a line for the terminal; the best so far may be it."""
+def epoch_line(
+    line: dict[str, float], epochs: int, best_epoch: int, best_iou: float, constant: float
+) -> str:
+    """One epoch, as in metrics.jsonl, as a line for the terminal; the best so far may be it.
+
+    While that is no better than the IoU of a constant mask, it says so: a region loss may push all
+    logits to one side, from where its gradient is too small to come back.
+    """
     best = "best" if line["epoch"] == best_epoch else f"best {best_iou:.4f}"
+    if best_iou < constant + 1e-3:
+        best += f" (all foreground: {constant:.4f})"
     return (
         f"epoch {line['epoch']:>3}/{epochs}  loss {line['train_loss']:.4f} train "
         f"{line['valid_loss']:.4f} valid  iou {line['valid_iou']:.4f}  "

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import termios
 from functools import partial
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import small
 import torch
@@ -73,6 +76,7 @@ def test_a_model_learns_and_the_run_folder_holds_what_the_contract_says(blobs, t
     assert f"next: python evaluate.py {run}" in said
     best = max(history, key=lambda line: line["valid_iou"])
     assert f"best epoch {best['epoch']} of 12" in said
+    assert "all foreground" not in re.findall(r"^epoch +12/.*$", said, re.MULTILINE)[0]
     assert f"| {best['valid_iou']:.4f} |" in (run / "best" / "README.md").read_text()
 
 
@@ -201,7 +205,11 @@ def test_patience_stops_the_run(blobs, tmp_path, capsys):
     flags = ["--epochs", "9", "--patience", "2", "--lr", "1e-12", "--freeze-bn"]
     run = train(blobs, tmp_path / "run", *flags)
     assert len(lines(run)) == 3
-    assert "patience ran out: best epoch 1 of 3" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "patience ran out: best epoch 1 of 3" in said
+    masks = [cv2.imread(str(path), 0) > 0 for path in (blobs / "valid").glob("*.png")]
+    assert len(masks) == 5  # all of one size
+    assert said.count(f"best (all foreground: {np.mean(masks):.4f})") == 1
 
 
 def test_a_run_that_stopped_before_its_first_state_begins_again(blobs, tmp_path):
