@@ -3,12 +3,14 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from small import write_blobs
+from small import ROOT, write_blobs
 
 from segacc.data.convert import convert_folder
 from segacc.data.loader import (
@@ -111,6 +113,27 @@ def test_a_worker_is_not_stopped_by_the_signals_that_stop_a_run(split):
     os.kill(worker, signal.SIGTERM)
     os.kill(worker, signal.SIGINT)
     assert {batch["pid"].item() for batch in batches} == {worker}
+
+
+KILLED = """
+import os, signal
+from torch.utils.data import DataLoader
+from segacc.data.loader import start_worker
+
+def much(rows):  # more than a pipe holds
+    return bytes(1 << 20)
+
+loader = DataLoader(range(100), num_workers=2, collate_fn=much, worker_init_fn=start_worker)
+batches = iter(loader)
+next(batches)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed():
+    # Workers hold the pipe, too, so this would wait for them.
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
 
 
 def test_augmentations_differ_between_epochs_and_samples(split):

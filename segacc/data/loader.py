@@ -7,9 +7,12 @@ last sample. A resumed run starts the stream at its step without loading what ca
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
+from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,7 +129,17 @@ def start_worker(worker: int) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):  # the training process says when to stop
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(0)  # each worker's pool of threads would fight over the cores
+
+
+def _end_with_parent() -> None:
+    # A worker of torch looks for its parent, too, but not while it waits for someone to take what
+    # it has made: killed, the parent would leave all of them behind.
+    parent = parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)
 
 
 def _already_a_batch(batch: Any) -> Any:
