@@ -222,10 +222,16 @@ def read_run_config(run: Path) -> TrainConfig:
 
 
 # What may differ when a run is continued: nothing that would make it another run.
-MAY_CHANGE = (
-    *("workers", "compile", "epochs", "patience"),
-    *("save_every", "keep", "tracker", "pictures"),
-)
+MAY_CHANGE = [
+    "workers",
+    "compile",
+    "epochs",
+    "patience",
+    "save_every",
+    "keep",
+    "tracker",
+    "pictures",
+]
 RESUME_MAY_CHANGE = {*MAY_CHANGE, "resume", "output_dir", "debug"}
 
 

@@ -165,12 +165,11 @@ def epoch_line(
 ) -> str:
     """One epoch, as in metrics.jsonl, as a line for the terminal; the best so far may be it.
 
-    While that is no better than the IoU of a constant mask, it says so: a region loss may push all
-    logits to one side, from where its gradient is too small to come back.
+    While that is no better than `constant`, the IoU of calling every pixel foreground, it says so.
     """
     best = "best" if line["epoch"] == best_epoch else f"best {best_iou:.4f}"
     if best_iou < constant + 1e-3:
-        best += f" (all foreground: {constant:.4f})"
+        best += f" (no better than all foreground: {constant:.4f})"
     return (
         f"epoch {line['epoch']:>3}/{epochs}  loss {line['train_loss']:.4f} train "
         f"{line['valid_loss']:.4f} valid  iou {line['valid_iou']:.4f}  "

@@ -115,25 +115,37 @@ def test_a_worker_is_not_stopped_by_the_signals_that_stop_a_run(split):
     assert {batch["pid"].item() for batch in batches} == {worker}
 
 
-KILLED = """
-import os, signal
+ENDS = """
+import os, signal, sys
 from torch.utils.data import DataLoader
 from segacc.data.loader import start_worker
 
 def much(rows):  # more than a pipe holds
     return bytes(1 << 20)
 
-loader = DataLoader(range(100), num_workers=2, collate_fn=much, worker_init_fn=start_worker)
-batches = iter(loader)
-next(batches)
-os.kill(os.getpid(), signal.SIGKILL)
+if __name__ == "__main__":
+    loader = DataLoader(range(100), num_workers=2, collate_fn=much, worker_init_fn=start_worker)
+    batches = iter(loader)
+    next(batches)
+    if sys.argv[1] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise KeyError(sys.argv[1])
 """
 
 
-def test_workers_end_with_a_process_that_is_killed():
-    # Workers hold the pipe, too, so this would wait for them.
-    done = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, capture_output=True, timeout=60)
-    assert done.returncode == -signal.SIGKILL
+@pytest.mark.parametrize(("end", "code"), [("kill", -signal.SIGKILL), ("error", 1)])
+def test_workers_end_with_their_process(tmp_path, end, code):
+    (tmp_path / "ends.py").write_text(ENDS)
+    # Workers hold its pipes, too, so this waits for them.
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "ends.py"), end],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code
+    assert done.stderr.endswith("KeyError: 'error'\n") == (end == "error")
 
 
 def test_augmentations_differ_between_epochs_and_samples(split):
@@ -171,6 +183,15 @@ def test_pixels_that_were_looked_at_do_not_stay_in_memory(split, monkeypatch):
     assert torch.equal(first["images"], again["images"])
     full_images(split, [0, 1])
     assert resident(split.path) == 0
+
+
+def test_of_small_images_a_few_are_mapped_at_a_time(split, monkeypatch):
+    """The system maps more than an image with each, whatever it takes itself."""
+    forgotten = []
+    monkeypatch.setattr(type(split), "forget", lambda split: forgotten.append(split))
+    samples = TrainSamples(split, "hv", 32, 0)
+    samples.__getitems__([(epoch, index) for epoch in range(5) for index in range(10)])
+    assert len(forgotten) == 2  # of 50 images, at the 17th and the 34th
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 16])

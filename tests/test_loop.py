@@ -209,7 +209,7 @@ def test_patience_stops_the_run(blobs, tmp_path, capsys):
     assert "patience ran out: best epoch 1 of 3" in said
     masks = [cv2.imread(str(path), 0) > 0 for path in (blobs / "valid").glob("*.png")]
     assert len(masks) == 5  # all of one size
-    assert said.count(f"best (all foreground: {np.mean(masks):.4f})") == 1
+    assert said.count(f"best (no better than all foreground: {np.mean(masks):.4f})") == 1
 
 
 def test_a_run_that_stopped_before_its_first_state_begins_again(blobs, tmp_path):

@@ -7,12 +7,13 @@ last sample. A resumed run starts the stream at its step without loading what ca
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
-from multiprocessing import parent_process
+from multiprocessing import active_children, parent_process
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,6 +141,16 @@ def _end_with_parent() -> None:
     assert parent
     parent.join()
     os._exit(1)
+
+
+@atexit.register
+def _end_workers() -> None:
+    # Left by an error. multiprocessing would send each the SIGTERM that it ignores, and wait. This
+    # is registered after torch has imported that, and so is done before.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # of torch, to say that a worker has died
+    for worker in active_children():
+        if worker.daemon:
+            worker.kill()
 
 
 def _already_a_batch(batch: Any) -> Any:

@@ -12,11 +12,13 @@ import mmap
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from multiprocessing import get_start_method
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -213,8 +215,10 @@ def _fill(folder: Path, source: DatasetDict, size: int) -> None:
         )
     logging.getLogger("segacc").info("preparing %d images at %d px, once", count, size)
     errors: list[DecodeError] = []
-    with tqdm(total=count, desc=f"preparing at {size} px", unit="img", disable=None) as bar:
-        prepared = _prepared_rows(source, size)
+    with (
+        tqdm(total=count, desc=f"preparing at {size} px", unit="img", disable=None) as bar,
+        closing(_prepared_rows(source, size)) as prepared,
+    ):
         for name, rows in source.items():
             own = islice(prepared, len(rows))
             errors += _write_split(folder / f"{name}.arrow", own, size, bar)
@@ -259,7 +263,9 @@ def _write_split(
     return errors
 
 
-def _prepared_rows(source: DatasetDict, size: int) -> Iterator[dict[str, Any] | DecodeError]:
+def _prepared_rows(
+    source: DatasetDict, size: int
+) -> Generator[dict[str, Any] | DecodeError, None, None]:
     """The rows of all splits in order, from processes on all cores: threads would wait for
     Python's lock, with small images most of the time."""
     import torch
@@ -268,7 +274,8 @@ def _prepared_rows(source: DatasetDict, size: int) -> Iterator[dict[str, Any] | 
     from segacc.data.loader import start_worker
 
     rows: ConcatDataset[Any] = ConcatDataset(source.values())
-    workers = min(cores(), len(rows) // 16)
+    repays = 16 if get_start_method() == "fork" else 1000  # images; others import torch again
+    workers = min(cores(), len(rows) // repays)
     chunk = min(len(rows) // (8 * workers), (1 << 20) // (size * size * 4), 16) if workers else 1
     loader = DataLoader(
         rows,

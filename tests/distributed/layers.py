@@ -20,12 +20,15 @@ def net(kind: str) -> nn.Module:
         "bare": nn.BatchNorm2d(8, affine=False),
         "frozen": nn.BatchNorm2d(8),
         "act": BatchNormAct2d(8),
+        "float32, channels last": nn.BatchNorm2d(8),
     }
     made = nn.Sequential(
         *(nn.Conv2d(3, 8, 3), layers[kind], nn.Dropout2d(0.3), SegformerDropPath(0.2)),
         *(nn.Conv2d(8, 4, 1), nn.Dropout(0.5)),
     )
     made[1].train(kind != "frozen")
+    if kind == "float32, channels last":
+        return made.to(memory_format=torch.channels_last)
     return made.double()
 
 
@@ -33,7 +36,11 @@ torch.manual_seed(0)
 images = 3 + 2 * torch.randn(8, 3, 9, 7, dtype=torch.double)
 target = torch.randn(8, 4, 7, 5, dtype=torch.double)
 mine = slice(rank * 8 // world, (rank + 1) * 8 // world)
-for kind in ("plain", "moving", "bare", "frozen", "act"):
+near = {"rtol": 1e-9, "atol": 1e-12}
+for kind in ("plain", "moving", "bare", "frozen", "act", "float32, channels last"):
+    if kind == "float32, channels last":
+        images = images.float().contiguous(memory_format=torch.channels_last)
+        target, near = target.float(), {"rtol": 1e-4, "atol": 1e-5}
     whole, part = net(kind), net(kind)
     normalise_over_ranks(part)
     places = place_dropout(whole), place_dropout(part)
@@ -47,16 +54,16 @@ for kind in ("plain", "moving", "bare", "frozen", "act"):
             (out * target[share]).mean().backward()
             if model is whole:
                 expected = out[mine]
-        torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(out, expected, **near)
         assert (out == 0).double().mean() > 0.4, "nothing was dropped"
     bare = accelerator.unwrap_model(part)
     assert whole.state_dict().keys() == bare.state_dict().keys()
     for name, value in whole.state_dict().items():
-        torch.testing.assert_close(bare.state_dict()[name], value, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(bare.state_dict()[name], value, **near)
     for a, b in zip(whole.parameters(), bare.parameters(), strict=True):
-        torch.testing.assert_close(b.grad, a.grad, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(b.grad, a.grad, **near)
     # In evaluation it is what it was.
-    torch.testing.assert_close(bare.eval()(images), whole.eval()(images))
+    torch.testing.assert_close(bare.eval()(images), whole.eval()(images), **near)
 if accelerator.is_main_process:
     print(f"equal on {world}")
 accelerator.end_training()
