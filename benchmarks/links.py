@@ -6,7 +6,8 @@ Steps are measured here, on one process: with the whole batch, and with the shar
 processes would have. What moves between them is computed: a ring all-reduce of float32 gradients
 moves 4 bytes * parameters * 2 (W - 1) / W from each process in each step (Patarasuk & Yuan 2009).
 Links count with what their data sheets say. So the gains are upper bounds: latencies, what
-BatchNorm and Dice sum over the processes in each step, and their votes are left out. Prints two
+BatchNorm and Dice sum over the processes in each step, and their votes are left out; how many sums
+of BatchNorm a step waits for, one forward and one backward for each layer, is printed. Prints two
 Markdown tables.
 """
 
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 import torch
 import tyro
 from accelerate import Accelerator
+from torch import nn
 
 from benchmarks.contenders.turns import use_cores
 from benchmarks.throughput import machine
@@ -105,7 +107,9 @@ def main(args: Args) -> None:
         place = place_dropout(model)
         bytes_moved = moved(model.parameters_trained, args.processes)
         seconds = {link: bytes_moved / (1e9 * speed) for link, speed in LINKS.items()}
+        sums = 2 * sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
         cells = [name, f"{model.parameters_trained / 1e6:.1f}", f"{bytes_moved / 1e6:.0f}"]
+        cells += [f"{sums}"]
         cells += [f"{1e3 * s:.1f} ({1e3 * s / BACKWARD:.1f})" for s in seconds.values()]
         moves.append(f"| {' | '.join(cells)} |")
         for batch in args.batches:
@@ -120,11 +124,12 @@ def main(args: Args) -> None:
     links = " | ".join(LINKS)
     print(
         "Milliseconds that a step's gradients take on each link (and how long a step must be to "
-        f"hide them)\n\n| model | trained, M | MB moved | {links} |\n{'|---' * (3 + len(LINKS))}|"
+        f"hide them):\n\n| model | trained, M | MB moved | sums of BatchNorm | {links} |\n"
+        f"{'|---' * (4 + len(LINKS))}|"
     )
     print("\n".join(moves))
     print(
-        "\nTimes faster than one process, at most\n\n"
+        "\nTimes faster than one process, at most:\n\n"
         f"| model | batch | ms a step on one | ms a step of the "
         f"share | if nothing moved | {links} |\n{'|---' * (5 + len(LINKS))}|"
     )
