@@ -19,8 +19,9 @@ import tyro
 from benchmarks.throughput import machine, spread
 from segacc.data.augment import stream_seed
 from segacc.data.loader import StepSampler, TrainSamples, train_loader
-from segacc.data.prepare import Split, cores, decode_row, prepare, resize_image, resize_mask
+from segacc.data.prepare import Split, decode_row, prepare, resize_image, resize_mask
 from segacc.data.sources import load_dataset
+from segacc.data.threads import cores
 from segacc.launch import keep_memory
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -19,7 +19,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from segacc.config import TrainConfig
-from segacc.data.prepare import Prepared, cores
+from segacc.data.prepare import Prepared
+from segacc.data.threads import cores
 from segacc.models import Segmenter
 from segacc.program import InputError, OwnError, goes_on
 

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from segacc.data.decode import DecodeError, Encoded, decode_image
 from segacc.data.find import Job
-from segacc.data.prepare import cores, in_order, resize_image
+from segacc.data.prepare import resize_image
+from segacc.data.threads import cores, in_order
 from segacc.inference import FLIPS, predict_logits
 from segacc.metrics import levels_of
 from segacc.models import Segmenter

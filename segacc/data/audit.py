@@ -19,7 +19,8 @@ from tqdm import tqdm
 from segacc.data.convert import scan_folder
 from segacc.data.decode import DecodeError, Encoded, foreground_value
 from segacc.data.pairing import Finding, Pair
-from segacc.data.prepare import cores, decode_row, in_order
+from segacc.data.prepare import decode_row
+from segacc.data.threads import cores, in_order
 
 # Of 64 bits of a perceptual hash. Encoding, resizing, brightening or cropping 1 % changes up to 8;
 # the most alike of unrelated pictures in the tissue and street sets differ in 16.

@@ -11,16 +11,14 @@ import logging
 import mmap
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing import get_start_method
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,12 +28,11 @@ from tqdm import tqdm
 from segacc.config import cache_dir
 from segacc.data.archives import once
 from segacc.data.decode import DecodeError, Encoded, decode_pair
+from segacc.data.threads import cores
 from segacc.program import InputError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
-
-T = TypeVar("T")
 
 VERSION = 1  # of what a prepared file holds; it is part of the cache's key
 BATCH_BYTES = 16 << 20  # of pixels in a record batch, which bounds the memory of preparing
@@ -150,29 +147,6 @@ def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
 def decode_row(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """`decode_pair` of a row {image, mask, name}; embedded files go by the row's name."""
     return decode_pair(_named(row["image"], row["name"]), _named(row["mask"], row["name"]))
-
-
-def in_order(
-    pool: ThreadPoolExecutor,
-    function: Callable[[Any], T],
-    items: Iterable[Any],
-    most: int | None = None,
-) -> Iterator[T]:
-    """`map` over all threads that reads at most so many items ahead; by default as many as keep
-    all threads busy."""
-    ahead: deque[Future[T]] = deque()
-    most = 4 * cores() if most is None else most
-    for item in items:
-        ahead.append(pool.submit(function, item))
-        if len(ahead) > most:
-            yield ahead.popleft().result()
-    while ahead:
-        yield ahead.popleft().result()
-
-
-def cores() -> int:
-    """The cores this process may use, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _named(encoded: Encoded, name: str) -> Encoded:
