@@ -27,7 +27,7 @@ from segacc.comparison import (
 )
 from segacc.config import RESUME_MAY_CHANGE, STUDY_MODELS, parse_train, read_run_config
 from segacc.data.sources import load_dataset
-from segacc.metrics import iou_of
+from segacc.metrics import constant_mask_iou, iou_of
 from segacc.models import check_architecture
 from segacc.processes import Programs
 from segacc.program import InputError, Stopped, write_text
@@ -53,9 +53,10 @@ PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
     ("gland", True): {"linknet": 0.844, "deeplabv3plus": 0.844},
 }
 NOTE = (
-    "iou is over all pixels of the test split, iou_image the mean over its images; mean ± standard "
-    "deviation over seeds. 95 % interval: of iou, a bootstrap over images. published: IoU on test "
-    "in the study, from pretrained weights; it does not say which IoU."
+    "iou is over all pixels of the test split, iou_image the mean over its images, both at the "
+    "threshold that validation picked; mean ± standard deviation over seeds. 95 % interval of iou: "
+    "a bootstrap over images. constant: iou of calling every pixel foreground. published: IoU on "
+    "test in the study, from pretrained weights; it does not say which IoU."
 )
 
 
@@ -295,6 +296,7 @@ def _row(group: list[Result], published: float | None) -> dict[str, str]:
         "iou on test": _over_seeds([r.metrics["scores"]["iou"]["value"] for r in group], 3),
         "95 % interval": f"{low:.3f} to {high:.3f}" if len(group[0].counts) > 1 else "",
         "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in group], 3),
+        "constant": f"{constant_mask_iou(group[0].counts):.3f}",
         "published": "" if published is None else f"{published:.3f}",
         "weights": config["weights"],
         "seeds": f"{len(group)}",

@@ -73,7 +73,7 @@ def test_the_table_is_over_seeds_in_the_order_of_the_study(tmp_path):
     assert both["best epoch"] == "2 of 3, 2 of 3" and both["minutes"] == "1.5 ± 0.0"
     assert (single["model"], single["data"]) == ("fpn", "gland 512, crop 256")
     assert single["iou on test"] == "0.600" and single["published"] == ""
-    assert single["weights"] == "none"
+    assert single["weights"] == "none" and single["constant"] == "1.000"  # all is foreground there
 
 
 def test_cells_that_would_be_the_same_run_are_refused(tmp_path):
