@@ -12,10 +12,11 @@ import pytest
 from runs import make_run
 from small import ROOT, lines, run_program, write_blobs
 
+import segacc.study as study_room
 from segacc.comparison import read_result
 from segacc.config import STUDY_MODELS, parse_train
 from segacc.program import InputError
-from segacc.study import Cell, cells_of, check_same, study, table_of
+from segacc.study import Cell, cells_of, check_same, run_cells, study, table_of, training
 
 STUDY = "from segacc.cli import main; main()"
 
@@ -90,6 +91,40 @@ def test_a_set_without_a_test_split_is_refused_at_once(tmp_path):
     (cell,) = cells_of([str(data)], ["unet"], [0], "none", "none", True, tmp_path / "out")
     with pytest.raises(InputError, match="blobs has no test split"):
         study([cell], tmp_path / "out")
+
+
+RUN = """
+import os, sys, time
+from pathlib import Path
+run = Path(sys.argv[1])
+run.mkdir()
+where = os.environ["CUDA_VISIBLE_DEVICES"]
+(run / "where").write_text(where + " " + os.environ["WANDB_RUN_GROUP"])
+until = time.monotonic() + 30
+while len({p.read_text() for p in run.parent.glob("*/where")} - {""}) < 2:  # the other GPU's run
+    assert time.monotonic() < until
+    time.sleep(0.02)
+"""
+
+
+def test_cells_are_spread_over_the_gpus_in_one_group(tmp_path, monkeypatch):
+    """Of the GPUs only their number and names are made up."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    commands = []
+
+    def train(cell, gpu):
+        commands.append(training(cell, gpu))
+        return [sys.executable, "-c", RUN, str(cell.run)]
+
+    monkeypatch.setattr(study_room, "training", train)
+    monkeypatch.setattr(study_room, "scoring", lambda cell: [sys.executable, "-c", "pass"])
+    (tmp_path / "night" / "logs").mkdir(parents=True)
+    some = cells(tmp_path / "night", ["pedestrian"], weights="none")
+    assert run_cells(some, tmp_path / "night") == {} and all(cell.is_done for cell in some)
+    found = [(cell.run / "where").read_text() for cell in some]
+    assert set(found) == {"4 night", "7 night"} and len(found) == len(commands) == 6
+    assert all("gpu.yaml" in " ".join(command) for command in commands)
 
 
 def test_a_small_study_ends_with_its_table_and_is_done(tmp_path):
