@@ -2,7 +2,7 @@
 
     python -m benchmarks.defaults [--models linknet segformer]
 
-All take turns, an epoch at a time, as in benchmarks.throughput. Prints a Markdown table.
+All take turns, as in benchmarks.throughput. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks.throughput import Contender, machine, spread, write_files
+from benchmarks.throughput import Contender, machine, spread, train_epoch, write_files
 from segacc.data.prepare import prepare
 from segacc.data.sources import load_dataset
 
@@ -73,10 +73,8 @@ def measure(args: Args, model: str, scratch: Path) -> None:
             undone = ["--without", name] if name else []
             log = scratch / f"{model}-{name}.log"
             running[name] = Contender("segacc", [*flags, *undone], log)
-        names = list(running)
-        for turn in range(args.repeats + 1):
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                running[name].turn()
+        for _ in range(args.repeats + 1):
+            train_epoch(running.values())
     finally:
         for contender in running.values():
             contender.end()

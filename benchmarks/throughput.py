@@ -2,10 +2,10 @@
 
     python -m benchmarks.throughput [--dataset DIR] [--models unet linknet] [--crop 256 --size 512]
 
-Each contender is a process of its own (benchmarks/contenders/) that trains an epoch when it has its
-turn: all of one model take turns, so that what else the machine does meets all alike; segacc and
-its ceiling, which are compared to the per cent, take turns step by step. The first epoch is not
-counted. Prints a Markdown table, and writes it into benchmarks/results/ with --write.
+Each contender is a process of its own (benchmarks/contenders/) that trains when it has its turn:
+all of one model take turns, a second of steps each, so that what else the machine does meets all
+alike, and stand still with their workers in between. The first epoch is not counted. Prints a
+Markdown table, and writes it into benchmarks/results/ with --write.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -36,7 +37,6 @@ from segacc.data.prepare import decode_row, prepare
 from segacc.data.sources import load_dataset
 
 ROOT = Path(__file__).parent.parent
-BY_STEP = ("segacc", "synthetic")
 CONTENDERS = {
     "segacc": "segacc_run",
     "synthetic": "synthetic",
@@ -72,7 +72,7 @@ class Args:
 
 
 class Contender:
-    """A process that waits for its turn."""
+    """A process, with those that it starts, that stands still until it has its turn."""
 
     def __init__(self, name: str, flags: Sequence[str], log: Path) -> None:
         self.name, self.log = name, log
@@ -85,6 +85,7 @@ class Contender:
             stderr=log.open("w"),
             text=True,
             cwd=ROOT,
+            process_group=0,  # one that the system ends when this process is gone
         )
         self._read()
         self.launch = time.perf_counter() - began
@@ -92,6 +93,7 @@ class Contender:
     def turn(self) -> bool:
         """Let it train for a turn; whether its epoch is over then."""
         assert self.process.stdin is not None
+        os.killpg(self.process.pid, signal.SIGCONT)
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
         told = self._read()
@@ -104,11 +106,12 @@ class Contender:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith(MARK):
+                os.killpg(self.process.pid, signal.SIGSTOP)
                 return json.loads(line.removeprefix(MARK))
         raise SystemExit(f"{self.name} has ended: {self.log.read_text()[-3000:]}")
 
     def end(self) -> None:
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
@@ -148,23 +151,18 @@ def measure(args: Args, model: str, data: Path, scratch: Path) -> dict[str, Cont
     running: dict[str, Contender] = {}
     try:
         for name in args.contenders:
-            by_step = ["--by-step"] if name in BY_STEP else []
-            running[name] = Contender(name, [*flags, *by_step], scratch / f"{model}-{name}.log")
-        groups = [[running[name] for name in args.contenders if name in BY_STEP]]
-        groups += [[running[name]] for name in args.contenders if name not in BY_STEP]
-        for turn in range(args.repeats + 1):
-            first = turn % len(groups)
-            for group in groups[first:] + groups[:first]:
-                train_epoch(group)
+            running[name] = Contender(name, flags, scratch / f"{model}-{name}.log")
+        for _ in range(args.repeats + 1):
+            train_epoch(running.values())
     finally:
         for contender in running.values():
             contender.end()
     return running
 
 
-def train_epoch(group: list[Contender]) -> None:
+def train_epoch(contenders: Iterable[Contender]) -> None:
     """An epoch of each, by turns of each; who was first is last next time."""
-    going = list(group)
+    going = list(contenders)
     while going:
         going = [contender for contender in going if not contender.turn()][::-1]
 

@@ -52,7 +52,7 @@ def main(task: Task) -> None:
     from segacc import inference, loop
     from segacc.config import parse_train
 
-    turns = Turns(task.by_step)
+    turns = Turns()
     undone = do_without(task.without) if task.without else []
     set_up, train_step, validate, last = (
         loop.set_up,

@@ -22,7 +22,7 @@ def main(task: Task) -> None:
         use_cores()
         keep_memory()
     torch.backends.cudnn.benchmark = True  # as in training
-    turns = Turns(task.by_step)
+    turns = Turns()
     model = build_model(task.model, "resnet34", "none").model
     place_dropout(model).total = task.batch_size
     optimizer = make_optimizer(model, 1e-3, 0.01)

@@ -1,7 +1,7 @@
 """How a contender takes turns with the others, so that all are measured side by side.
 
-A turn is an epoch, or with --by-step a step, and what is left of the epoch after its last one.
-Steps suit those that do nothing while they wait: workers would load ahead in the others' turns.
+A turn is a second of steps, or the last steps of an epoch and what is left of it after them. So
+what else the machine does meets all alike. Who waits stands still, its workers too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 MARK = "@turn "
+TURN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,6 @@ class Task:
     workers: int
     precision: str  # fp32 or bf16
     without: str  # what benchmarks.defaults has segacc do without
-    by_step: bool
 
 
 def task() -> Task:
@@ -47,17 +47,15 @@ def task() -> Task:
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--precision", choices=["fp32", "bf16"], required=True)
     parser.add_argument("--without", default="")
-    parser.add_argument("--by-step", action="store_true")
     return Task(**vars(parser.parse_args()))
 
 
 class Turns:
-    """The clock of a contender. It waits for its turn before each epoch and says what it took."""
+    """The clock of a contender. It waits for its turn, and says what an epoch took."""
 
-    def __init__(self, by_step: bool = False) -> None:
-        self.by_step = by_step
+    def __init__(self) -> None:
         self.away = 0.0  # seconds in others' turns since the epoch began
-        self._began = self._trained = 0.0
+        self._began = self._turn_began = self._trained = 0.0
         self._first: float | None = None
         self._told: dict[str, Any] = {}
 
@@ -66,17 +64,17 @@ class Turns:
         the last one it waits as well, so that nothing is cleared away in another's turn."""
         _finish_gpu()
         self._hand_over({"epoch": self._spent(), **self._told})
-        self._began, self.away = time.perf_counter(), 0.0
+        self._began, self.away = self._turn_began, 0.0
 
     def stepped(self) -> None:
         """After a step; the first one ends the launch."""
         if self._first is None:
             self._first = self._spent()
-        if self.by_step:
+        if time.perf_counter() - self._turn_began > TURN_SECONDS:
             _finish_gpu()
             gone = time.perf_counter()
             self._hand_over({})
-            self.away += time.perf_counter() - gone
+            self.away += self._turn_began - gone
 
     def trained(self) -> None:
         """After the last step of an epoch, on a GPU too."""
@@ -91,6 +89,7 @@ class Turns:
         print(f"{MARK}{json.dumps(told)}", flush=True)
         if not sys.stdin.readline():
             raise SystemExit("benchmarks.throughput has ended")
+        self._turn_began = time.perf_counter()
 
     def done(self, **more: Any) -> None:
         """After the validation."""
