@@ -33,7 +33,7 @@ STEPS = 160
 # What a run is told to do in a process of its own, so that its memory is its own.
 PREPARE = """
 import json, os, sys, time
-import torch.utils.data
+import segacc.data.loader  # a training has it imported
 from segacc.data.prepare import prepare
 from segacc.data.sources import load_dataset
 def cpu():

@@ -42,6 +42,7 @@ CONTENDERS = {
     "synthetic": "synthetic",
     "bare": "bare",
     "lightning": "lightning_smp",
+    "lightning-persistent": "lightning_smp --persistent-workers",
     "example": "example_loop",
 }
 SHOWN = {
@@ -49,6 +50,7 @@ SHOWN = {
     "synthetic": "ceiling (synthetic)",
     "bare": "bare PyTorch loop",
     "lightning": "Lightning + SMP",
+    "lightning-persistent": "the same, its workers kept",
     "example": "loop of transformers' example",
 }
 
@@ -79,7 +81,7 @@ class Contender:
         self.epochs: list[dict[str, Any]] = []
         began = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"benchmarks.contenders.{CONTENDERS[name]}", *flags],
+            [sys.executable, "-m", *f"benchmarks.contenders.{CONTENDERS[name]}".split(), *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log.open("w"),

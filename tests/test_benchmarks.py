@@ -1,12 +1,14 @@
 """The benchmarks: what they compute from what they time, and that their contenders run."""
 
+import signal
+import subprocess
 from types import SimpleNamespace
 
 import pytest
 from small import run_program, write_blobs
 
 from benchmarks.links import moved, speed_up
-from benchmarks.throughput import rows, spread, write_files
+from benchmarks.throughput import Contender, rows, spread, write_files
 
 
 def contender(train, epoch, **more):
@@ -78,6 +80,29 @@ def test_every_benchmark_ends_with_its_table(program, flags):
 
 
 @pytest.mark.soak
+def test_a_contender_stands_still_until_it_has_its_turn(tmp_path):
+    blobs = write_blobs(tmp_path / "blobs")
+    write_files(str(blobs), tmp_path / "files")
+    flags = ["--model", "segformer", "--data", str(tmp_path / "files"), "--size", "64"]
+    flags += ["--batch-size", "4", "--epochs", "3", "--workers", "0", "--precision", "fp32"]
+    waiting = Contender("synthetic", flags, tmp_path / "log")
+    try:
+        for _ in range(2):
+            assert stopped(waiting.process.pid)
+            waiting.turn()
+        assert stopped(waiting.process.pid)
+        assert waiting.epochs and waiting.epochs[0]["train"] > 0
+    finally:
+        waiting.end()
+    assert waiting.process.returncode == -signal.SIGKILL
+
+
+def stopped(pid):
+    asked = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return asked.stdout.startswith("T")
+
+
+@pytest.mark.soak
 def test_all_contenders_take_turns(tmp_path):
     pytest.importorskip("lightning")
     blobs = write_blobs(tmp_path / "blobs")
@@ -85,4 +110,4 @@ def test_all_contenders_take_turns(tmp_path):
     done = run_program("-m", "benchmarks.throughput", *flags, "--repeats", 1)
     assert done.returncode == 0, done.stderr[-3000:]
     table = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert len(table) == 6 and all("(" in line for line in table[1:])
+    assert len(table) == 7 and all("(" in line for line in table[1:])

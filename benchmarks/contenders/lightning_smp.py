@@ -1,6 +1,8 @@
 """Lightning and SMP, as SMP's own tutorial puts them together (examples/binary_segmentation_intro):
 PIL resizes in the Dataset, uint8 batches, statistics of every step kept and summed at the epoch's
-end, Adam and a cosine. Crops and flips as Lightning users add them, with albumentations."""
+end, Adam and a cosine, and a Trainer as it comes, with its log, its bar and its checkpoints. Pinned
+memory is ours; crops and flips are as Lightning users add them, with albumentations. The tutorial's
+workers start anew in each epoch; --persistent-workers keeps them, as Lightning advises."""
 
 from __future__ import annotations
 
@@ -115,7 +117,7 @@ class Clock(pl.Callback):
 def main(task: Task) -> None:
     train, valid = (SegmentationDataset(task, split) for split in ("train", "valid"))
     options = {"batch_size": task.batch_size, "num_workers": task.workers, "pin_memory": True}
-    if task.workers:
+    if task.workers and task.persistent_workers:
         options["persistent_workers"] = True
     train_loader = DataLoader(train, shuffle=True, drop_last=False, **options)
     valid_loader = DataLoader(valid, shuffle=False, **options)
@@ -126,9 +128,7 @@ def main(task: Task) -> None:
             log_every_n_steps=1,
             precision="bf16-mixed" if task.precision == "bf16" else "32-true",
             num_sanity_val_steps=0,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+            default_root_dir=folder,
             callbacks=[
                 Clock(),
                 pl.callbacks.ModelCheckpoint(folder, monitor="valid_dataset_iou", mode="max"),

@@ -33,6 +33,7 @@ class Task:
     workers: int
     precision: str  # fp32 or bf16
     without: str  # what benchmarks.defaults has segacc do without
+    persistent_workers: bool  # of the Lightning script
 
 
 def task() -> Task:
@@ -47,6 +48,7 @@ def task() -> Task:
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--precision", choices=["fp32", "bf16"], required=True)
     parser.add_argument("--without", default="")
+    parser.add_argument("--persistent-workers", action="store_true")
     return Task(**vars(parser.parse_args()))
 
 
@@ -86,7 +88,7 @@ class Turns:
         return time.perf_counter() - self._began - self.away
 
     def _hand_over(self, told: dict[str, Any]) -> None:
-        print(f"{MARK}{json.dumps(told)}", flush=True)
+        print(f"\n{MARK}{json.dumps(told)}", flush=True)  # on a line of its own: bars end none
         if not sys.stdin.readline():
             raise SystemExit("benchmarks.throughput has ended")
         self._turn_began = time.perf_counter()
