@@ -110,18 +110,22 @@ def over_images(args: Args, scratch: Path) -> None:
         f"prepared, ms an image | RSS after 15 steps, MiB | after {STEPS} | largest |\n"
         "|---|---|---|---|---|---|---|---|"
     )
+    times: dict[int, list[list[float]]] = {count: [] for count in args.images}
     for count in args.images:
-        folder = scratch / f"images-{count}"
-        write_images(folder, count)
-        times = []
-        for repeat in range(args.repeats):
+        write_images(scratch / f"images-{count}", count)
+    for repeat in range(args.repeats):
+        for count in args.images:  # in turn, since the machine's speed may swing
             cache = scratch / f"cache-{count}-{repeat}"
-            times.append(json.loads(python("-c", PREPARE, str(folder), cache=cache)))
+            told = python("-c", PREPARE, f"{scratch}/images-{count}", cache=cache)
+            times[count].append(json.loads(told))
+    for count in args.images:
         shown = [
             spread([1e3 * seconds / (count + 64) for seconds in column], 3)
-            for column in zip(*times, strict=True)
+            for column in zip(*times[count], strict=True)
         ]
-        flags = ["--dataset", str(folder), *TRAIN, "--output-dir", f"{scratch}/run-{count}"]
+        flags = ["--dataset", f"{scratch}/images-{count}", *TRAIN]
+        flags += ["--output-dir", f"{scratch}/run-{count}"]
+        cache = scratch / f"cache-{count}-{args.repeats - 1}"
         told = python("-c", MEMORY, str(STEPS), *flags, cache=cache)
         memory = re.search(r"MEMORY (\S+) (\S+) (\S+)", told)
         assert memory
