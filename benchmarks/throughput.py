@@ -50,7 +50,7 @@ SHOWN = {
     "synthetic": "ceiling (synthetic)",
     "bare": "bare PyTorch loop",
     "lightning": "Lightning + SMP",
-    "lightning-persistent": "the same, its workers kept",
+    "lightning-persistent": "Lightning + SMP, workers kept",
     "example": "loop of transformers' example",
 }
 

@@ -1,8 +1,9 @@
 """Lightning and SMP, as SMP's own tutorial puts them together (examples/binary_segmentation_intro):
 PIL resizes in the Dataset, uint8 batches, statistics of every step kept and summed at the epoch's
-end, Adam and a cosine, and a Trainer as it comes, with its log, its bar and its checkpoints. Pinned
-memory is ours; crops and flips are as Lightning users add them, with albumentations. The tutorial's
-workers start anew in each epoch; --persistent-workers keeps them, as Lightning advises."""
+end, Adam and a cosine, and a Trainer with the log, the bar and the checkpoints that it comes with,
+but no validation before the first step. Pinned memory is ours; crops and flips are as Lightning
+users add them, with albumentations. The tutorial's workers start anew in each epoch;
+--persistent-workers keeps them, as Lightning advises."""
 
 from __future__ import annotations
 
