@@ -1,0 +1,41 @@
+"""What short trainings gave when `runs.json` was written, they give now.
+
+Losses and scores hold on any machine, the sha256 of the weights after the last step where processor
+and versions are those of the file.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+GOLDEN = json.loads((HERE / "runs.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    file = tmp_path_factory.mktemp("golden") / "runs.json"
+    command = [sys.executable, str(HERE / "golden.py"), str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(file.read_text())
+
+
+@pytest.mark.timeout(900)  # the first one waits for all runs
+@pytest.mark.parametrize("name", GOLDEN["runs"])
+def test_a_run_gives_the_numbers_that_it_gave(found, name):
+    run, wanted = found["runs"][name], GOLDEN["runs"][name]
+    assert len(run["epochs"]) == len(wanted["epochs"])
+    for epoch, expected in zip(run["epochs"], wanted["epochs"], strict=True):
+        assert epoch == pytest.approx(expected, rel=0, abs=1e-5)
+    assert run.get("test", {}) == pytest.approx(wanted.get("test", {}), rel=1e-5, abs=1e-5)
+    if found["machine"] == GOLDEN["machine"]:
+        assert run["sha256"] == wanted["sha256"]
+
+
+def test_a_run_that_is_resumed_in_its_middle_has_the_weights_of_one_that_is_not(found):
+    runs = found["runs"]
+    assert runs["resumed"]["sha256"] == runs["linknet"]["sha256"] != runs["crop"]["sha256"]
