@@ -3,12 +3,12 @@
 import sys
 
 from segacc.config import parse_evaluate
-from segacc.program import run_program
+from segacc.errors import run_program
 
 
 def main() -> None:
     config = parse_evaluate(sys.argv[1:])
-    from segacc.evaluation import evaluate  # after parsing: torch takes seconds, --help none
+    from segacc.evaluation.evaluate import evaluate
 
     evaluate(config)
 

@@ -3,12 +3,12 @@
 import sys
 
 from segacc.config import parse_train
-from segacc.program import run_program
+from segacc.errors import run_program
 
 
 def main() -> None:
     config = parse_train(sys.argv[1:])
-    from segacc.loop import fit  # after parsing: torch takes seconds, --help none
+    from segacc.training.fit import fit
 
     fit(config)
 

@@ -17,12 +17,13 @@ import numpy as np
 import tyro
 
 from benchmarks.throughput import machine, spread
-from segacc.data.augment import stream_seed
-from segacc.data.loader import StepSampler, TrainSamples, train_loader
-from segacc.data.prepare import Split, decode_row, prepare, resize_image, resize_mask
-from segacc.data.sources import load_dataset
-from segacc.data.threads import cores
-from segacc.launch import keep_memory
+from segacc.data.loading.augment import stream_seed
+from segacc.data.loading.loader import TrainSamples, train_loader
+from segacc.data.loading.stream import StepSampler
+from segacc.data.prepare import decode_row, prepare, resize_image, resize_mask
+from segacc.data.reading.sources import load_dataset
+from segacc.data.split import Split
+from segacc.runtime.threads import cores, keep_memory
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 

@@ -17,7 +17,7 @@ import tyro
 
 from benchmarks.throughput import Contender, machine, spread, train_epoch, write_files
 from segacc.data.prepare import prepare
-from segacc.data.sources import load_dataset
+from segacc.data.reading.sources import load_dataset
 
 WITHOUT = {
     "memory": "glibc takes and gives back large blocks",

@@ -32,7 +32,7 @@ SEGFORMER = (
 BEGINS = """
 import os, sys
 sys.path.insert(0, {root!r})
-from segacc import loop
+from segacc.training import fit as loop
 loop.train_step = lambda *_: os._exit(0)
 import train
 train.main()

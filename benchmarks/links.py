@@ -25,12 +25,12 @@ from torch import nn
 from benchmarks.contenders.turns import use_cores
 from benchmarks.throughput import machine
 from segacc.config import STUDY_MODELS
-from segacc.global_batch import Place, place_dropout
-from segacc.launch import keep_memory
-from segacc.losses import make_loss
-from segacc.models import Segmenter
-from segacc.optim import make_optimizer
-from segacc.weights import build_model
+from segacc.models.global_batch import Place, place_dropout
+from segacc.models.segmenter import Segmenter
+from segacc.models.weights import build_model
+from segacc.runtime.threads import keep_memory
+from segacc.training.losses import make_loss
+from segacc.training.optim import make_optimizer
 
 LINKS = {  # GB/s in each direction
     "NVLink 4": 450.0,

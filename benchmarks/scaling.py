@@ -33,9 +33,9 @@ STEPS = 160
 # What a run is told to do in a process of its own, so that its memory is its own.
 PREPARE = """
 import json, os, sys, time
-import segacc.data.loader  # a training has it imported
+import segacc.data.loading.loader  # a training has it imported
 from segacc.data.prepare import prepare
-from segacc.data.sources import load_dataset
+from segacc.data.reading.sources import load_dataset
 def cpu():
     return sum(os.times()[:4])
 began = time.perf_counter()
@@ -48,7 +48,7 @@ print(json.dumps([found - began, prepared - found, time.perf_counter() - prepare
 """
 MEMORY = """
 import re, sys
-from segacc import loop
+from segacc.training import fit as loop
 from segacc.config import parse_train
 def now():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024

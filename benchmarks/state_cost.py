@@ -19,9 +19,9 @@ from itertools import pairwise
 
 import tyro
 
-from segacc import checkpoint
 from segacc.config import parse_train
-from segacc.loop import fit
+from segacc.training import checkpoint
+from segacc.training.fit import fit
 
 
 @dataclass(frozen=True)

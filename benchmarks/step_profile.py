@@ -20,8 +20,8 @@ import tyro
 from torch.autograd import DeviceType
 
 from benchmarks.throughput import machine
-from segacc import loop
 from segacc.config import parse_train
+from segacc.training import fit as loop
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ import tyro
 from benchmarks.contenders.turns import MARK
 from segacc.config import STUDY_MODELS
 from segacc.data.prepare import decode_row, prepare
-from segacc.data.sources import load_dataset
+from segacc.data.reading.sources import load_dataset
 
 ROOT = Path(__file__).parent.parent
 CONTENDERS = {

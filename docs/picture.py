@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from segacc.pictures import overview, picture_name
+from segacc.report.pictures import overview, picture_name
 
 WIDTH = 900
 

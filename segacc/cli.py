@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from segacc.config import Tracker
-from segacc.program import InputError, run_program
+from segacc.errors import InputError, run_program
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 Images = Annotated[
@@ -40,7 +40,7 @@ def prepare(dataset: Dataset, size: int = 256, save: Path | None = None) -> None
             `load_from_disk` and `push_to_hub`) into this new folder.
     """
     from segacc.data import prepare as room
-    from segacc.data.sources import load_dataset
+    from segacc.data.reading.sources import load_dataset
 
     source = load_dataset(dataset)
     prepared = room.prepare(source, size)
@@ -107,12 +107,13 @@ def predict(
     Returns:
         1 when an image could not be read, else 0.
     """
-    from segacc.data.find import plan
+    from segacc.prediction.find import plan
 
     jobs = plan(images, out, probabilities, overlays)  # a wrong path is told before torch is there
-    from segacc.launch import make_accelerator, set_threads
-    from segacc.prediction import predict_images
-    from segacc.weights import load_segmenter
+    from segacc.models.weights import load_segmenter
+    from segacc.prediction.files import predict_images
+    from segacc.runtime.accelerator import make_accelerator
+    from segacc.runtime.threads import set_threads
 
     accelerator = make_accelerator("fp32")
     set_threads(accelerator)
@@ -136,7 +137,7 @@ def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> 
         split: the split that they were scored on.
         out: folder for comparison.md, comparison.csv and a report for each data set.
     """
-    from segacc.comparison import compare as compare_runs
+    from segacc.evaluation.compare import compare as compare_runs
 
     compare_runs(list(runs), split, out)
 
@@ -192,7 +193,7 @@ def dashboard(project: str = "segacc", entity: str | None = None, out: Path | No
         entity: a user or a team of W&B; by default who the key belongs to.
         out: write what would be sent into this file instead, as JSON; needs no key and no network.
     """
-    from segacc import dashboard as room
+    from segacc.tracking import dashboard as room
 
     if out is not None:
         room.write_workspace(out, entity or "", project)

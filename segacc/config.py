@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from segacc.program import InputError, speaks
+from segacc.errors import InputError, speaks
 
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"

@@ -16,7 +16,10 @@ from rich.live import Live
 from rich.table import Table
 
 import segacc
-from segacc.comparison import (
+from segacc.config import RESUME_MAY_CHANGE, STUDY_MODELS, parse_train, read_run_config
+from segacc.data.reading.sources import load_dataset
+from segacc.errors import InputError, Stopped, write_text
+from segacc.evaluation.compare import (
     Result,
     columns_of,
     comma_separated,
@@ -25,14 +28,11 @@ from segacc.comparison import (
     read_result,
     show,
 )
-from segacc.config import RESUME_MAY_CHANGE, STUDY_MODELS, parse_train, read_run_config
-from segacc.data.sources import load_dataset
-from segacc.metrics import constant_mask_iou, iou_of
-from segacc.models import check_architecture
-from segacc.processes import Programs
-from segacc.program import InputError, Stopped, write_text
-from segacc.scores import interval, resamples
-from segacc.tracking import read_lines
+from segacc.metrics.counts import constant_mask_iou, iou_of
+from segacc.metrics.intervals import interval, resamples
+from segacc.models.segmenter import check_architecture
+from segacc.runs import read_lines
+from segacc.runtime.programs import Programs
 
 ROOT = Path(segacc.__file__).parent.parent
 DONE = "study-done"

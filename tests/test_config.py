@@ -6,7 +6,7 @@ import json
 import pytest
 
 from segacc.config import RESUME_MAY_CHANGE, TrainConfig, parse_train, to_json
-from segacc.program import InputError, OwnError, Stopped, run_program
+from segacc.errors import InputError, OwnError, Stopped, run_program
 
 CONTRACT = {
     "model": "linknet",

@@ -1,10 +1,12 @@
-"""The rooms of segacc form layers; each imports only from the layers after it."""
+"""The packages of segacc form layers; each imports only from the layers after it."""
 
 import ast
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from importlib.util import resolve_name
 from pathlib import Path
@@ -15,27 +17,21 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 
-# The layers from the outside in; `segacc.data` stands for the whole package.
+# The packages and modules of segacc from the outside in: each imports only from those after it.
 LAYERS = (
     ("train", "evaluate", "segacc.cli"),
     ("segacc.study",),
-    ("segacc.loop", "segacc.evaluation", "segacc.comparison", "segacc.prediction"),
-    ("segacc.setup", "segacc.report", "segacc.dashboard"),
-    ("segacc.tracking",),
-    (
-        *("segacc.checkpoint", "segacc.inference", "segacc.optim", "segacc.launch"),
-        *("segacc.record", "segacc.stop", "segacc.wandb_run", "segacc.weights"),
-        *("segacc.scores", "segacc.figures", "segacc.processes"),
-    ),
-    (
-        *("segacc.models", "segacc.global_batch", "segacc.losses", "segacc.metrics"),
-        *("segacc.surfaces", "segacc.charts", "segacc.pictures", "segacc.data"),
-    ),
+    ("segacc.training", "segacc.evaluation"),
+    ("segacc.prediction", "segacc.tracking"),
+    ("segacc.report",),
+    ("segacc.runs",),
+    ("segacc.models", "segacc.data"),
+    ("segacc.metrics", "segacc.runtime"),
     ("segacc.config",),
-    ("segacc.program",),
+    ("segacc.errors",),
     ("segacc",),  # __init__.py: the version, nothing else
 )
-DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
+DEPTH = {package: depth for depth, packages in enumerate(LAYERS) for package in packages}
 HEAVY = {"accelerate", "datasets", "segmentation_models_pytorch", "torch"}
 HEAVY |= {"transformers", "wandb"}
 
@@ -51,8 +47,8 @@ FILES = {
 }
 
 
-def room(module: str) -> str:
-    """segacc.data.sources -> segacc.data"""
+def package_of(module: str) -> str:
+    """segacc.data.reading.sources -> segacc.data"""
     return ".".join(module.split(".")[:2])
 
 
@@ -79,16 +75,41 @@ def imports_of(module: str) -> Iterator[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_a_room_imports_only_from_the_layers_after_its_own(module):
-    assert room(module) in DEPTH, f"{module} has no layer: give it one in LAYERS"
-    ours = [(line, room(target)) for line, target in imports_of(module) if is_ours(target)]
+def test_a_package_imports_only_from_the_layers_after_its_own(module):
+    own = package_of(module)
+    assert own in DEPTH, f"{module} has no layer: give it one in LAYERS"
     wrong = [
         f"line {line} imports {target}"
-        for line, target in ours
-        if DEPTH.get(target, -1) <= DEPTH[room(module)]
-        and not target == room(module) == "segacc.data"  # a package is free inside
+        for line, target in imports_of(module)
+        if is_ours(target)
+        and package_of(target) != own
+        and DEPTH.get(package_of(target), -1) <= DEPTH[own]
     ]
     assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {m: {t for _, t in imports_of(m) if t in FILES} for m in FILES}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_modules_and_packages_are_small():
+    lines = {m: len(file.read_text(encoding="utf-8").splitlines()) for m, file in FILES.items()}
+    assert {m: n for m, n in lines.items() if n >= 300} == {}
+    modules = [file for file in FILES.values() if file.name != "__init__.py"]
+    packages = Counter(file.parent for file in modules)
+    assert {str(folder): n for folder, n in packages.items() if n > 10} == {}
+
+
+def test_functions_are_short():
+    long = {
+        f"{module}.{node.name}": length
+        for module, file in FILES.items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (length := (node.end_lineno or 0) - node.lineno + 1) > 60
+    }
+    assert long == {}
 
 
 def test_every_library_that_is_imported_is_declared():
@@ -138,9 +159,10 @@ def test_the_help_of_segacc_imports_nothing_heavy(command):
 
 
 def test_config_and_data_import_nothing_heavy():
-    light = [m for m in FILES if room(m) in ("segacc.config", "segacc.data")]
-    for heavy in ("loader", "resident"):  # samplers and data sets are torch's
-        light.remove(f"segacc.data.{heavy}")
+    heavy = {"segacc.data.loading.loader", "segacc.data.loading.resident"}  # data sets of torch
+    heavy.add("segacc.data.loading.stream")  # so are samplers
+    packages = ("segacc.config", "segacc.data")
+    light = [m for m in FILES if package_of(m) in packages and m not in heavy]
     names, _ = imported_by("-c", f"import {', '.join(light)}")
     assert names & HEAVY == set()
 

@@ -13,9 +13,9 @@ from runs import make_run
 from small import ROOT, lines, run_program, write_blobs
 
 import segacc.study as study_room
-from segacc.comparison import read_result
 from segacc.config import STUDY_MODELS, parse_train
-from segacc.program import InputError
+from segacc.errors import InputError
+from segacc.evaluation.compare import read_result
 from segacc.study import Cell, cells_of, check_same, run_cells, study, table_of, training
 
 STUDY = "from segacc.cli import main; main()"

@@ -12,7 +12,7 @@ def do_without(default: str) -> list[str]:
     """Undo one of the defaults; flags of train.py that do."""
     import torch
 
-    from segacc import setup
+    from segacc.training import setup
 
     build_model, make_optimizer = setup.build_model, setup.make_optimizer
 
@@ -49,8 +49,9 @@ def do_without(default: str) -> list[str]:
 def main(task: Task) -> None:
     import torch
 
-    from segacc import inference, loop
     from segacc.config import parse_train
+    from segacc.prediction import logits as inference
+    from segacc.training import fit as loop
 
     turns = Turns()
     undone = do_without(task.without) if task.without else []

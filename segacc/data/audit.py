@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from segacc.data.convert import scan_folder
-from segacc.data.decode import DecodeError, Encoded, foreground_value
-from segacc.data.pairing import Finding, Pair
 from segacc.data.prepare import decode_row
-from segacc.data.threads import cores, in_order
+from segacc.data.reading.convert import scan_folder
+from segacc.data.reading.decode import DecodeError, Encoded, foreground_value
+from segacc.data.reading.pairing import Finding, Pair
+from segacc.runtime.threads import cores, in_order
 
 # Of 64 bits of a perceptual hash. Encoding, resizing, brightening or cropping 1 % changes up to 8;
 # the most alike of unrelated pictures in the tissue and street sets differ in 16.
@@ -101,7 +101,7 @@ def _open(dataset: str) -> tuple[Path | None, tuple[Finding, ...], Mapping[str, 
 
     A folder is scanned and not loaded, because loading stops at the first finding.
     """
-    from segacc.data.sources import load_dataset, locate
+    from segacc.data.reading.sources import load_dataset, locate
 
     folder = locate(dataset)
     if folder is None or (folder / "dataset_dict.json").is_file():

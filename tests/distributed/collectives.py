@@ -4,9 +4,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from segacc.data.loader import rank_share
-from segacc.inference import gather_images
-from segacc.losses import make_loss
+from segacc.data.loading.loader import rank_share
+from segacc.runtime.ranks import gather_images
+from segacc.training.losses import make_loss
 
 accelerator = Accelerator(cpu=True)
 rank, world = accelerator.process_index, accelerator.num_processes

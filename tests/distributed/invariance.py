@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-import segacc.optim
-import segacc.setup
+import segacc.training.optim
+import segacc.training.setup
 from segacc.config import parse_train
-from segacc.loop import seen, train_step
-from segacc.setup import set_up
-from segacc.weights import build_model
+from segacc.models.weights import build_model
+from segacc.training.setup import set_up
+from segacc.training.steps import seen, train_step
 
 STEPS = 20
 
@@ -37,13 +37,13 @@ def build(*args, **kwargs):
 
 def make_optimizer(model, lr, weight_decay):
     if name == "adamw":
-        return segacc.optim.make_optimizer(model, lr, weight_decay)
+        return segacc.training.optim.make_optimizer(model, lr, weight_decay)
     return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr)
 
 
 data, out, modes, *models = sys.argv[1:]
-segacc.setup.build_model = build
-segacc.setup.make_optimizer = make_optimizer
+segacc.training.setup.build_model = build
+segacc.training.setup.make_optimizer = make_optimizer
 for mode in modes.split(","):
     name, precision, *full = mode.split("-")
     folder, losses = Path(out, mode), {}

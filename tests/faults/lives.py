@@ -18,14 +18,14 @@ from typing import Any
 from safetensors.torch import load_file
 from small import ROOT
 
-from segacc.checkpoint import states
+from segacc.training.checkpoint import states
 
 # What a run spends its time in: the functions of segacc that a kill may fall into.
 PLACES = {
-    "step": ("segacc.loop", "train_step"),
-    "validation": ("segacc.loop", "validate"),
-    "state": ("segacc.checkpoint", "write_state"),
-    "best": ("segacc.checkpoint", "save_best"),
+    "step": ("segacc.training.fit", "train_step"),
+    "validation": ("segacc.training.fit", "validate"),
+    "state": ("segacc.training.checkpoint", "write_state"),
+    "best": ("segacc.training.checkpoint", "save_best"),
 }
 
 
@@ -98,9 +98,9 @@ def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None
 
 
 def _live(args: list[str], log: Path, moment: Moment | None, action: str) -> None:
-    import segacc.loop
+    import segacc.training.fit
     from segacc.config import parse_train
-    from segacc.program import run_program
+    from segacc.errors import run_program
 
     multiprocessing.set_start_method("fork", force=True)  # as in a program; not from the server
     with log.open("a") as file:
@@ -108,12 +108,12 @@ def _live(args: list[str], log: Path, moment: Moment | None, action: str) -> Non
         os.dup2(file.fileno(), 2)
     if moment:
         do_at(moment, action)
-    sys.exit(run_program(lambda: segacc.loop.fit(parse_train(args)), debug=False))
+    sys.exit(run_program(lambda: segacc.training.fit.fit(parse_train(args)), debug=False))
 
 
 # A server that has imported everything forks the lives: each costs a second, not six.
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["segacc.loop", "segmentation_models_pytorch"])
+_server.set_forkserver_preload(["segacc.training.fit", "segmentation_models_pytorch"])
 
 
 def live(run: Path, flags: list[str], moment: Moment | None = None, action: str = "SIGKILL") -> int:
@@ -152,11 +152,11 @@ def outcome(run: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":  # under torchrun: lives.py RANK PLACE CALL ACTION FLAGS... of train.py
-    import segacc.loop
+    import segacc.training.fit
     from segacc.config import parse_train
-    from segacc.program import run_program
+    from segacc.errors import run_program
 
     rank, place, call, action, *flags = sys.argv[1:]
     if os.environ["RANK"] == rank:
         do_at(Moment(place, int(call), part=0.0), action)
-    sys.exit(run_program(lambda: segacc.loop.fit(parse_train(flags)), debug=False))
+    sys.exit(run_program(lambda: segacc.training.fit.fit(parse_train(flags)), debug=False))

@@ -13,11 +13,11 @@ from lives import live, outcome, start, wait_for
 from safetensors.torch import load_file
 from small import ROOT, TINY, lines, run_program
 
-from segacc.checkpoint import states
-from segacc.data.loader import step_keys
+from segacc.data.loading.stream import step_keys
 from segacc.data.prepare import prepare
-from segacc.data.sources import load_dataset
-from segacc.program import EXIT_INPUT
+from segacc.data.reading.sources import load_dataset
+from segacc.errors import EXIT_INPUT
+from segacc.training.checkpoint import states
 
 LIVES = Path(__file__).parent / "lives.py"
 PATHS = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}

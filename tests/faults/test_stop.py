@@ -12,8 +12,8 @@ import pytest
 from lives import Moment, live, outcome, start, wait_for
 from small import ROOT, TINY, lines, run_program
 
-from segacc.checkpoint import states
-from segacc.program import EXIT_STOPPED
+from segacc.errors import EXIT_STOPPED
+from segacc.training.checkpoint import states
 
 LIVES = Path(__file__).parent / "lives.py"
 FLAGS = ["--size", "64", "--crop", "48", "--weights", "none", "--batch-size", "4", *TINY]
@@ -64,9 +64,9 @@ def test_a_stop_inside_of_something_loses_nothing(blobs, tmp_path, whole, place,
 
 ENDLESS = """
 import ctypes, sys
-import segacc.loop
+import segacc.training.fit
 from segacc.config import parse_train
-from segacc.program import run_program
+from segacc.errors import run_program
 
 def train_step(*args):
     print("in a step", flush=True)
@@ -77,8 +77,8 @@ def train_step(*args):
     libc.pthread_mutex_lock(mutex)
     libc.pthread_mutex_lock(mutex)
 
-segacc.loop.train_step = train_step
-sys.exit(run_program(lambda: segacc.loop.fit(parse_train(sys.argv[1:])), debug=True))
+segacc.training.steps.train_step = train_step
+sys.exit(run_program(lambda: segacc.training.fit.fit(parse_train(sys.argv[1:])), debug=True))
 """
 
 
@@ -103,7 +103,7 @@ def test_a_second_signal_leaves_at_once(blobs, tmp_path):
 
 
 def test_a_signal_before_the_first_step_has_a_sentence_and_the_same_code(tmp_path):
-    program = "import os, signal, sys; from segacc.program import run_program; "
+    program = "import os, signal, sys; from segacc.errors import run_program; "
     program += "sys.exit(run_program(lambda: os.kill(os.getpid(), signal.SIGTERM), debug=False))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60

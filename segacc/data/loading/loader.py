@@ -1,0 +1,109 @@
+"""One stateless stream of training steps, (seed, step) -> samples, and what loads it.
+
+The permutations of all epochs are laid end to end and cut into batches. So no batch is short, no
+sample is dropped, and an epoch is a mark on the stream: epoch e ends with the step that holds its
+last sample. A resumed run starts the stream at its step without loading what came before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from segacc.data.loading.augment import View, draw_view, stream_seed, write_view
+from segacc.data.loading.stream import Key, StepSampler
+from segacc.data.loading.workers import start_worker
+
+if TYPE_CHECKING:
+    from segacc.data.split import Split
+
+Batch = dict[str, Tensor]
+
+LOOKED_BYTES = 16 << 20
+"""Of pixels, that a process may have mapped at a time. Mapping them again costs a seventh of the
+time of a batch; with twice as many a tenth."""
+AROUND_BYTES = 1 << 20
+"""What the system maps with a small image, roughly: it does so by the folios that the file was read
+in, of up to 2 MB."""
+
+
+class TrainSamples(Dataset[Batch]):
+    """Augmented samples of a prepared split, fetched a batch at a time."""
+
+    def __init__(self, split: Split, flips: str, crop: int | None, seed: int) -> None:
+        self.split, self.flips, self.crop, self.seed = split, flips, crop, seed
+        self._looked = 0
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def view(self, epoch: int, index: int) -> View:
+        """What `epoch` shows of a sample."""
+        state = stream_seed(self.seed, epoch, index)
+        return draw_view(self.flips, self.crop, self.split.side, state)
+
+    def __getitems__(self, keys: list[Key]) -> Batch:
+        """images (B, H, W, 3) uint8, masks (B, H, W) uint8 in {0, 1}, index (B,) int64."""
+        side = self.crop or self.split.side
+        images = np.empty((len(keys), side, side, 3), np.uint8)
+        masks = np.empty((len(keys), side, side), np.uint8)
+        for place, (epoch, index) in enumerate(keys):
+            image, mask = self.split[index]
+            view = self.view(epoch, index)
+            write_view(view, image, images[place])
+            write_view(view, mask, masks[place])
+            self._looked += max(AROUND_BYTES, self.split.side**2 * 4)
+            if self._looked > LOOKED_BYTES:
+                self.split.forget()
+                self._looked = 0
+        return {
+            "images": torch.from_numpy(images),
+            "masks": torch.from_numpy(masks),
+            "index": torch.tensor([index for _, index in keys]),
+        }
+
+
+def _already_a_batch(batch: Any) -> Any:
+    return batch
+
+
+def train_loader(
+    samples: TrainSamples, sampler: StepSampler, workers: int, pin_memory: bool
+) -> DataLoader[Batch]:
+    """The loader of a whole run: its workers live from the first step to the last."""
+    return DataLoader(
+        samples,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_already_a_batch,
+        worker_init_fn=start_worker,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def rank_share(samples: int, rank: int, world_size: int) -> range:
+    """The samples of a split that this rank evaluates."""
+    return range(rank, samples, world_size)
+
+
+def full_images(split: Split, indices: list[int]) -> Batch:
+    """A batch of whole images, as they are."""
+    pairs = [split[i] for i in indices]
+    batch = {
+        "images": torch.from_numpy(np.stack([image for image, _ in pairs])),
+        "masks": torch.from_numpy(np.stack([mask for _, mask in pairs])),
+    }
+    split.forget()
+    return batch
+
+
+def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images (B, 3, H, W) uint8, as a view in channels-last order, and masks (B, 1, H, W) uint8."""
+    images = batch["images"].to(device, non_blocking=True).permute(0, 3, 1, 2)
+    masks = batch["masks"].to(device, non_blocking=True).unsqueeze(1)
+    return images, masks

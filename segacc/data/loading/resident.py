@@ -1,0 +1,115 @@
+"""A split that lies on the GPU whole, where crops and flips are reads in another order.
+
+With small images a GPU takes batches faster than a few cores can write them; so where all pixels
+fit, they are sent once, and of each batch only which views it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from segacc.data.loading.augment import View
+from segacc.data.loading.loader import Batch, TrainSamples, full_images
+from segacc.data.loading.stream import StepSampler
+from segacc.data.split import Split
+
+RESIDENT_SHARE = 0.25  # of a GPU's free memory, that images may take
+COPIED_BYTES = 64 << 20  # at a time, which bounds the memory of sending a split
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A split on a device; (N, S, S, 4) uint8 of red, green, blue, and the mask, 0 or 1."""
+
+    split: Split
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def side(self) -> int:
+        """S."""
+        return self.split.side
+
+
+def fits(device: torch.device, splits: Sequence[Split]) -> bool:
+    """Whether the pixels are so few that a GPU keeps most of its free memory for the model."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(map(bytes_of, splits)) <= RESIDENT_SHARE * free
+
+
+def bytes_of(split: Split) -> int:
+    """What a split takes on a device."""
+    return len(split) * split.side**2 * 4
+
+
+def send(split: Split, device: torch.device) -> Resident:
+    """Copy a split to a device."""
+    side = split.side
+    pixels = torch.empty((len(split), side, side, 4), dtype=torch.uint8, device=device)
+    at_once = max(1, COPIED_BYTES // (side**2 * 4))
+    for first in range(0, len(split), at_once):
+        places = range(first, min(first + at_once, len(split)))
+        part = full_images(split, list(places))
+        pixels[first : places.stop, ..., :3] = part["images"].to(device)
+        pixels[first : places.stop, ..., 3] = part["masks"].to(device)
+    return Resident(split, pixels)
+
+
+def views_of(resident: Resident, indices: Sequence[int], views: Sequence[View], side: int) -> Batch:
+    """What `write_view` writes of each sample, as a batch that is on the device already.
+
+    Each pixel of the batch is read from its place in the split, and all of them at once: an image
+    at a time would cost a GPU more in launches than in copying.
+    """
+    device, whole = resident.pixels.device, resident.split.side
+    rows = [
+        (i, v.top, v.left, v.transpose, v.flip in (0, -1), v.flip in (1, -1))
+        for i, v in zip(indices, views, strict=True)
+    ]
+    table = _sent(rows, device)
+    index, top, left, transpose, flip_rows, flip_columns = table.T[..., None, None]
+    place = torch.arange(side, device=device)
+    row = torch.where(flip_rows > 0, side - 1 - place[:, None], place[:, None])
+    column = torch.where(flip_columns > 0, side - 1 - place, place)
+    # A transposed view was flipped after it was transposed, so its rows are columns of the image.
+    source_row = top + torch.where(transpose > 0, column, row)
+    source_column = left + torch.where(transpose > 0, row, column)
+    # A pixel is four bytes, which are read as one number.
+    flat = resident.pixels.view(torch.int32).view(-1)
+    batch = flat[(index * whole + source_row) * whole + source_column]
+    return _batch(batch.view(torch.uint8).view(len(rows), side, side, 4), table[:, 0])
+
+
+def resident_batches(
+    resident: Resident, samples: TrainSamples, sampler: StepSampler
+) -> Iterator[Batch]:
+    """What `train_loader` loads."""
+    side = samples.crop or samples.split.side
+    for keys in sampler:
+        yield views_of(resident, [i for _, i in keys], [samples.view(*key) for key in keys], side)
+
+
+def whole_images(split: Split | Resident, indices: list[int]) -> Batch:
+    """A batch of whole images, as they are, from where they lie."""
+    if isinstance(split, Split):
+        return full_images(split, indices)
+    index = _sent(indices, split.pixels.device)
+    return _batch(split.pixels[index], index)
+
+
+def _sent(numbers: Sequence[object], device: torch.device) -> Tensor:
+    """Integers on the device, where they arrive before what is asked of it next."""
+    pinned = torch.tensor(numbers, dtype=torch.int64, pin_memory=device.type == "cuda")
+    return pinned.to(device, non_blocking=True)
+
+
+def _batch(pixels: Tensor, index: Tensor) -> Batch:
+    return {"images": pixels[..., :3], "masks": pixels[..., 3], "index": index}

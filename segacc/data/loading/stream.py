@@ -1,0 +1,67 @@
+"""One stateless stream of training steps, (seed, step) -> samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.utils.data import Sampler
+
+if TYPE_CHECKING:
+    pass
+
+
+Key = tuple[int, int]  # epoch, index of the sample in the split
+
+
+@lru_cache(maxsize=4)
+def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray:
+    """The permutation of 0..samples-1 in which `epoch` visits the samples."""
+    return np.random.default_rng([seed, epoch]).permutation(samples)
+
+
+def step_keys(seed: int, step: int, batch_size: int, samples: int) -> list[Key]:
+    """The global batch of `step`: (epoch, index) of each of its samples."""
+    keys = []
+    for position in range(step * batch_size, (step + 1) * batch_size):
+        epoch, place = divmod(position, samples)
+        keys.append((epoch, int(epoch_order(seed, epoch, samples)[place])))
+    return keys
+
+
+def epoch_end(epoch: int, batch_size: int, samples: int) -> int:
+    """Number of steps after which `epoch` (counted from 0) is complete."""
+    return -(-(epoch + 1) * samples // batch_size)
+
+
+class StepSampler(Sampler[list[Key]]):
+    """This rank's share of every micro-batch from step `start` up to step `stop`."""
+
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        accumulate: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        assert batch_size % (accumulate * world_size) == 0
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.start, self.stop, self.accumulate = start, stop, accumulate
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return (self.stop - self.start) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        micro = self.batch_size // self.accumulate
+        share = micro // self.world_size
+        for step in range(self.start, self.stop):
+            keys = step_keys(self.seed, step, self.batch_size, self.samples)
+            for first in range(self.rank * share, self.batch_size, micro):
+                yield keys[first : first + share]

@@ -1,0 +1,206 @@
+"""Where data comes from: named corpora, the demo sets, a folder, an archive, the Hub.
+
+The study's archives live on Google Drive, which often refuses (quota). Each can be replaced, in
+this order: by the environment variable `SEGACC_<NAME>` (a folder, an archive or an http(s) URL), or
+by a folder or archive of any type dropped as `downloads/<name>` or `downloads/<name>.<anything>`
+in the cache (see `segacc.config.cache_dir`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segacc.config import cache_dir
+from segacc.data.cache import cache_errors, once
+from segacc.data.reading import archives
+from segacc.data.reading.convert import convert_folder
+from segacc.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set of the study. `sha256` is the archive's, once known."""
+
+    name: str
+    drive_id: str
+    sha256: str | None = None
+
+    @property
+    def variable(self) -> str:
+        return "SEGACC_" + self.name.upper().replace("-", "_")
+
+    @property
+    def page(self) -> str:
+        return f"https://drive.google.com/file/d/{self.drive_id}/view"
+
+
+CORPORA = {
+    corpus.name: corpus
+    for corpus in (
+        Corpus("pedestrian", drive_id="12Wn7ZkrYYFphrYCJniI0FRWBMaoutQdw"),
+        Corpus("gland", drive_id="1hBywB14KQ_B4kboovO_FYVd-RosWruky"),
+        Corpus("gland-128", drive_id="1SRNW28GolYUYOUrdDNnMJj0F7EJKDu8v"),
+    )
+}
+
+
+def load_dataset(dataset: str) -> DatasetDict:
+    """The data set that `--dataset` names, with splits train, valid and perhaps test.
+
+    Columns: image and mask, `datasets.Image(decode=False)`, so rows hold {"path": str | None,
+    "bytes": bytes | None}; name, unique in its split. Safe to call in many processes at once: one
+    downloads and unpacks.
+
+    Raises:
+        InputError: the name, the download, the archive or the data set's form is wrong.
+    """
+    folder = locate(dataset)
+    if folder is None:
+        from segacc.data.reading.hub import from_hub
+
+        return from_hub(dataset)
+    if (folder / "dataset_dict.json").is_file():
+        from segacc.data.reading.hub import from_saved
+
+        return from_saved(folder)
+    return convert_folder(folder)
+
+
+def locate(dataset: str) -> Path | None:
+    """The folder with the data set, downloaded, painted or unpacked as needed; None for a Hub id.
+
+    `dataset` is a corpus or demo name, a folder of images and masks, a folder written by
+    `DatasetDict.save_to_disk`, an archive of either, or a Hub id `owner/name`. A name wins over a
+    folder of the same name (write `./gland` for the folder).
+
+    Raises:
+        InputError: none of these, or it cannot be had.
+    """
+    from segacc.data.demo.sets import DEMO_NAMES, DEMO_VERSION, write_demo
+
+    if dataset in DEMO_NAMES:
+        target = cache_dir() / "demo" / f"{dataset}-{DEMO_VERSION}"
+        return once(target, lambda folder: write_demo(dataset, folder))
+    path = _corpus(CORPORA[dataset]) if dataset in CORPORA else Path(dataset).expanduser()
+    if dataset and os.path.exists(path):  # False, not an error, where it may not be read
+        return path if path.is_dir() else archives.extracted(path)
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", dataset):
+        return None
+    known = [*CORPORA, *DEMO_NAMES]
+    near = difflib.get_close_matches(dataset, known, n=1)
+    hint = f"did you mean {near[0]!r}?: " if near else ""
+    raise InputError(
+        f"--dataset {dataset!r} is neither a known set ({hint}{', '.join(known)}), nor a folder, "
+        "an archive or a Hub id (owner/name)"
+    )
+
+
+def _corpus(corpus: Corpus) -> Path:
+    """The corpus as a folder or an archive: from the variable, the cache, or the network."""
+    value = os.environ.get(corpus.variable)
+    if value and re.match(r"https?://", value):
+        return _fetched(corpus, url=value)
+    if value:
+        path = Path(value).expanduser()
+        if not path.exists():
+            raise InputError(
+                f"{corpus.variable}={value} does not exist: set it to a folder, an archive or an "
+                "http(s) URL"
+            )
+        return path
+    downloads = cache_dir() / "downloads"
+    dropped = [*downloads.glob(corpus.name), *downloads.glob(f"{corpus.name}.*")]
+    if len(dropped) > 1:
+        names = ", ".join(sorted(path.name for path in dropped))
+        raise InputError(f"{downloads} holds {names}, all for {corpus.name}: keep one of them")
+    return dropped[0] if dropped else _fetched(corpus, url=None)
+
+
+def _fetched(corpus: Corpus, url: str | None) -> Path:
+    """The downloaded archive (from Google Drive without a URL), checked against its checksum."""
+    source = url or corpus.drive_id
+    key = hashlib.sha256(source.encode()).hexdigest()[:12]
+    target = cache_dir() / "downloads" / f"{corpus.name}-{key}"
+    record = target.with_name(target.name + ".sha256")
+    if not target.exists():
+        from filelock import FileLock
+
+        with cache_errors(target), FileLock(str(target) + ".lock"):
+            if not target.exists():  # another process may have been faster
+                _download(corpus, url, target, record)
+    # Hashing reads the whole archive, so it is checked only before it is unpacked.
+    if not archives.place(target).exists():
+        found = _sha256(target)
+        recorded = record.read_text().strip() if record.exists() else found
+        expected = (None if url else corpus.sha256) or recorded
+        if found != expected:
+            raise InputError(
+                f"{target} has the SHA-256 {found}, expected {expected}: it was changed or "
+                "damaged, delete it and run again"
+            )
+    return target
+
+
+def _download(corpus: Corpus, url: str | None, target: Path, record: Path) -> None:
+    """Downloads beside the target and moves it there once it is known to be an archive; what an
+    interrupted download has left is continued."""
+    import gdown
+    import requests
+    from gdown.exceptions import DownloadError
+
+    aside = target.with_name(target.name + ".download")
+
+    def download() -> None:
+        gdown.download(
+            url=url,
+            id=None if url else corpus.drive_id,
+            output=str(aside),
+            resume=True,
+            timeout=60,
+            retries=2,
+        )
+
+    try:
+        try:
+            download()
+        except DownloadError as error:
+            # The server cannot continue, or the file has changed there: start afresh.
+            if "byte range" not in str(error):
+                raise
+            for part in aside.parent.glob(f"{aside.name}*.part"):
+                part.unlink()
+            download()
+    except (DownloadError, requests.RequestException) as error:
+        reason = textwrap.shorten(str(error), 160, placeholder=" ...")
+        raise _no_download(corpus, url, reason) from error
+    try:
+        archives.require_archive(aside)
+    except InputError as error:
+        aside.unlink()
+        raise _no_download(corpus, url, f"what came is not an archive: {error}") from error
+    record.write_text(_sha256(aside) + "\n")
+    aside.rename(target)
+
+
+def _no_download(corpus: Corpus, url: str | None, reason: str) -> InputError:
+    return InputError(
+        f"{corpus.name} could not be downloaded from {url or 'Google Drive'} ({reason}): run again "
+        f"to continue, or open {corpus.page} in a browser and save the archive as "
+        f"{cache_dir() / 'downloads' / corpus.name}.zip (any archive type), or set "
+        f"{corpus.variable} to a folder, an archive or an http(s) URL"
+    )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,232 @@
+"""compare(): trained runs in one table, each against the best with a paired test."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segacc.config import SEGFORMER_B0, read_run_config
+from segacc.data.prepare import prepare
+from segacc.data.reading.sources import load_dataset
+from segacc.errors import InputError, write_text
+from segacc.metrics.counts import iou_of
+from segacc.metrics.intervals import interval, resamples
+from segacc.report.page import read_scored, write_report
+from segacc.runs import read_lines
+
+NOTE = (
+    "iou is over all pixels of the split, iou_image the mean over its images; in brackets the 95 % "
+    "bootstrap interval over images. against best: difference of iou to the best run on the same "
+    "images, its 95 % interval, and the two-sided p of a paired bootstrap."
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run and its results on a split."""
+
+    run: Path
+    config: dict[str, Any]  # config.json
+    metrics: dict[str, Any]  # metrics.json
+    epochs: list[dict[str, Any]]
+    names: list[str]
+    counts: Tensor  # (N, 4) float64
+
+
+def read_result(run: Path, split: str) -> Result | None:
+    """The results of a run; None where evaluate.py has not scored it.
+
+    Raises:
+        InputError: the folder is not a run's.
+    """
+    read_run_config(run)
+    folder = run / split
+    if not (folder / "metrics.json").exists():
+        return None
+    config, metrics = (
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (run / "config.json", folder / "metrics.json")
+    )
+    rows = list(csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()))
+    counts = torch.tensor([[int(row[k]) for k in ("tp", "fp", "fn", "tn")] for row in rows])
+    return Result(
+        run, config, metrics, read_lines(run), [row["name"] for row in rows], counts.double()
+    )
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How much worse a run is than the best one on the same images."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_bootstrap(best: Tensor, other: Tensor) -> Paired:
+    """Difference of `iou`, other minus best, over resamples of the images that both have.
+
+    Args:
+        best, other: (N, 4) counts of the same images in the same order.
+
+    Returns:
+        with the two-sided p: twice the share of resamples in which the sign is the other one.
+    """
+    one, two = (iou_of(counts.sum(dim=0)).item() for counts in (best, other))
+    weights = resamples(len(best))
+    drawn = iou_of(weights @ other) - iou_of(weights @ best)
+    beyond = min(int((drawn >= 0).sum()), int((drawn <= 0).sum()))
+    p = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
+    return Paired(two - one, *interval(drawn), p)
+
+
+def table_of(results: list[Result]) -> list[dict[str, str]]:
+    """The table, best first within each data set; every value as text."""
+    of_data: dict[tuple[str, int], list[Result]] = {}
+    for result in results:
+        key = (result.metrics["dataset"], result.metrics["size"])
+        of_data.setdefault(key, []).append(result)
+    rows = []
+    for group in of_data.values():
+        group.sort(key=lambda r: r.metrics["scores"]["iou"]["value"], reverse=True)
+        rows += [_row(result, group[0]) for result in group]
+    return rows
+
+
+def _row(result: Result, best: Result) -> dict[str, str]:
+    metrics = result.metrics
+    top = max(result.epochs, key=lambda line: line["valid_iou"])
+    against = ""
+    if result is not best and result.names == best.names and len(result.names) > 1:
+        pair = paired_bootstrap(best.counts, result.counts)
+        against = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p:.3f}"
+    return {
+        **columns_of(result),
+        f"iou on {metrics['split']}": _with_interval(metrics["scores"]["iou"]),
+        "iou_image": _with_interval(metrics["scores"]["iou_image"]),
+        "against best": "best" if result is best else against,
+        "threshold": f"{metrics['threshold']:g}",
+        "best epoch": f"{top['epoch']} of {len(result.epochs)}",
+        "minutes": f"{sum(line['seconds'] for line in result.epochs) / 60:.1f}",
+        "img/s": f"{statistics.median(line['img_per_s'] for line in result.epochs):.1f}",
+        "run": result.run.name,
+    }
+
+
+def columns_of(result: Result) -> dict[str, str]:
+    """What a table says first of a run: its model and data, in the study's columns."""
+    config, metrics = result.config["config"], result.metrics
+    backbone = "its own" if "/" in config["model"] else config["encoder"]
+    if config["model"] == "segformer":
+        backbone = SEGFORMER_B0.split("/")[1].split("-finetuned")[0]
+    crop = f", crop {config['crop']}" if config["crop"] else ""
+    return {
+        "model": config["model"],
+        "backbone": backbone,
+        "data": f"{Path(metrics['dataset'].rstrip('/')).name} {metrics['size']}{crop}",
+        "parameters (M)": f"{result.config['parameters']['whole'] / 1e6:.1f}",
+    }
+
+
+def _with_interval(score: dict[str, float | None]) -> str:
+    if score["low"] is None:
+        return f"{score['value']:.3f}"
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
+def markdown(table: list[dict[str, str]], note: str) -> str:
+    """The table for a README, with what its columns mean."""
+    lines = [list(table[0]), ["---"] * len(table[0]), *(list(row.values()) for row in table)]
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells) + f"\n\n{note}\n"
+
+
+def comma_separated(table: list[dict[str, str]]) -> str:
+    """The table for a spreadsheet."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def compare(runs: list[Path], split: str, out: Path) -> None:
+    """Print the table of `runs` and write it into the folder `out` as Markdown and CSV, with a
+    report for each data set.
+
+    Raises:
+        InputError: a folder is not a run's, or none has results on the split.
+    """
+    results, missing = [], []
+    for run in runs:
+        result = read_result(run, split)
+        if result:
+            results.append(result)
+        else:
+            missing.append(run)
+    hint = f"`python evaluate.py RUN --split {split}`"
+    if not results:
+        raise InputError(f"none of {len(missing)} runs has results on {split}: {hint} makes them.")
+    table = table_of(results)
+    show(table)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "comparison.md", markdown(table, NOTE))
+    write_text(out / "comparison.csv", comma_separated(table))
+    print(f"{NOTE}\nwritten: {out / 'comparison.md'}, comparison.csv")
+    if missing:
+        print(f"without results on {split}: {', '.join(map(str, missing))} ({hint})")
+    of_data: dict[str, list[Result]] = {}
+    for result in results:
+        of_data.setdefault(Path(result.metrics["dataset"].rstrip("/")).name, []).append(result)
+    for data, group in of_data.items():
+        report = out / f"report-{data}.html"
+        write_report(report, [_scored(result, split) for result in group], table)
+        print(f"look at: {report}")
+
+
+def _scored(result: Result, split: str) -> Any:
+    metrics = result.metrics
+    data = prepare(load_dataset(metrics["dataset"]), metrics["size"])
+    if data.fingerprint != metrics["fingerprint"]:
+        raise InputError(
+            f"{result.run}: the data set {metrics['dataset']} has changed since it was scored: "
+            f"run `python evaluate.py {result.run} --split {split}` again."
+        )
+    return read_scored(result.run, result.run / split, data.splits[split])
+
+
+# What a narrow terminal does without, first to last; the files have it all.
+LEFT_OUT = (
+    *("img/s", "minutes", "weights", "backbone", "seeds"),
+    *("best epoch", "parameters (M)", "threshold", "iou_image"),
+)
+
+
+def show(table: list[dict[str, str]]) -> None:
+    """The table for a terminal, with as many columns as it is wide enough for."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False)
+    for count in range(len(LEFT_OUT) + 1):
+        names = [name for name in table[0] if name not in LEFT_OUT[:count]]
+        shown = Table()
+        for name in names:
+            shown.add_column(name, overflow="fold")
+        for row in table:
+            shown.add_row(*(row[name] for name in names))
+        needed = console.measure(shown, options=console.options.update(width=10_000)).maximum
+        if not console.is_terminal:
+            console.width = needed
+        if needed <= console.width:
+            break
+    console.print(shown)

@@ -1,0 +1,277 @@
+"""Masks of any images: `predict_images` writes files, `predict_image` returns an array."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from segacc.data.prepare import resize_image
+from segacc.data.reading.decode import DecodeError, Encoded, decode_image
+from segacc.errors import InputError
+from segacc.metrics.thresholds import levels_of
+from segacc.models.segmenter import Segmenter
+from segacc.prediction.find import Job
+from segacc.prediction.logits import FLIPS, predict_logits
+from segacc.report.pictures import outlined
+from segacc.runtime.threads import cores, in_order
+
+STEP_PIXELS = 2**22  # in one step at most, but for a single image that has more
+STRIP = 1024  # rows of an image whose levels are computed at once
+JPEG_SIDE = 65_500  # what the format can hold
+
+
+@dataclass(frozen=True)
+class Done:
+    """What `predict_images` did: masks written, and a sentence for each image that has none."""
+
+    masks: int
+    failed: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """An image that was read: (S, S, 3) as the model sees it, and its own pixels if wanted."""
+
+    job: Job
+    pixels: np.ndarray
+    shape: tuple[int, int]  # its own height and width
+    original: np.ndarray | None
+
+
+def predict_image(
+    model: Segmenter,
+    image: str | Path | np.ndarray,
+    tta: str = "none",
+    tile: int | None = None,
+    size: int | None = None,
+) -> np.ndarray:
+    """Predict one image.
+
+    Args:
+        model: of `segacc.models.weights.load_segmenter`, on the device that is to compute.
+        image: a file, or (H, W, 3) uint8 RGB.
+        tta: `none`, or the mean over flips: `h` the horizontal one, `hv` both and their product.
+        tile: side in px of windows that overlap by half, for images that are too large to be
+            predicted at once, or for models trained on crops.
+        size: side in px that the image is resized to first. None is `model.size`; with `tile`, or
+            where the model has none, the image keeps its own size.
+
+    Returns:
+        (H, W) float32 in 0..1: the probability of foreground, at the image's own size.
+
+    Raises:
+        InputError: the image cannot be used, or an argument is out of range.
+    """
+    _check_options(tta, tile, size)
+    if not isinstance(image, np.ndarray):
+        image = decode_image(Encoded(path=os.path.expanduser(image), bytes=None))
+    elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise InputError(
+            f"the image is an array of shape {image.shape} and type {image.dtype}: expected RGB, "
+            "(H, W, 3) uint8 in 0..255."
+        )
+    side = _side(model, tile, size)
+    pixels = image if side is None else resize_image(image, side)
+    logits = _logits(model, [pixels], tta, tile)
+    return _probabilities(logits, (image.shape[0], image.shape[1])).numpy()
+
+
+def predict_images(
+    model: Segmenter,
+    jobs: Sequence[Job],
+    threshold: float | None = None,
+    tta: str = "none",
+    tile: int | None = None,
+    size: int | None = None,
+    batch_size: int = 8,
+) -> Done:
+    """Predict images and write the files that their jobs name (`segacc.prediction.find.plan`).
+
+    Masks hold 0 and 255. Probabilities are levels (`segacc.metrics.thresholds.levels_of`): a pixel
+    of value v has a probability above v / 256 and of (v + 1) / 256 at most, so the mask at the
+    threshold k / 256 is where v >= k. An image that cannot be read, or that the memory does not
+    suffice for, does not stop the others.
+
+    Args:
+        threshold: foreground is where the probability is above this; None is `model.threshold`.
+        tta, tile, size: as in `predict_image`.
+        batch_size: images per step, where neighbours have the same size and are not large; one at
+            a time with `tile`.
+
+    Raises:
+        InputError: an argument is out of range, or a file cannot be written.
+    """
+    _check_options(tta, tile, size, threshold, batch_size)
+    threshold = model.threshold if threshold is None else threshold
+    if tile:
+        batch_size = 1
+    started = time.perf_counter()
+    failed: list[str] = []
+    with (
+        ThreadPoolExecutor(min(4, cores())) as pool,
+        tqdm(total=len(jobs), desc="predicting", unit="img", disable=None) as bar,
+    ):
+
+        def readable() -> Iterator[_Read]:
+            # The next batch is read during a step. Of images that need tiles, one is in memory.
+            read = partial(_read, side=_side(model, tile, size))
+            for one in in_order(pool, read, jobs, most=0 if tile else batch_size):
+                if isinstance(one, _Read):
+                    yield one
+                else:
+                    failed.append(str(one))
+                    bar.update()
+
+        for batch in _batches(readable(), batch_size):
+
+            def show(share: float, name: str = batch[0].job.image.name) -> None:
+                bar.set_postfix_str(f"{name} {share:.0%}")
+
+            try:
+                logits = _logits(model, [one.pixels for one in batch], tta, tile, show)
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                failed += [_too_large(one, tile) for one in batch]
+                bar.update(len(batch))
+                continue
+            for one, own in zip(batch, logits.split(1), strict=True):
+                _write(one, _probabilities(own, one.shape), threshold)
+                bar.update()
+    return Done(len(jobs) - len(failed), failed, time.perf_counter() - started)
+
+
+def _check_options(
+    tta: str,
+    tile: int | None,
+    size: int | None,
+    threshold: float | None = None,
+    batch_size: int | None = None,
+) -> None:
+    for flag, value, least in (
+        ("--tile", tile, 32),
+        ("--size", size, 8),
+        ("--batch-size", batch_size, 1),
+    ):
+        if value is not None and value < least:
+            raise InputError(f"{flag} {value}: expected {least} or more.")
+    if threshold is not None and not 0 < threshold < 1:
+        raise InputError(f"--threshold {threshold}: expected a number between 0 and 1.")
+    if tta not in FLIPS:
+        raise InputError(f"--tta {tta}: expected {', '.join(FLIPS)}.")
+
+
+def _side(model: Segmenter, tile: int | None, size: int | None) -> int | None:
+    """What images are resized to, None where they keep their size."""
+    return size if size or tile else model.size
+
+
+def _read(job: Job, side: int | None) -> _Read | DecodeError:
+    try:
+        image = decode_image(Encoded(path=str(job.image), bytes=None))
+    except DecodeError as error:
+        return error
+    pixels = image if side is None else resize_image(image, side)
+    shape = (image.shape[0], image.shape[1])
+    return _Read(job, pixels, shape, image if job.overlay else None)
+
+
+def _batches(images: Iterable[_Read], batch_size: int) -> Iterator[list[_Read]]:
+    """Neighbours of one shape."""
+    batch: list[_Read] = []
+    for one in images:
+        if batch and one.pixels.shape != batch[0].pixels.shape:
+            yield batch
+            batch = []
+        batch.append(one)
+        height, width = one.pixels.shape[:2]
+        if len(batch) == batch_size or (len(batch) + 1) * height * width > STEP_PIXELS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _logits(
+    model: Segmenter,
+    images: list[np.ndarray],
+    tta: str,
+    tile: int | None,
+    progress: Callable[[float], object] | None = None,
+) -> Tensor:
+    """(B, 1, H, W) float32 logits of images (H, W, 3), with `tile` on the CPU."""
+    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    if not tile:
+        batch = batch.to(next(model.parameters()).device)
+    logits = predict_logits(model, batch, tta, tile, progress)
+    if logits.shape[1] != 1:
+        raise InputError(
+            f"the model tells {logits.shape[1]} classes apart: expected one for binary masks."
+        )
+    return logits
+
+
+def _probabilities(logits: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(H, W) float32 on the CPU, at the image's own size; overwrites the logits (1, 1, h, w)."""
+    probabilities = logits.sigmoid_()
+    if probabilities.shape[-2:] != shape:
+        probabilities = functional.interpolate(
+            probabilities, size=shape, mode="bilinear", align_corners=False, antialias=True
+        )
+    return probabilities[0, 0].cpu()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def _too_large(one: _Read, tile: int | None) -> str:
+    height, width = one.pixels.shape[:2]
+    remedy = f"a --tile below {tile}" if tile else "--tile 256, a smaller --size or --batch-size"
+    return (
+        f"image {one.job.image} needs more memory than there is (predicted at {width} x {height} "
+        f"px); give {remedy}"
+    )
+
+
+def _write(one: _Read, probabilities: Tensor, threshold: float) -> None:
+    mask = (probabilities > threshold).numpy().view(np.uint8)
+    mask *= 255
+    _save(Image.fromarray(mask), one.job.mask, "PNG")
+    if one.job.probabilities:
+        levels = torch.cat([levels_of(strip) for strip in probabilities.split(STRIP)])
+        _save(Image.fromarray(levels.numpy()), one.job.probabilities, "PNG")
+    if one.job.overlay:
+        assert one.original is not None
+        overlay = outlined(one.original, mask)
+        overlay.thumbnail((JPEG_SIDE, JPEG_SIDE))
+        _save(overlay, one.job.overlay, "JPEG")
+
+
+def _save(picture: Image.Image, path: Path, file_format: str) -> None:
+    """Writes the file whole: one that is there is complete."""
+    aside = path.with_name(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(aside, file_format, quality=90)  # which PNG does not heed
+        aside.replace(path)
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+        raise InputError(
+            f"{path} could not be written ({what}): give an --out folder that can hold it."
+        ) from error

@@ -1,0 +1,117 @@
+"""The images of `segacc predict`: files, folders and globs -> what is read and what is written."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from segacc.data.reading.convert import walk
+from segacc.data.reading.pairing import EXTENSIONS
+from segacc.errors import InputError
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image, and the files to be made of it."""
+
+    image: Path
+    mask: Path
+    probabilities: Path | None = None
+    overlay: Path | None = None
+
+
+def plan(
+    images: Iterable[str | Path],
+    out: str | Path,
+    probabilities: bool = False,
+    overlays: bool = False,
+) -> list[Job]:
+    """Find the images and name what is made of each; no file is opened.
+
+    A mask has the name of its image and lies in `out` as the image lies in the folder that was
+    given, or in the part of a glob before its first wildcard: of the folder `photos`, the mask of
+    `photos/a/b.jpg` is `out/a/b.png`, beside `out/probabilities/a/b.png` and
+    `out/overlays/a/b.jpg`.
+
+    Args:
+        images: files of any name; folders, of which all images are taken, also in folders below;
+            globs, in which `**` stands for any number of folders.
+        out: a new or empty folder.
+
+    Raises:
+        InputError: something of `images` finds no image; two images would write the same file;
+            `out` holds something, or lies in a folder of images.
+    """
+    out = Path(out).expanduser()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        kind = "is not empty" if out.is_dir() else "is a file"
+        raise InputError(f"--out {out} {kind}: give a new folder, so that nothing is overwritten.")
+    jobs: dict[str, Job] = {}  # by the absolute path of the image: each is predicted once
+    for given in images:
+        found = list(_find(os.path.expanduser(given), out))
+        if not found:
+            raise InputError(
+                f"{given} finds no image: expected files in {', '.join(sorted(EXTENSIONS))}."
+            )
+        for path, name in found:
+            job = Job(
+                image=Path(path),
+                mask=out / f"{name}.png",
+                probabilities=out / "probabilities" / f"{name}.png" if probabilities else None,
+                overlay=out / "overlays" / f"{name}.jpg" if overlays else None,
+            )
+            jobs.setdefault(os.path.abspath(path), job)
+    if not jobs:
+        raise InputError("no images were given: name files, folders or globs after the model.")
+    _check_targets(jobs.values())
+    return list(jobs.values())
+
+
+def _find(given: str, out: Path) -> Iterator[tuple[str, str]]:
+    """Paths of images, and the names of their results without suffix."""
+    if os.path.isdir(given):
+        if out.resolve().is_relative_to(Path(given).resolve()):
+            raise InputError(
+                f"--out {out} lies in {given}, of which all images are predicted, so the next time "
+                "the masks would be taken for images: give a folder outside of it."
+            )
+        yield from _in_folder(given, given)
+    elif os.path.exists(given):
+        yield given, Path(given).stem
+    elif glob.has_magic(given):
+        root = str(Path(*takewhile(lambda part: not glob.has_magic(part), Path(given).parts)))
+        suffixes = EXTENSIONS | {Path(given).suffix.lower()} - {""}
+        for path in sorted(glob.glob(given, recursive=True)):
+            if os.path.isdir(path):
+                yield from _in_folder(path, root)
+            elif os.path.splitext(path)[1].lower() in suffixes:
+                yield path, os.path.splitext(os.path.relpath(path, root))[0]
+    else:
+        raise InputError(
+            f"{given} was not found: expected an image, a folder of images, or a glob in quotes."
+        )
+
+
+def _in_folder(folder: str, root: str) -> Iterator[tuple[str, str]]:
+    for below in walk(Path(folder))[0]:
+        path = os.path.join(folder, below)
+        yield path, os.path.splitext(os.path.relpath(path, root))[0]
+
+
+def _check_targets(jobs: Iterable[Job]) -> None:
+    """Raises InputError when two results would be one file."""
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        for target in (job.mask, job.probabilities, job.overlay):
+            if target and (other := taken.setdefault(target, job.image)) != job.image:
+                if other.parent == job.image.parent:
+                    remedy = f"give one of them, as '{other.parent}/*{other.suffix}' does"
+                else:
+                    remedy = "give a folder that holds both, since its structure is kept"
+                raise InputError(
+                    f"{other} and {job.image} would both be written to {target}: {remedy}."
+                )

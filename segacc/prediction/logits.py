@@ -1,0 +1,144 @@
+"""The one way to predict: whole images in, logits out, each image once over all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from segacc.data.loading.loader import rank_share, to_device
+from segacc.data.loading.resident import Resident, whole_images
+from segacc.models.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from segacc.data.split import Split
+
+# Of (B, C, H, W), the dimensions to flip for each prediction besides the one as it is.
+FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "none": (),
+    "h": ((3,),),
+    "hv": ((3,), (2,), (2, 3)),
+}
+
+
+@torch.no_grad()
+def predict_logits(
+    model: Segmenter,
+    images: Tensor,
+    tta: str = "none",
+    tile: int | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> Tensor:
+    """Predict whole images.
+
+    Args:
+        model: in evaluation mode.
+        images: (B, 3, H, W), RGB in 0..255, uint8 or floating point, any H and W. They may lie on
+            another device than the model: with `tile` only windows go there.
+        tta: `none`; or the mean of the logits over the image and its flips: `h` the horizontal one,
+            `hv` the horizontal, the vertical, and both at once.
+        tile: predict square windows of this many px that overlap by half, and blend their logits
+            with Gaussian weights. Beside the images and what the model takes for a few windows, it
+            takes 8 bytes a pixel: the logits and the sum of the weights. An image that one window
+            holds is predicted as without.
+        progress: told after each step how much of an image, 0 to 1, has been seen in windows.
+
+    Returns:
+        (B, C, H, W) float32 logits, on the device of the images.
+    """
+    device = next(model.parameters()).device
+    if tile is None or max(images.shape[-2:]) <= tile:
+        return _mean_over_flips(model, images.to(device), tta).to(images.device)
+    if len(images) > 1:
+        # So that no window is computed beside those of another image; see predict_split.
+        own = [predict_logits(model, image, tta, tile, progress) for image in images.split(1)]
+        return torch.cat(own)
+    from monai.inferers.utils import sliding_window_inference
+
+    height, width = images.shape[-2:]
+    window = (min(tile, height), min(tile, width))
+    rows, columns = (_gaussian(length, images.device) for length in window)
+
+    def predict_windows(_: Tensor, places: list[list[slice]]) -> Tensor:
+        windows = torch.cat([images[tuple(place)] for place in places]).to(device)
+        logits = _mean_over_flips(model, windows, tta).to(images.device)
+        if progress:
+            progress(places[-1][2].stop / height)  # windows come row by row
+        return logits
+
+    # MONAI computes in the type of its input and pads the input, so it gets one that takes no
+    # memory and needs no padding; the windows are cut from the image itself, where they lie.
+    blended = sliding_window_inference(
+        torch.zeros((), device=images.device).expand(1, 1, height, width),
+        roi_size=window,
+        sw_batch_size=max(1, (2**18 if device.type == "cpu" else 2**21) // tile**2),
+        predictor=predict_windows,
+        overlap=0.5,
+        # MONAI's own weights are these, but raised to 0.001 at least: along the border of the image
+        # all weights are below that, and windows would meet there at a seam.
+        roi_weight_map=rows[:, None] * columns,
+        with_coord=True,
+    )
+    assert isinstance(blended, Tensor)
+    return blended
+
+
+def _gaussian(length: int, device: torch.device) -> Tensor:
+    """Weights (length,) of a window's rows or columns, with MONAI's standard deviation."""
+    place = torch.arange(length, device=device) - (length - 1) / 2
+    return torch.exp(-0.5 * (place / (0.125 * length)) ** 2)
+
+
+def _mean_over_flips(model: Segmenter, images: Tensor, tta: str) -> Tensor:
+    """(B, C, H, W) float32; of windows it is the windows that are flipped, so that no copy of the
+    image is made and all is blended once."""
+    logits: Tensor = model(images).float()
+    for dims in FLIPS[tta]:
+        logits = logits + model(images.flip(dims)).float().flip(dims)
+    return logits / (1 + len(FLIPS[tta]))
+
+
+@torch.no_grad()
+def predict_split(
+    model: Segmenter,
+    split: Split | Resident,
+    accelerator: Accelerator,
+    batch_size: int,
+    check: Callable[[], None] | None = None,
+    tta: str = "none",
+    tile: int | None = None,
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Predict this rank's share of a split on full images.
+
+    Every batch has the same shape: a short one is filled up with its last image, whose copies are
+    dropped again. So what is found in an image does not depend on which images are beside it, and
+    thereby on the number of ranks.
+
+    Args:
+        model: in evaluation mode, and not wrapped by DDP, whose forward waits for the other ranks
+            (they may have fewer images).
+        batch_size: images per step of this rank.
+        check: called before every batch, equally often on all ranks.
+        tta, tile: as in `predict_logits`.
+
+    Yields:
+        indices of the images in the split; logits (B, C, H, W) float32; masks (B, 1, H, W) uint8.
+    """
+    assert not model.training
+    world = accelerator.num_processes
+    share = rank_share(len(split), accelerator.process_index, world)
+    for first in range(0, -(-len(split) // world), batch_size):
+        if check:
+            check()
+        indices = list(share[first : first + batch_size])
+        if not indices:
+            continue
+        filled = indices + indices[-1:] * (batch_size - len(indices))
+        images, masks = to_device(whole_images(split, filled), accelerator.device)
+        with accelerator.autocast():
+            logits = predict_logits(model, images, tta, tile)
+        yield indices, logits[: len(indices)], masks[: len(indices)]

@@ -1,0 +1,249 @@
+"""The charts of the report, from what a run's results say. What follows the threshold slider is
+left empty here: templates/report.js draws it, in the axes that are given here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+from torch import Tensor
+
+from segacc.metrics.counts import iou_of
+from segacc.metrics.thresholds import LEVELS, counts_at_thresholds
+from segacc.report import charts
+from segacc.report.charts import Point, Series, chart, dot, fit_axis, line, unit_axis, upright
+
+BINS = 20  # of the histogram of IoUs
+SYMBOLS = (  # of the runs' points, by style
+    "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
+    "M-3.6 -3.6h7.2v7.2h-7.2z",
+    "M0 -4.8L4.6 3.6H-4.6z",
+    "M0 -5L5 0L0 5L-5 0z",
+)
+
+
+def threshold(value: float) -> str:
+    """A threshold for people: 0.453, 0.5."""
+    return f"{value:.3g}"
+
+
+def number(value: float | None, name: str = "", digits: int = 4) -> str:
+    """A score for people: a dash where there is none, and the unit of distances."""
+    if value is None or math.isnan(value):
+        return "\N{EN DASH}"
+    if math.isinf(value):
+        return "\N{INFINITY}"
+    return f"{value:.1f} px" if name == "hd95" else f"{value:.{digits}f}"
+
+
+def interval(score: dict[str, float | None], name: str = "", digits: int = 4) -> str:
+    """The 95 % interval of a score, or nothing."""
+    if score.get("low") is None or score.get("high") is None:
+        return ""
+    ends = [number(score[end], name, digits).removesuffix(" px") for end in ("low", "high")]
+    return "\N{EN DASH}".join(ends)
+
+
+def curves(
+    epochs: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str], best: Sequence[int | None]
+) -> list[Markup]:
+    """Loss, IoU and learning rate over epochs.
+
+    Args:
+        epochs: the lines of metrics.jsonl of each run.
+        best: each run's best epoch, which is marked.
+    """
+    if len(epochs) > 1:
+        runs = list(zip(epochs, labels, best, strict=True))
+        return [
+            _curve(key, title, [(lines, key, label, marked) for lines, label, marked in runs])
+            for key, title in (
+                ("train_loss", "Training loss"),
+                ("valid_loss", "Validation loss"),
+                ("valid_iou", "iou on validation, at 0.5"),
+                ("valid_iou_image", "iou_image on validation, at 0.5"),
+                ("lr", "Learning rate"),
+            )
+        ]
+    ious = {"valid_iou": "iou", "valid_iou_image": "iou_image"}
+    if any("valid_iou_best_threshold" in line for line in epochs[0]):
+        ious["valid_iou_best_threshold"] = "iou at its best threshold"
+    plans = [
+        ("loss", "Loss", {"train_loss": "training", "valid_loss": "validation"}),
+        ("iou", "IoU on validation, at 0.5", ious),
+        ("lr", "Learning rate", {"lr": "learning rate"}),
+    ]
+    return [
+        _curve(name, title, [(epochs[0], key, label, best[0]) for key, label in keys.items()])
+        for name, title, keys in plans
+    ]
+
+
+def _curve(
+    name: str, title: str, lines: list[tuple[Sequence[dict[str, Any]], str, str, int | None]]
+) -> Markup:
+    """A chart of (epochs, key, label, best epoch) each."""
+    series = []
+    for style, (epochs, key, label, best) in enumerate(lines):
+        points = [(float(e["epoch"]), _float(e.get(key))) for e in epochs]
+        mark = next((p for p in points if p[0] == best and math.isfinite(p[1])), None)
+        said = f"{mark[1]:.4g} in epoch {best}, the best" if mark else ""
+        series.append(Series(label, points, style, mark, said))
+    x = fit_axis("epoch", [a for s in series for a, _ in s.points], whole=True)
+    y = fit_axis("", [b for s in series for _, b in s.points], low=0.0 if name == "lr" else None)
+    marks = {s.mark[0] for s in series if s.mark}
+    body = [line(s, x, y) for s in series]
+    if len(marks) == 1:
+        where = marks.pop()
+        body.insert(0, upright(where, f"best: {where:g}", x, left=x.share(where) > 0.5))
+    said = "; ".join(_course(s) for s in series)
+    return chart(f"curve-{name}", title, said, x, y, body, series)
+
+
+def _course(series: Series) -> str:
+    points = [p for p in series.points if math.isfinite(p[1])]
+    if not points:
+        return f"{series.label}: no values"
+    (first, start), (last, end) = points[0], points[-1]
+    text = f"{series.label}: {start:.4g} in epoch {first:g}, {end:.4g} in epoch {last:g}"
+    return f"{text}, {series.mark_label}" if series.mark_label else text
+
+
+def threshold_curve(
+    histograms: Sequence[Tensor], labels: Sequence[str], thresholds: Sequence[float]
+) -> Markup:
+    """IoU over thresholds k / 256, from (N, 1, 2, 256) of each run; the page moves `.now`."""
+    x = unit_axis("threshold")
+    series: list[Series] = []
+    for label, one, picked in zip(labels, histograms, thresholds, strict=True):
+        counts = counts_at_thresholds(one)[1:, :, 0]
+        ious = {"iou": iou_of(counts.sum(dim=1)), "iou_image": iou_of(counts).mean(dim=1)}
+        for name, values in list(ious.items())[: 2 if len(labels) == 1 else 1]:
+            points = [(k / LEVELS, v) for k, v in enumerate(values.tolist(), start=1)]
+            k = min(max(round(picked * LEVELS), 1), LEVELS - 1)
+            mark = points[k - 1]
+            said = f"{mark[1]:.4f} at the model's threshold {threshold(picked)}"
+            text = name if len(labels) == 1 else label
+            series.append(Series(text, points, len(series), mark, said))
+    y = fit_axis("IoU", [v for s in series for _, v in s.points], low=0.0)
+    below = len(labels) == 1 and thresholds[0] < 0.5
+    body = [upright(0.5, "0.5", x, left=not below)]
+    if len(labels) == 1 and thresholds[0] != 0.5:
+        body.append(upright(thresholds[0], threshold(thresholds[0]), x, left=below))
+    body += [line(s, x, y) for s in series]
+    body.append(Markup('<path class="now" d="M{} {}v{}"/>').format(*_corner(), charts.DOWN))
+    said = "; ".join(f"{s.label} {s.mark_label}" for s in series)
+    note = "Rings: each model's threshold." if len(labels) > 1 else ""
+    return chart("thresholds", "IoU over thresholds", said, x, y, body, series, note)
+
+
+def reliability(metrics: Sequence[dict[str, Any]], labels: Sequence[str]) -> Markup:
+    """Share of foreground over mean probability, of the pixels in each bin of probability.
+
+    Args:
+        metrics: metrics.json of each run, with its calibration.
+    """
+    calibrations = [one["calibration"] for one in metrics]
+    eces = [f"ece {number(one['scores']['ece']['value'])}" for one in metrics]
+    if len(labels) > 1:
+        labels = [f"{label}, {ece}" for label, ece in zip(labels, eces, strict=True)]
+    x, y = unit_axis("mean probability"), unit_axis("share of foreground")
+    left, top = _corner()
+    diagonal = Markup('<path class="diagonal" d="M{} {}L{} {}"/>')
+    body = [diagonal.format(left, top + charts.DOWN, left + charts.ACROSS, top)]
+    series = []
+    for style, (one, label) in enumerate(zip(calibrations, labels, strict=True)):
+        pairs = zip(one["confidence"], one["foreground"], strict=True)
+        points = [(float(a), float(b)) for a, b in pairs if a is not None and b is not None]
+        series.append(Series(label, points, style))
+    if len(calibrations) == 1:
+        pixels = calibrations[0]["pixels"]
+        shares = [p / max(1, sum(pixels)) for p in pixels]
+        body.insert(0, charts.bars(calibrations[0]["edges"], shares, x, y))
+    for s in series:
+        body.append(line(s, x, y))
+        body += [dot(p, s.style, x, y, f"{s.label}: {p[0]:.3f}, {p[1]:.3f}") for p in s.points]
+    note = "On the diagonal, probabilities are what they say: of the pixels at 0.8, 80 % are "
+    note += "foreground."
+    if len(calibrations) == 1:
+        note = f"{eces[0]}. {note} Bars: share of all pixels."
+    said = "; ".join(
+        f"{s.label}: " + ", ".join(f"{a:.2f} is {b:.2f}" for a, b in s.points) for s in series
+    )
+    return chart("reliability", "Calibration", said, x, y, body, series, note)
+
+
+def scatter(histograms: Sequence[Tensor], labels: Sequence[str], shown: dict[int, str]) -> Markup:
+    """A point per run and image, at its share of foreground; the page moves it to its IoU.
+
+    Args:
+        histograms: (N, 1, 2, 256) of each run, of the same images.
+        shown: names of the images that are in the gallery, by number; their points are links.
+    """
+    shares = [(h[:, 0, 1].sum(-1) / h[:, 0].sum((-1, -2))).tolist() for h in histograms]
+    x = fit_axis("foreground, share of the image", [s for run in shares for s in run], low=0.0)
+    y = unit_axis("IoU")
+    body = []
+    link = Markup('<a href="#image-{}" tabindex="-1" {} data-name="{}"><title>{}</title>{}</a>')
+    for style, (label, run) in enumerate(zip(labels, shares, strict=True)):
+        for image, share in enumerate(run):
+            place = Markup('class="point c{}" data-run="{}" data-image="{}" data-x="{:.1f}"')
+            point = Markup('<path d="{}"/>').format(SYMBOLS[style % len(SYMBOLS)])
+            place = place.format(
+                style % charts.COLOURS, style, image, charts.LEFT + charts.ACROSS * x.share(share)
+            )
+            if image in shown:
+                name = shown[image] if len(labels) == 1 else f"{shown[image]}, {label}"
+                body.append(link.format(image, place, name, name, point))
+            else:
+                body.append(Markup("<g {}>{}</g>").format(place, point))
+    said = "A point per image; arrow keys go from one to the next, Enter shows it in the gallery."
+    note = "A point per image; it leads to the gallery."
+    title = "IoU against foreground"
+    series = [Series(label, [], style) for style, label in enumerate(labels)]
+    return chart("scatter", title, said, x, y, body, series, note, holds_links=True)
+
+
+def ious(labels: Sequence[str]) -> Markup:
+    """The axes of a histogram of the images' IoUs; the page draws it and its ticks."""
+    x = unit_axis("IoU of an image")
+    y = charts.Axis("images", 0, 1, [])
+    bottom, middle = charts.TOP + charts.DOWN, charts.TOP + charts.DOWN / 2
+    body = [charts.gridline(at, "") for at in (bottom, middle, charts.TOP)]
+    body += [
+        Markup('<path class="outline {}" data-run="{}"/>').format(charts.line_class(style), style)
+        for style in range(len(labels))
+    ]
+    series = [Series(label, [], style) for style, label in enumerate(labels)]
+    said = f"How many images have an IoU in each of {BINS} bins, at the slider's threshold."
+    return chart("ious", "IoU of the images", said, x, y, body, series)
+
+
+def whisker(score: dict[str, float | None], constant: float | None) -> Markup:
+    """A score in 0..1 with its interval on a line, and a tick at the constant mask's."""
+    value, low, high = score["value"], score.get("low"), score.get("high")
+    across = Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="{}" y2="{}"/>')
+    drawn = across.format("base", 0, 100, 8, 8)
+    if constant is not None:
+        drawn += across.format("constant", 100 * constant, 100 * constant, 2, 14)
+    if low is not None and high is not None:
+        drawn += across.format("span", 100 * low, 100 * high, 8, 8)
+    if value is not None:
+        drawn += Markup('<circle cx="{:.2f}%" cy="8" r="4.5"/>').format(100 * value)
+    return Markup('<svg class="whisker" aria-hidden="true">{}</svg>').format(drawn)
+
+
+def plot() -> dict[str, float]:
+    """The plot's area, and the bins, for the page's script."""
+    left, top = _corner()
+    return {"left": left, "top": top, "across": charts.ACROSS, "down": charts.DOWN, "bins": BINS}
+
+
+def _corner() -> Point:
+    return charts.LEFT, charts.TOP
+
+
+def _float(value: Any) -> float:
+    return math.nan if value is None else float(value)

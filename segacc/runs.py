@@ -1,0 +1,205 @@
+"""What a run says of itself: its folder with config.json, the banner, the model card."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import secrets
+import subprocess
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from torch import Tensor
+
+import segacc
+from segacc.config import TrainConfig, to_json
+from segacc.data.split import Prepared
+from segacc.errors import InputError, disk_errors, write_text
+from segacc.metrics.counts import dice_of, iou_of, precision_of, recall_of
+from segacc.models.segmenter import Segmenter
+from segacc.runtime.accelerator import device_name, dtype
+
+LIBRARIES = (
+    "torch",
+    "accelerate",
+    "transformers",
+    "segmentation-models-pytorch",
+    "pillow",
+    "datasets",
+)
+
+
+def check_output_dir(folder: Path | None) -> None:
+    """Raises InputError when `--output-dir` is taken."""
+    if folder is None or not folder.exists():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        kind = "is not empty" if folder.is_dir() else "is a file"
+        raise InputError(
+            f"--output-dir {folder} {kind}: give a new folder, or continue the run in it with "
+            f"--resume {folder}."
+        )
+
+
+def open_run(
+    config: TrainConfig, data: Prepared, model: Segmenter, accelerator: Accelerator
+) -> tuple[Path, str]:
+    """Make the run's folder with its config.json, or find the one to resume.
+
+    Returns:
+        The folder, and the id under which trackers know the run.
+    """
+    if config.resume:
+        path = config.resume / "config.json"
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if saved["data"]["fingerprint"] != data.fingerprint:
+            raise InputError(
+                f"--resume {config.resume}: the data set {config.dataset} has changed since the "
+                "run began (its fingerprint differs): restore it or start a new run."
+            )
+        # Epochs, patience and the like may have changed.
+        saved["config"] = {**to_json(config), "resume": None}
+        with disk_errors(config.resume):
+            write_text(path, json.dumps(saved, indent=2) + "\n")
+        return config.resume, saved["run_id"]
+    place = Path(config.dataset).expanduser()
+    name = place.resolve().stem if place.exists() else config.dataset.replace("/", "-")
+    time = datetime.now().strftime("%Y%m%d-%H%M%S")
+    run = config.output_dir or Path("runs") / f"{name}-{config.model.replace('/', '-')}-{time}"
+    check_output_dir(run)
+    run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # an agent of a sweep sets it
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        record = {
+            "config": {**to_json(config), "output_dir": str(run), "precision": dtype(accelerator)},
+            "run_id": run_id,
+            "data": {
+                "fingerprint": data.fingerprint,
+                "images": {name: len(split) for name, split in data.splits.items()},
+            },
+            "parameters": {"whole": model.parameters_whole, "trained": model.parameters_trained},
+            "processes": accelerator.num_processes,
+            "device": device_name(accelerator.device),
+            "versions": {
+                "segacc": segacc.__version__,
+                "python": platform.python_version(),
+                **{library: version(library) for library in LIBRARIES},
+            },
+            "git_commit": git_commit(),
+        }
+        write_text(run / "config.json", json.dumps(record, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"--output-dir {run} cannot be written ({error.strerror}): give another folder."
+        ) from error
+    return run, run_id
+
+
+def git_commit() -> str | None:
+    """The commit of this code, with a + when files differ from it; None outside git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def per_image_csv(names: list[str], sizes: np.ndarray, counts: Tensor, **more: Tensor) -> str:
+    """A table with a line per image: its name, its own size, its scores and pixel counts.
+
+    Args:
+        sizes: (N, 2) height and width of the images before they were resized.
+        counts: (N, 4) of one class.
+        more: other scores, (N,) each.
+    """
+    columns = {
+        "iou": iou_of(counts),
+        "dice": dice_of(counts),
+        "precision": precision_of(counts),
+        "recall": recall_of(counts),
+        **more,
+    }
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", "height", "width", *columns, "tp", "fp", "fn", "tn"])
+    for i, name in enumerate(names):
+        values = [f"{column[i].item():.6f}" for column in columns.values()]
+        writer.writerow([name, *sizes[i].tolist(), *values, *counts[i].long().tolist()])
+    return text.getvalue()
+
+
+def model_card(config: TrainConfig, line: dict[str, float]) -> str:
+    """The README.md of the best model: what it is, how good, how to use it.
+
+    Args:
+        line: the epoch that it comes from, as in metrics.jsonl.
+    """
+    dataset = Path(config.dataset.rstrip("/")).name
+    crop = f", trained on random crops of {config.crop} px" if config.crop else ""
+    return f"""---
+library_name: segacc
+pipeline_tag: image-segmentation
+tags: [semantic-segmentation, pytorch_model_hub_mixin]
+---
+
+# {config.model} on {dataset}
+
+Binary segmentation of {dataset} at {config.size} px{crop}. Started from the weights
+`{config.weights}`, loss `{config.loss}`, seed {config.seed}.
+
+Validation split, full images, threshold 0.5, epoch {line["epoch"]}:
+
+| score | | value |
+|---|---|---|
+| iou | over all pixels | {line["valid_iou"]:.4f} |
+| iou_image | mean over images | {line["valid_iou_image"]:.4f} |
+| dice | over all pixels | {line["valid_dice"]:.4f} |
+| iou | over all pixels, threshold {line["valid_threshold"]:g} | \
+{line["valid_iou_best_threshold"]:.4f} |
+
+The threshold {line["valid_threshold"]:g} has the largest `iou` on this split; it is stored with the
+model, and is what evaluate.py and `segacc predict` use.
+
+```python
+from segacc.models import Segmenter
+
+model = Segmenter.from_pretrained("PATH")  # this folder
+logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> (B, 1, H, W)
+mask = logits.sigmoid() > model.threshold
+```
+"""
+
+
+def append_line(run: Path, values: dict[str, Any]) -> None:
+    """Add an epoch to metrics.jsonl."""
+    with disk_errors(run), (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(run: Path) -> list[dict[str, Any]]:
+    """The epochs in metrics.jsonl; a last line that was cut off by a kill does not count."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def keep_epochs(run: Path, epochs: int) -> None:
+    """Drop from metrics.jsonl the epochs after the state that a run is resumed from."""
+    kept = [line for line in read_lines(run) if line["epoch"] <= epochs]
+    with disk_errors(run):
+        write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))

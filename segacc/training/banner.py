@@ -1,0 +1,75 @@
+"""What a run says in the terminal: the banner and a line per epoch."""
+
+from __future__ import annotations
+
+import math
+
+from accelerate import Accelerator
+
+import segacc
+from segacc.config import TrainConfig
+from segacc.data.split import Prepared
+from segacc.models.segmenter import Segmenter
+from segacc.runtime.accelerator import device_name, dtype
+from segacc.training.losses import is_of_batch
+
+
+def banner(
+    config: TrainConfig,
+    accelerator: Accelerator,
+    data: Prepared,
+    model: Segmenter,
+    weights: str,
+    threads: int,
+    loading: str,
+) -> str:
+    """What is really in effect, for a person to read before the first epoch."""
+    steps = math.ceil(len(data.splits["train"]) / config.batch_size)
+    world = accelerator.num_processes
+    share = config.batch_size // (world * config.accumulate)
+    counts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
+    batch = f"{config.batch_size} global = {world} process{'es' * (world > 1)} x {share}"
+    if config.accumulate > 1:
+        batch += f" x {config.accumulate} parts"
+        if is_of_batch(config.loss):
+            batch += f" (--loss {config.loss} is then of each part, not of the whole batch)"
+    if config.freeze_bn:
+        norm = "frozen"
+    else:
+        norm = "over the global batch" if config.accumulate == 1 else "over each part of the batch"
+    backbone = "" if model.architecture == "transformers" else f" ({config.encoder})"
+    rows = {
+        "device": f"{device_name(accelerator.device)}, {dtype(accelerator)}, {threads} threads and "
+        f"{loading} per process",
+        "batch": batch,
+        "data": f"{counts}; {config.size} px"
+        + (f", crops of {config.crop} px in training only" if config.crop else "")
+        + f", flips {config.flips}",
+        "parameters": f"{model.parameters_whole / 1e6:.1f} M, "
+        f"{model.parameters_trained / 1e6:.1f} M of them trained",
+        "weights": weights,
+        "batchnorm": norm,
+        "schedule": f"at most {config.epochs} epochs of about {steps} steps, patience "
+        f"{config.patience}, lr {config.lr:g}, loss {config.loss}, seed {config.seed}",
+    }
+    lines = [f"segacc {segacc.__version__}: {config.model}{backbone} on {config.dataset}"]
+    return "\n".join(lines + [f"  {name:<11} {text}" for name, text in rows.items()])
+
+
+def epoch_line(
+    line: dict[str, float], epochs: int, best_epoch: int, best_iou: float, constant: float
+) -> str:
+    """One epoch, as in metrics.jsonl, as a line for the terminal; the best so far may be it.
+
+    While that is no better than `constant`, the IoU of calling every pixel foreground, it says so.
+    """
+    best = "best" if line["epoch"] == best_epoch else f"best {best_iou:.4f}"
+    if best_iou < constant + 1e-3:
+        best += f" (no better than all foreground: {constant:.4f})"
+    return (
+        f"epoch {line['epoch']:>3}/{epochs}  loss {line['train_loss']:.4f} train "
+        f"{line['valid_loss']:.4f} valid  iou {line['valid_iou']:.4f}  "
+        f"iou_image {line['valid_iou_image']:.4f}  lr {line['lr']:.2e}  "
+        f"{line['img_per_s']:.1f} img/s  wait {line['data_wait']:.1%}  "
+        f"{line['seconds']:.1f} s  {best}"
+    )

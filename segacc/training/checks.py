@@ -1,0 +1,103 @@
+"""What is checked before a run, and what the machine does to one, in a sentence."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from segacc.config import TrainConfig
+from segacc.data.split import Prepared
+from segacc.errors import InputError, OwnError, goes_on
+from segacc.models.segmenter import Segmenter
+
+
+@contextmanager
+def explained(config: TrainConfig, run: Path) -> Iterator[None]:
+    """Say in a sentence what the machine or another process has done to a run.
+
+    Raises:
+        InputError: in place of the libraries' errors.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OwnError(
+            f"the GPU has too little memory for --batch-size {config.batch_size} in "
+            f"{config.accumulate} parts: give a larger --accumulate, or a smaller --crop, --size "
+            "or --batch-size"
+            + (", or --workers 2, which keeps the images off it." if not config.workers else ".")
+        ) from error
+    except RuntimeError as error:
+        said = str(error).strip()
+        if said.startswith("DataLoader worker"):
+            rank = os.environ.get("RANK", "0")
+            raise OwnError(
+                f"a process that loads data for rank {rank} has ended ({said.splitlines()[0]}): "
+                f"if the system killed it for want of memory, give fewer --workers; {goes_on(run)}"
+            ) from error
+        if config.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            raise InputError(
+                f"--compile: PyTorch could not compile {config.model} "
+                f"({' '.join(said.splitlines()[:2])}): give --no-compile, or "
+                "install what it misses, such as a C++ compiler."
+            ) from error
+        if "does not have a deterministic implementation" in said:
+            raise InputError(
+                f"--deterministic: {config.model} with --loss {config.loss} uses an operation that "
+                f"PyTorch has no deterministic version of ({said.split()[0]}): choose another "
+                "model or loss, or leave the flag out."
+            ) from error
+        if isinstance(error, torch.distributed.DistError) or "/gloo/" in said:
+            raise InputError(
+                "this process cannot talk to the others, one of which has probably ended: its own "
+                f"error is above, or named by the launcher below ({said.splitlines()[-1]}); "
+                f"{goes_on(run)}"
+            ) from error
+        raise
+
+
+def check_data(config: TrainConfig, data: Prepared) -> None:
+    """Raises InputError when the batch is larger than the training set."""
+    samples = len(data.splits["train"])
+    if config.batch_size > samples:
+        raise InputError(
+            f"--batch-size {config.batch_size} is larger than the training set of "
+            f"{config.dataset}, which has {samples} images: give --batch-size {samples} or less."
+        )
+
+
+def check_batch(config: TrainConfig, world_size: int) -> None:
+    """Raises InputError when the batch cannot be split evenly."""
+    parts = world_size * config.accumulate
+    if config.batch_size % parts:
+        lower = config.batch_size // parts * parts
+        raise InputError(
+            f"--batch-size {config.batch_size} cannot be split over {world_size} processes"
+            + (f" in {config.accumulate} parts each" if config.accumulate > 1 else "")
+            + f": give a multiple of {parts}, such as {lower or parts}."
+        )
+
+
+def check_batchnorm(config: TrainConfig, model: Segmenter) -> None:
+    """Raises InputError when BatchNorm would get one value of the one image of a step.
+
+    DeepLabV3 pools an image to one value per channel, of which BatchNorm can take no variance.
+    """
+    if config.batch_size > config.accumulate or config.freeze_bn:
+        return
+    probe = copy.deepcopy(model).train()  # the probe would move BatchNorm's statistics
+    side = min(config.crop or config.size or 0, 2 * model.stride)
+    try:
+        with torch.no_grad():
+            probe(torch.zeros(1, 3, side, side))
+    except ValueError as error:
+        raise InputError(
+            f"--batch-size {config.batch_size} leaves one image for each forward pass, and "
+            f"BatchNorm in {config.model} needs two: give a --batch-size of at least "
+            f"{2 * config.accumulate}, or --freeze-bn."
+        ) from error

@@ -1,0 +1,204 @@
+"""The stream of steps: what it visits, and that nothing but (seed, step) decides it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from small import ROOT, write_blobs
+
+from segacc.data.loading.loader import (
+    TrainSamples,
+    full_images,
+    rank_share,
+    to_device,
+    train_loader,
+)
+from segacc.data.loading.stream import StepSampler, epoch_end, step_keys
+from segacc.data.prepare import prepare
+from segacc.data.reading.convert import convert_folder
+
+SAMPLES, BATCH = 12, 8
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    folder = write_blobs(tmp_path_factory.mktemp("data") / "blobs", train=SAMPLES)
+    return prepare(convert_folder(folder), 64).splits["train"]
+
+
+def stream(split, world_size=1, workers=0, start=0, stop=6, accumulate=1, seed=0):
+    """The global batches of the steps, put together from all ranks' micro-batches."""
+    samples = TrainSamples(split, "hv", 32, seed)
+    per_rank = []
+    for rank in range(world_size):
+        sampler = StepSampler(len(split), BATCH, seed, start, stop, accumulate, rank, world_size)
+        loader = train_loader(samples, sampler, workers, pin_memory=False)
+        assert len(loader) == (stop - start) * accumulate
+        per_rank.append(list(loader))
+    micro = [
+        {key: torch.cat([rank[i][key] for rank in per_rank]) for key in per_rank[0][i]}
+        for i in range(len(per_rank[0]))
+    ]
+    return [
+        {key: torch.cat([m[key] for m in micro[i : i + accumulate]]) for key in micro[0]}
+        for i in range(0, len(micro), accumulate)
+    ]
+
+
+def same(these, those):
+    return len(these) == len(those) and all(
+        torch.equal(a[key], b[key]) for a, b in zip(these, those, strict=True) for key in a
+    )
+
+
+def test_each_epoch_visits_each_sample_once_in_its_own_order():
+    keys = [key for step in range(30) for key in step_keys(0, step, BATCH, SAMPLES)]
+    epochs = [[i for e, i in keys if e == epoch] for epoch in range(20)]
+    assert all(Counter(order) == Counter(range(SAMPLES)) for order in epochs)
+    assert len({tuple(order) for order in epochs}) == 20
+    assert step_keys(1, 0, BATCH, SAMPLES) != step_keys(0, 0, BATCH, SAMPLES)
+
+
+def test_an_epoch_ends_with_the_step_that_holds_its_last_sample():
+    def visited(epoch, steps):
+        keys = [key for step in range(steps) for key in step_keys(0, step, BATCH, SAMPLES)]
+        return sum(e == epoch for e, _ in keys)
+
+    for epoch in range(5):
+        last = epoch_end(epoch, BATCH, SAMPLES)
+        assert visited(epoch, last) == SAMPLES > visited(epoch, last - 1)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+def test_batches_are_bit_identical_for_any_world_size_and_workers(split, world_size, workers):
+    assert same(stream(split, world_size, workers, stop=4), stream(split, stop=4))
+
+
+def test_an_epoch_is_a_mark_on_the_stream_and_workers_live_on(split):
+    sampler = StepSampler(len(split), BATCH, seed=0, start=0, stop=12)
+    batches = iter(train_loader(WithPid(split, "hv", 32, 0), sampler, 2, pin_memory=False))
+    assert epoch_end(0, BATCH, SAMPLES) == 2 and epoch_end(7, BATCH, SAMPLES) == 12
+    pids = [batch["pid"].item() for batch in batches]
+    assert pids == pids[:2] * 6 and len(set(pids)) == 2 and os.getpid() not in pids
+
+
+class WithPid(TrainSamples):
+    """Says which process has loaded a batch."""
+
+    def __getitems__(self, keys):
+        return {**super().__getitems__(keys), "pid": torch.tensor(os.getpid())}
+
+
+def test_batches_are_bit_identical_when_computed_in_parts(split):
+    assert same(stream(split, accumulate=2, world_size=2), stream(split))
+
+
+def test_a_resumed_stream_goes_on_where_it_stopped(split):
+    assert same(stream(split, start=3), stream(split)[3:])
+
+
+def test_a_worker_is_not_stopped_by_the_signals_that_stop_a_run(split):
+    sampler = StepSampler(len(split), BATCH, seed=0, start=0, stop=12)
+    batches = iter(train_loader(WithPid(split, "hv", 32, 0), sampler, 1, pin_memory=False))
+    worker = next(batches)["pid"].item()
+    os.kill(worker, signal.SIGTERM)
+    os.kill(worker, signal.SIGINT)
+    assert {batch["pid"].item() for batch in batches} == {worker}
+
+
+ENDS = """
+import os, signal, sys
+from torch.utils.data import DataLoader
+from segacc.data.loader import start_worker
+
+def much(rows):  # more than a pipe holds
+    return bytes(1 << 20)
+
+if __name__ == "__main__":
+    loader = DataLoader(range(100), num_workers=2, collate_fn=much, worker_init_fn=start_worker)
+    batches = iter(loader)
+    next(batches)
+    if sys.argv[1] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise KeyError(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("kill", -signal.SIGKILL), ("error", 1)])
+def test_workers_end_with_their_process(tmp_path, end, code):
+    (tmp_path / "ends.py").write_text(ENDS)
+    # Workers hold its pipes, too, so this waits for them.
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "ends.py"), end],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code
+    assert done.stderr.endswith("KeyError: 'error'\n") == (end == "error")
+
+
+def test_augmentations_differ_between_epochs_and_samples(split):
+    batches = stream(split, stop=6)  # four epochs of the twelve samples
+    views = {}
+    for batch in batches:
+        for index, image in zip(batch["index"].tolist(), batch["images"], strict=True):
+            views.setdefault(index, []).append(image.numpy().tobytes())
+    assert all(len(seen) == 4 and len(set(seen)) > 1 for seen in views.values())
+
+
+def test_batches_are_small_bytes_and_go_to_the_device_as_a_view(split):
+    batch = stream(split, stop=1)[0]
+    assert batch["images"].dtype == batch["masks"].dtype == torch.uint8
+    images, masks = to_device(batch, torch.device("cpu"))
+    assert images.shape == (BATCH, 3, 32, 32) and masks.shape == (BATCH, 1, 32, 32)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert set(masks.unique().tolist()) == {0, 1}
+
+
+def resident(path):
+    """Bytes of a mapped file that count as this process's memory."""
+    maps = Path("/proc/self/smaps").read_text().split(" /")
+    return sum(int(re.search(r"Rss: +(\d+)", m)[1]) for m in maps if m.startswith(str(path)[1:]))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="Linux says what is mapped")
+def test_pixels_that_were_looked_at_do_not_stay_in_memory(split, monkeypatch):
+    samples, keys = TrainSamples(split, "hv", 32, 0), [(0, i) for i in range(SAMPLES)]
+    first = samples.__getitems__(keys)
+    assert resident(split.path) > 0
+    monkeypatch.setattr("segacc.data.loading.loader.LOOKED_BYTES", 64 * 64 * 4)
+    again = samples.__getitems__(keys)
+    assert resident(split.path) == 0
+    assert torch.equal(first["images"], again["images"])
+    full_images(split, [0, 1])
+    assert resident(split.path) == 0
+
+
+def test_of_small_images_a_few_are_mapped_at_a_time(split, monkeypatch):
+    """The system maps more than an image with each, whatever it takes itself."""
+    forgotten = []
+    monkeypatch.setattr(type(split), "forget", lambda split: forgotten.append(split))
+    samples = TrainSamples(split, "hv", 32, 0)
+    samples.__getitems__([(epoch, index) for epoch in range(5) for index in range(10)])
+    assert len(forgotten) == 2  # of 50 images, at the 17th and the 34th
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 16])
+def test_each_full_image_is_in_one_share_unaltered(split, world_size):
+    seen = []
+    for rank in range(world_size):
+        share = rank_share(len(split), rank, world_size)
+        if share:
+            for index, image in zip(share, full_images(split, list(share))["images"], strict=True):
+                assert torch.equal(image, torch.from_numpy(split[index][0].copy()))
+                seen.append(index)
+    assert sorted(seen) == list(range(SAMPLES))

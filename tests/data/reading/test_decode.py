@@ -1,0 +1,424 @@
+"""What each kind of image and mask file decodes to, or is refused with."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segacc.data.reading.decode import Encoded, decode_image, decode_pair, foreground_value
+from segacc.errors import InputError
+
+ORIENTATION = 0x0112
+H, W = 20, 30
+SHAPE = np.zeros((H, W), dtype=np.uint8)
+SHAPE[2:9, 3:15] = 1  # no rotation or reflection leaves it as it is
+
+
+def scene(height: int = H, width: int = W) -> np.ndarray:
+    """Smooth, so that JPEG changes it little; no rotation or reflection leaves it as it is."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 6, y * 9, (x + 2 * y) * 2], axis=2).astype(np.uint8)
+
+
+def encoded(path: Path) -> Encoded:
+    return Encoded(path=str(path), bytes=None)
+
+
+def save(path: Path, image: Image.Image | np.ndarray, orientation: int | None = None) -> Encoded:
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    options = {"quality": 95, "subsampling": 0} if path.suffix == ".jpg" else {}
+    if orientation is not None:
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        options["exif"] = exif
+    image.save(path, **options)
+    return encoded(path)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Encoded:
+    return save(tmp_path / "image.png", scene())
+
+
+def mask_of(tmp_path: Path, image: Encoded, saved: Image.Image | np.ndarray) -> np.ndarray:
+    pixels, mask = decode_pair(image, save(tmp_path / "mask.png", saved))
+    assert mask.dtype == np.uint8
+    assert mask.shape == pixels.shape[:2]
+    return mask
+
+
+def refusal(image: Encoded, mask: Encoded) -> str:
+    with pytest.raises(InputError) as error:
+        decode_pair(image, mask)
+    return str(error.value)
+
+
+# ---- images
+
+
+def test_rgb_comes_through_exactly(image):
+    pixels = decode_image(image)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, scene())
+
+
+def test_embedded_bytes_are_read_without_the_file(image):
+    data = Path(image["path"]).read_bytes()
+    np.testing.assert_array_equal(decode_image(Encoded(path=None, bytes=data)), scene())
+    np.testing.assert_array_equal(decode_image(Encoded(path="gone.png", bytes=data)), scene())
+
+
+def test_spaces_and_letters_of_any_language_in_a_name(tmp_path):
+    np.testing.assert_array_equal(
+        decode_image(save(tmp_path / "Gewebe Nr. 1, Łódź 組織.png", scene())), scene()
+    )
+
+
+def test_grayscale_becomes_three_equal_channels(tmp_path):
+    gray = scene()[..., 0]
+    pixels = decode_image(save(tmp_path / "a.png", gray))
+    np.testing.assert_array_equal(pixels, np.repeat(gray[..., None], 3, axis=2))
+
+
+def test_one_bit_becomes_black_and_white(tmp_path):
+    pixels = decode_image(save(tmp_path / "a.png", SHAPE.astype(bool)))
+    np.testing.assert_array_equal(pixels, np.repeat(SHAPE[..., None] * 255, 3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, suffix):
+    gray = np.linspace(0, 65535, H * W).reshape(H, W).astype(np.uint16)
+    pixels = decode_image(save(tmp_path / f"a.{suffix}", gray))
+    np.testing.assert_array_equal(pixels[..., 1], np.round(gray / 257))
+
+
+def test_palette_colours_are_looked_up(tmp_path):
+    flat = np.where(SHAPE[..., None], (200, 40, 90), (10, 250, 30)).astype(np.uint8)
+    palette = Image.fromarray(flat).quantize(2)
+    palette.info["transparency"] = b"\x00\x80"
+    pixels = decode_image(save(tmp_path / "a.png", palette))
+    assert Image.open(tmp_path / "a.png").mode == "P"
+    np.testing.assert_array_equal(pixels, flat)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_dropped_and_not_blended(tmp_path, mode):
+    transparent = Image.fromarray(scene()).convert(mode)
+    expected = np.asarray(transparent.convert("RGB"))
+    transparent.putalpha(Image.fromarray(SHAPE * 255))
+    np.testing.assert_array_equal(decode_image(save(tmp_path / "a.png", transparent)), expected)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_cmyk_keeps_its_colours(tmp_path, suffix):
+    cmyk = Image.fromarray(scene()).convert("CMYK")
+    pixels = decode_image(save(tmp_path / f"a.{suffix}", cmyk))
+    assert Image.open(tmp_path / f"a.{suffix}").mode == "CMYK"
+    assert suffix == "tif" or b"Adobe" in (tmp_path / "a.jpg").read_bytes()  # stored inverted
+    assert np.abs(pixels.astype(int) - scene()).max() <= 12
+
+
+def test_float_pixels_are_refused(tmp_path):
+    image = save(tmp_path / "a.tif", scene()[..., 0].astype(np.float32))
+    with pytest.raises(InputError, match=r"image .*a\.tif has the pixel type F.*save as PNG"):
+        decode_image(image)
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp", "webp"])
+def test_a_truncated_image_is_named(tmp_path, suffix, share):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image = save(tmp_path / f"cut.{suffix}", noise)
+    data = (tmp_path / f"cut.{suffix}").read_bytes()
+    (tmp_path / f"cut.{suffix}").write_bytes(data[: int(share * len(data))])
+    with pytest.raises(InputError, match=rf"image .*cut\.{suffix} (is damaged|is not an image)"):
+        decode_image(image)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_no_damage_gets_past_as_another_error(tmp_path):
+    """Whatever bytes are hit, a file decodes or is refused in a sentence."""
+    rng = np.random.default_rng(0)
+    for suffix in ("jpg", "png", "bmp", "webp", "pgm"):
+        save(tmp_path / f"a.{suffix}", scene()[..., 0], orientation=None)
+        data = (tmp_path / f"a.{suffix}").read_bytes()
+        refused = 0
+        for _ in range(100):
+            damaged = bytearray(data)
+            for _ in range(3):
+                damaged[rng.integers(min(len(data), 64))] = rng.integers(256)
+            try:
+                decode_image(Encoded(path=f"a.{suffix}", bytes=bytes(damaged)))
+            except InputError as error:
+                refused += 1
+                assert f"image a.{suffix} " in str(error)
+        assert refused > 0
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (b"<html>quota exceeded</html>", "is not an image that can be read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image that can be read"),
+    ],
+)
+def test_what_is_no_image_is_named(tmp_path, data, problem):
+    (tmp_path / "odd.jpg").write_bytes(data)
+    with pytest.raises(InputError) as error:
+        decode_image(encoded(tmp_path / "odd.jpg"))
+    assert f"odd.jpg {problem}" in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.png cannot be opened \(No such file"):
+        decode_image(encoded(tmp_path / "gone.png"))
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_a_decompression_bomb_is_refused():
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(1000)))
+    with pytest.raises(InputError, match=r"bomb\.png is too large.*10000000000 pixels"):
+        decode_image(Encoded(path="bomb.png", bytes=bomb))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_slide_of_180_megapixels_is_no_bomb():
+    slide = io.BytesIO()
+    Image.new("1", (18_000, 10_000), 1).save(slide, "PNG")
+    assert foreground_value(Encoded(path="slide.png", bytes=slide.getvalue())) == 255
+
+
+def test_a_file_of_several_pictures_is_refused(tmp_path):
+    page = Image.fromarray(scene())
+    page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page])
+    with pytest.raises(InputError, match=r"stack\.tif holds 3 pictures"):
+        decode_image(encoded(tmp_path / "stack.tif"))
+
+
+# ---- masks
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        SHAPE * 255,
+        SHAPE,
+        SHAPE.astype(bool),
+        SHAPE.astype(np.uint16) * 65535,
+        SHAPE.astype(np.uint16) * 255,
+        SHAPE.astype(np.uint16),
+        np.repeat(SHAPE[..., None] * 255, 3, axis=2),
+        np.repeat(SHAPE[..., None], 3, axis=2),
+        np.dstack([SHAPE * 255] * 3 + [np.full_like(SHAPE, 255)]),
+        np.dstack([SHAPE * 255] * 4),
+        np.dstack([SHAPE * 255, np.full_like(SHAPE, 255)]),
+    ],
+    ids=[
+        "0/255",
+        "0/1",
+        "bool",
+        "16-bit",
+        "16-bit/255",
+        "16-bit/1",
+        "RGB",
+        "RGB/1",
+        "RGBA",
+        "RGBA/alpha",
+        "LA",
+    ],
+)
+def test_every_way_to_write_a_binary_mask(tmp_path, image, saved):
+    np.testing.assert_array_equal(mask_of(tmp_path, image, saved), SHAPE)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (1, 1), (255, 1)])
+def test_a_mask_of_one_value(tmp_path, image, value, expected):
+    mask = mask_of(tmp_path, image, np.full((H, W), value, dtype=np.uint8))
+    assert (mask == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("indices", "palette"),
+    [
+        (SHAPE, [0, 0, 0, 255, 255, 255]),
+        (1 - SHAPE, [255, 255, 255, 0, 0, 0]),  # by colour: index 0 is white
+        (SHAPE * 7, [0, 0, 0] * 7 + [255, 255, 255]),
+        (SHAPE, [0, 0, 0, 128, 0, 0]),  # VOC's colours: by index
+        (SHAPE, [0, 0, 0, 0, 0, 0]),  # a palette that was never filled
+        (SHAPE * 255, [200, 10, 10] * 255 + [10, 200, 10]),
+    ],
+    ids=["white-on-black", "inverted", "any-index", "voc", "unfilled", "255"],
+)
+def test_a_palette_mask_is_read_by_black_and_white_or_else_by_index(
+    tmp_path, image, indices, palette
+):
+    saved = Image.fromarray(indices).convert("L")
+    saved.putpalette(palette)
+    np.testing.assert_array_equal(mask_of(tmp_path, image, saved), SHAPE)
+
+
+def test_a_palette_mask_of_three_classes_is_refused(tmp_path, image):
+    indices = SHAPE.copy()
+    indices[15:] = 2
+    saved = Image.fromarray(indices)
+    saved.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    message = refusal(image, save(tmp_path / "mask.png", saved))
+    assert "mask.png has the values 0, 1, 2 (3 in all)" in message
+
+
+def test_a_mask_of_classes_is_refused_with_its_values(tmp_path, image):
+    classes = SHAPE * 38
+    classes[15:] = 75
+    message = refusal(image, save(tmp_path / "mask.png", classes))
+    assert f"mask {tmp_path / 'mask.png'} has the values 0, 38, 75 (3 in all)" in message
+    assert "holds 0 and 255 (or 0 and 1): set every foreground pixel to 255" in message
+
+
+def test_class_numbers_are_not_taken_for_smeared_edges(tmp_path, image):
+    classes = SHAPE.copy()
+    classes[15:] = 2
+    message = refusal(image, save(tmp_path / "mask.png", classes))
+    assert "0, 1, 2 (3 in all)" in message
+    assert "resizing has smeared" not in message
+
+
+def test_a_gray_foreground_is_refused(tmp_path, image):
+    message = refusal(image, save(tmp_path / "mask.png", SHAPE * 128))
+    assert "mask.png has the values 0, 128 (2 in all)" in message
+
+
+def test_a_mask_of_0_1_and_255_is_refused(tmp_path, image):
+    levels = SHAPE * 255
+    levels[15:] = 1
+    assert "0, 1, 255 (3 in all)" in refusal(image, save(tmp_path / "mask.png", levels))
+
+
+def test_a_mask_saved_as_jpeg_is_told_from_one_of_classes(tmp_path, image):
+    mask = save(tmp_path / "mask.jpg", np.where(SHAPE, 250, 5).astype(np.uint8))
+    message = refusal(image, mask)
+    assert "mask.jpg has the values" in message
+    assert "resizing has smeared" in message
+    assert "PNG" in message
+
+
+def test_a_mask_smeared_by_resizing_is_told_from_one_of_classes(tmp_path, image):
+    large = Image.fromarray(SHAPE * 255).resize((10 * W, 10 * H), Image.Resampling.BILINEAR)
+    message = refusal(image, save(tmp_path / "mask.png", large))
+    assert ", ... (" in message
+    assert "resizing has smeared" in message
+
+
+def test_a_coloured_mask_is_refused_with_its_colours(tmp_path, image):
+    colours = np.where(SHAPE[..., None], (255, 0, 0), (0, 0, 64)).astype(np.uint8)
+    message = refusal(image, save(tmp_path / "mask.png", colours))
+    assert "mask.png is coloured: (0, 0, 64), (255, 0, 0) (2 in all)" in message
+
+
+def test_a_shape_that_is_only_in_the_transparency_is_refused(tmp_path, image):
+    white = np.full((H, W), 255, dtype=np.uint8)
+    message = refusal(image, save(tmp_path / "mask.png", np.dstack([white] * 3 + [SHAPE * 255])))
+    assert "mask.png has one colour and its shape only in the transparency" in message
+
+
+def test_a_truncated_mask_is_named(tmp_path, image):
+    save(tmp_path / "mask.png", SHAPE * 255)
+    data = (tmp_path / "mask.png").read_bytes()
+    (tmp_path / "mask.png").write_bytes(data[:60])
+    assert "mask.png is damaged" in refusal(image, encoded(tmp_path / "mask.png"))
+
+
+def test_sizes_that_differ_name_both_files(tmp_path, image):
+    message = refusal(image, save(tmp_path / "mask.png", np.zeros((H, W - 2), dtype=np.uint8)))
+    assert f"image.png is {W} x {H} pixels but its mask" in message
+    assert f"mask.png is {W - 2} x {H};" in message
+
+
+@pytest.mark.parametrize(("factor", "value"), [(255, 255), (1, 1), (0, 0)])
+def test_the_value_that_stands_for_foreground(tmp_path, factor, value):
+    assert foreground_value(save(tmp_path / "mask.png", SHAPE * factor)) == value
+
+
+# ---- EXIF orientation
+
+SEEN = {  # independent of the code under test: what a viewer shows
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def seen(array: np.ndarray, orientation: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(array).transpose(SEEN[orientation]))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", SEEN)
+def test_an_orientation_is_applied_to_the_image(tmp_path, orientation, suffix):
+    plain = decode_image(save(tmp_path / f"plain.{suffix}", scene()))
+    turned = decode_image(save(tmp_path / f"turned.{suffix}", scene(), orientation))
+    expected = seen(plain, orientation)
+    assert turned.shape == expected.shape
+    np.testing.assert_allclose(turned.astype(int), expected, atol=8)  # a JPEG's blocks move
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("orientation", SEEN)
+def test_a_mask_with_its_own_orientation_is_turned_by_it(tmp_path, orientation, suffix):
+    image = save(tmp_path / "image.jpg", scene(), orientation)
+    mask = save(tmp_path / f"mask.{suffix}", SHAPE * 255, orientation)
+    np.testing.assert_array_equal(decode_pair(image, mask)[1], seen(SHAPE, orientation))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_mask_without_orientation_follows_its_image_where_the_size_tells(
+    tmp_path, orientation, suffix
+):
+    image = save(tmp_path / f"image.{suffix}", scene(), orientation)
+    expected = seen(SHAPE, orientation)
+    as_stored = save(tmp_path / "stored.png", SHAPE * 255)
+    as_seen = save(tmp_path / "seen.png", expected * 255)
+    np.testing.assert_array_equal(decode_pair(image, as_stored)[1], expected)
+    np.testing.assert_array_equal(decode_pair(image, as_seen)[1], expected)
+
+
+@pytest.mark.parametrize(("orientation", "side"), [(2, W), (3, W), (4, W), (6, H), (8, H)])
+def test_an_orientation_that_leaves_the_mask_open_is_refused(tmp_path, orientation, side):
+    image = save(tmp_path / "image.jpg", scene()[:, :side], orientation)
+    message = refusal(image, save(tmp_path / "mask.png", SHAPE[:, :side] * 255))
+    assert f"image.jpg has the EXIF orientation {orientation} and its mask" in message
+    assert "mogrify -auto-orient" in message
+
+
+@pytest.mark.parametrize("orientation", [0, 1, 9])
+def test_an_orientation_that_says_nothing_changes_nothing(tmp_path, orientation):
+    image = save(tmp_path / "image.png", scene(), orientation)
+    pixels, mask = decode_pair(image, save(tmp_path / "mask.png", SHAPE))
+    np.testing.assert_array_equal(pixels, scene())
+    np.testing.assert_array_equal(mask, SHAPE)
+
+
+def test_broken_exif_beside_sound_pixels_changes_nothing(tmp_path):
+    Image.fromarray(scene()).save(tmp_path / "image.png", exif=b"Exif\0\0MM\0\x1b\0\0\0\x08")
+    np.testing.assert_array_equal(decode_image(encoded(tmp_path / "image.png")), scene())
+
+
+def test_a_mask_that_fits_neither_way_of_its_turned_image_is_refused(tmp_path):
+    image = save(tmp_path / "image.jpg", scene(), 6)
+    message = refusal(image, save(tmp_path / "mask.png", np.zeros((H, W - 2), dtype=np.uint8)))
+    assert f"image.jpg is {H} x {W} pixels" in message

@@ -1,0 +1,188 @@
+"""`segacc check`: every problem of a data set is found, with the file's name, and nothing else."""
+
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from segacc.data.audit import AuditFinding, audit, format_findings
+from segacc.data.reading.convert import convert_folder
+from segacc.errors import InputError
+
+H, W = 96, 128
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "cache"))
+
+
+def scene(seed: int) -> Image.Image:
+    """A picture of its own: coarse blobs and fine grain."""
+    rng = np.random.default_rng(seed)
+    blobs = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    smooth = np.asarray(blobs.resize((W, H), Image.Resampling.BICUBIC), dtype=np.int64)
+    grain = rng.integers(-10, 11, (H, W, 3))
+    return Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8))
+
+
+def mask(value: int = 255) -> Image.Image:
+    levels = np.zeros((H, W), dtype=np.uint8)
+    levels[20:60, 30:80] = value
+    return Image.fromarray(levels)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sound data set."""
+    root = tmp_path / "set"
+    for seed, name in enumerate(["train/a", "train/b", "train/c", "valid/d", "valid/e", "test/f"]):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        scene(seed).save(root / f"{name}.jpg", quality=95)
+        mask().save(root / f"{name}.png")
+    return root
+
+
+def only(folder: Path) -> AuditFinding:
+    (finding,) = audit(str(folder))
+    return finding
+
+
+def test_nothing_is_found_in_a_sound_data_set(folder):
+    assert audit(str(folder)) == []
+    assert format_findings([]) == "errors: 0, warnings: 0"
+
+
+def test_structure_and_content_are_both_checked(folder):
+    (folder / "train/a.png").unlink()
+    data = (folder / "valid/d.jpg").read_bytes()
+    (folder / "valid/d.jpg").write_bytes(data[: len(data) // 2])
+    Image.fromarray(np.full((H, W), 7, dtype=np.uint8)).save(folder / "test/f.png")
+    findings = audit(str(folder))
+    assert {finding.severity for finding in findings} == {"error"}
+    problems = {finding.file: finding.problem for finding in findings}
+    assert problems.keys() == {"train/a.jpg", "valid/d.jpg", "test/f.png"}
+    assert problems["train/a.jpg"].startswith("is an image without a mask")
+    assert problems["valid/d.jpg"].startswith("is damaged or cut short")
+    assert problems["test/f.png"].startswith("has the values 7 (1 in all)")
+
+
+def test_the_same_image_in_two_splits_is_a_leak(folder):
+    Image.open(folder / "train/b.jpg").save(folder / "other.png")  # the pixels count, not the file
+    (folder / "other.png").rename(folder / "test/g.tif")
+    mask().save(folder / "test/g.png")
+    finding = only(folder)
+    assert (finding.severity, finding.file) == ("warning", "test/g.tif")
+    assert finding.topic == "the same image in two splits"
+    assert finding.problem.startswith("is the same image as train/b.jpg: it leaks from train into")
+
+
+def test_the_same_image_twice_in_a_split_is_told_and_so_is_another_mask(folder):
+    shutil.copy(folder / "train/b.jpg", folder / "train/x.jpg")
+    shutil.copy(folder / "train/b.png", folder / "train/x.png")
+    shutil.copy(folder / "train/c.jpg", folder / "train/y.jpg")
+    mask(0).save(folder / "train/y.png")
+    twice = [f for f in audit(str(folder)) if f.topic == "the same image twice in a split"]
+    assert [(f.file, f.problem) for f in twice] == [
+        ("train/x.jpg", "is the same image as train/b.jpg: keep one of them"),
+        ("train/y.jpg", "is the same image as train/c.jpg but with another mask: keep one of them"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: image.resize((W // 2, H // 2)),
+        lambda image: ImageEnhance.Brightness(image).enhance(1.1),
+        lambda image: image.crop((1, 1, W - 1, H - 1)),
+    ],
+    ids=["resized", "brightened", "cropped"],
+)
+def test_look_alikes_in_two_splits_are_found(
+    folder: Path, change: Callable[[Image.Image], Image.Image]
+):
+    changed = change(Image.open(folder / "train/c.jpg"))
+    changed.save(folder / "valid/x.jpg", quality=60)
+    mask().resize(changed.size, Image.Resampling.NEAREST).save(folder / "valid/x.png")
+    finding = only(folder)
+    assert (finding.severity, finding.file) == ("warning", "valid/x.jpg")
+    assert finding.problem.startswith("looks like train/c.jpg")
+
+
+def test_look_alikes_within_a_split_are_no_leak(folder):
+    Image.open(folder / "train/c.jpg").save(folder / "train/x.jpg", quality=60)
+    mask().save(folder / "train/x.png")
+    assert audit(str(folder)) == []
+
+
+def test_empty_masks_are_counted_per_split(folder):
+    mask(0).save(folder / "train/a.png")
+    mask(0).save(folder / "train/b.png")
+    finding = only(folder)
+    assert (finding.severity, finding.file) == ("warning", "train")
+    assert finding.problem == "2 of its 3 masks are empty (67%)"
+
+
+def test_a_mask_without_background_is_named(folder):
+    Image.new("L", (W, H), 255).save(folder / "train/a.png")
+    finding = only(folder)
+    assert (finding.file, finding.topic) == ("train/a.png", "masks without background")
+
+
+def test_a_mask_with_very_little_foreground_is_named(folder):
+    dot = Image.new("L", (W, H), 0)
+    dot.putpixel((50, 50), 255)
+    dot.save(folder / "valid/e.png")
+    finding = only(folder)
+    assert finding.file == "valid/e.png"
+    assert finding.problem.startswith("is foreground on 0.0081% of the pixels only")
+
+
+def test_a_mask_of_another_convention_is_named(folder):
+    mask(1).save(folder / "train/b.png")
+    finding = only(folder)
+    assert finding.file == "train/b.png"
+    assert finding.problem.startswith("marks the foreground by 1 where most masks do by 255")
+
+
+def test_an_archive_is_checked_like_its_folder(folder, tmp_path):
+    (folder / "train/a.png").unlink()
+    (folder / "valid/d.jpg").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for file in folder.rglob("*.*"):
+            archive.write(file, file.relative_to(folder))
+    assert audit(str(tmp_path / "set.zip")) == audit(str(folder))
+    assert len(audit(str(folder))) == 2
+
+
+def test_a_saved_data_set_of_embedded_files_is_checked(folder, tmp_path):
+    (folder / "valid/d.jpg").write_bytes(b"no image")
+    convert_folder(folder).save_to_disk(str(tmp_path / "saved"))
+    shutil.rmtree(folder)
+    finding = only(tmp_path / "saved")
+    assert finding.severity == "error"
+    assert "d.jpg" in finding.file
+    assert finding.problem.startswith("is not an image")
+
+
+def test_a_data_set_that_is_not_there_is_an_input_error(tmp_path):
+    with pytest.raises(InputError):
+        audit(str(tmp_path / "nowhere"))
+
+
+def test_the_report_groups_counts_and_names_every_file(folder):
+    Image.new("L", (W, H), 255).save(folder / "train/a.png")
+    Image.new("L", (W, H), 255).save(folder / "train/b.png")
+    (folder / "valid/d.jpg").write_bytes(b"")
+    assert format_findings(audit(str(folder))).splitlines() == [
+        "error: images and masks (1)",
+        "  valid/d.jpg: is empty (0 bytes); copy it again from its source",
+        "warning: masks without background (2)",
+        "  train/a.png: is foreground everywhere: check that it is not inverted or a placeholder",
+        "  train/b.png: is foreground everywhere: check that it is not inverted or a placeholder",
+        "errors: 1, warnings: 2",
+    ]

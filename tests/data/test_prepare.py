@@ -1,0 +1,372 @@
+"""Prepared data: the right pixels, once, for every process, whatever happens on the way."""
+
+import logging
+import multiprocessing
+import operator
+import os
+import pickle
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, DatasetDict, Features, Value
+from datasets import Image as ImageColumn
+from PIL import Image
+
+from segacc.data import prepare as prepare_room
+from segacc.data.prepare import prepare, resize_image, resize_mask
+from segacc.errors import InputError
+
+FEATURES = Features(
+    image=ImageColumn(decode=False), mask=ImageColumn(decode=False), name=Value("string")
+)
+SIZE = 32
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def write_files(folder: Path, counts: dict[str, int], height: int = 48, width: int = 40) -> Path:
+    rng = np.random.default_rng(0)
+    for split, count in counts.items():
+        (folder / split).mkdir(parents=True)
+        for i in range(count):
+            image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            mask = (rng.random((height, width)) > 0.7).astype(np.uint8) * 255
+            Image.fromarray(image).save(folder / split / f"{i}.bmp")
+            Image.fromarray(mask).save(folder / split / f"{i}.png")
+    return folder
+
+
+def source_of(folder: Path, embed: bool = False) -> DatasetDict:
+    """The rows that `load_dataset` gives for the folder, or what the Hub gives: bytes, no path."""
+
+    def cell(path: Path) -> dict[str, str | bytes | None]:
+        return {"path": None, "bytes": path.read_bytes()} if embed else {"path": str(path)}
+
+    splits = {}
+    for split in sorted(folder.iterdir()):
+        images = sorted(split.glob("*.bmp"))
+        columns = {
+            "image": [cell(path) for path in images],
+            "mask": [cell(path.with_suffix(".png")) for path in images],
+            "name": [path.stem for path in images],
+        }
+        splits[split.name] = Dataset.from_dict(columns, features=FEATURES)
+    return DatasetDict(splits)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> DatasetDict:
+    return source_of(write_files(tmp_path / "set", {"train": 5, "valid": 2}))
+
+
+def file_of(source: DatasetDict, split: str, index: int, column: str) -> Path:
+    return Path(source[split][index][column]["path"])
+
+
+# ---- the pixels
+
+
+def test_rows_are_the_decoded_and_resized_files_in_order(source):
+    prepared = prepare(source, SIZE)
+    assert prepared.size == SIZE
+    assert list(prepared.splits) == ["train", "valid"]
+    train = prepared.splits["train"]
+    assert len(train) == 5
+    assert train.names == ["0", "1", "2", "3", "4"]
+    assert train.sizes.tolist() == [[48, 40]] * 5
+    for i, (image, mask) in enumerate(train):
+        assert (image.dtype, image.shape) == (np.uint8, (SIZE, SIZE, 3))
+        assert (mask.dtype, mask.shape) == (np.uint8, (SIZE, SIZE))
+        pixels = np.asarray(Image.open(file_of(source, "train", i, "image")))
+        levels = np.asarray(Image.open(file_of(source, "train", i, "mask")))
+        np.testing.assert_array_equal(image, resize_image(pixels, SIZE))
+        np.testing.assert_array_equal(mask, resize_mask(levels // 255, SIZE))
+
+
+def test_images_of_the_right_size_are_untouched(tmp_path):
+    source = source_of(write_files(tmp_path / "set", {"train": 1}, SIZE, SIZE))
+    image, mask = prepare(source, SIZE).splits["train"][0]
+    np.testing.assert_array_equal(image, Image.open(file_of(source, "train", 0, "image")))
+    np.testing.assert_array_equal(mask * 255, Image.open(file_of(source, "train", 0, "mask")))
+
+
+def test_many_record_batches_read_as_one_sequence(source, monkeypatch):
+    whole = prepare(source, SIZE)
+    monkeypatch.setattr(prepare_room, "BATCH_BYTES", 2 * SIZE * SIZE * 4)
+    monkeypatch.setattr(prepare_room, "VERSION", 0)
+    parts = prepare(source, SIZE)
+    assert parts.fingerprint == whole.fingerprint
+    for left, right in zip(whole.splits["train"], parts.splits["train"], strict=True):
+        np.testing.assert_array_equal(left[0], right[0])
+        np.testing.assert_array_equal(left[1], right[1])
+
+
+def test_rows_are_read_only_views(source):
+    train = prepare(source, SIZE).splits["train"]
+    image, mask = train[0]
+    assert not image.flags.writeable
+    assert not mask.flags.writeable
+    assert np.shares_memory(image, train[0][0])
+
+
+def test_an_index_beyond_the_rows_is_an_index_error(source):
+    train = prepare(source, SIZE).splits["train"]
+    for index in (5, -1):
+        with pytest.raises(IndexError):
+            train[index]
+
+
+def test_shrinking_does_not_alias():
+    """Stripes finer than the new pixels become gray, also where the other side grows."""
+    stripes = np.zeros((20, 600, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    gray = resize_image(stripes, 64).astype(int)
+    assert np.abs(gray - 127).max() <= 8
+
+
+def test_a_mask_takes_the_nearest_pixel():
+    mask = np.random.default_rng(0).integers(0, 2, (101, 47), dtype=np.uint8)
+    for size in (33, 64, 200):
+        rows, columns = (
+            np.floor((np.arange(size) + 0.5) * n / size).astype(int) for n in (101, 47)
+        )
+        np.testing.assert_array_equal(resize_mask(mask, size), mask[np.ix_(rows, columns)])
+
+
+def test_resizing_moves_neither_image_nor_mask():
+    """The centre of a disc stays, in both, when shrinking and when growing."""
+    y, x = np.mgrid[:101, :151]
+    disc = ((y - 40) ** 2 + (x - 90) ** 2 < 30**2).astype(np.uint8)
+    for size, tolerance in ((33, 0.25), (400, 0.7)):
+        centre = np.array([(40.5 / 101) * size - 0.5, (90.5 / 151) * size - 0.5])
+        mask = resize_mask(disc, size)
+        image = resize_image(np.repeat(disc[..., None] * 255, 3, axis=2), size)[..., 0]
+        assert set(np.unique(mask)) == {0, 1}
+        for weights in (mask.astype(float), image.astype(float)):
+            found = [(np.indices(weights.shape)[axis] * weights).sum() for axis in (0, 1)]
+            np.testing.assert_allclose(found / weights.sum(), centre, atol=tolerance)
+
+
+# ---- the file
+
+
+def test_datasets_reads_the_prepared_file(source):
+    train = prepare(source, SIZE).splits["train"]
+    table = Dataset.from_file(str(train.path))
+    assert table["name"][:] == train.names
+    assert table[3]["image"] == train[3][0].tobytes()
+    assert table[3]["mask"] == train[3][1].tobytes()
+    assert (table[3]["height"], table[3]["width"]) == (48, 40)
+
+
+def test_a_pickled_split_is_its_path(source):
+    train = prepare(source, SIZE).splits["train"]
+    data = pickle.dumps(train)
+    assert len(data) < 1000
+    np.testing.assert_array_equal(pickle.loads(data)[4][0], train[4][0])
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_a_worker_process_reads_the_same_rows(source, method):
+    train = prepare(source, SIZE).splits["train"]
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        image, mask = pool.apply(operator.getitem, (train, 2))
+    np.testing.assert_array_equal(image, train[2][0])
+    np.testing.assert_array_equal(mask, train[2][1])
+
+
+# ---- the cache and the fingerprint
+
+
+def test_a_second_time_no_image_is_read(source):
+    first = prepare(source, SIZE)
+    for split in source:
+        for i in range(len(source[split])):
+            image = file_of(source, split, i, "image")
+            stat = image.stat()
+            image.write_bytes(bytes(stat.st_size))  # same name, size and time, nothing to decode
+            os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert prepare(source, SIZE).fingerprint == first.fingerprint
+
+
+def test_a_changed_file_is_prepared_again(source):
+    before = prepare(source, SIZE)
+    mask = file_of(source, "train", 1, "mask")
+    Image.new("L", (40, 48), 255).save(mask)
+    after = prepare(source, SIZE)
+    assert (after.splits["train"][1][1] == 1).all()
+    assert after.fingerprint != before.fingerprint
+
+
+def test_another_size_is_prepared_apart(source):
+    assert prepare(source, 16).fingerprint != prepare(source, SIZE).fingerprint
+    assert prepare(source, 16).splits["valid"][0][0].shape == (16, 16, 3)
+    assert prepare(source, SIZE).splits["valid"][0][0].shape == (SIZE, SIZE, 3)
+
+
+def test_the_fingerprint_is_of_the_content_alone(source, tmp_path, monkeypatch):
+    """Not of paths, embedding, the cache, or which split comes first."""
+    here = prepare(source, SIZE).fingerprint
+    shutil.copytree(tmp_path / "set", tmp_path / "copy")
+    monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "other"))
+    assert prepare(source_of(tmp_path / "copy"), SIZE).fingerprint == here
+    assert prepare(source_of(tmp_path / "copy", embed=True), SIZE).fingerprint == here
+    backwards = DatasetDict(reversed(source.items()))
+    assert prepare(backwards, SIZE).fingerprint == here
+
+
+def test_many_processes_prepare_what_one_does_in_its_order(tmp_path, monkeypatch):
+    source = source_of(write_files(tmp_path / "set", {"train": 70, "valid": 3}, 24, 16))
+    drawn, fingerprints = torch.get_rng_state(), []
+    for cores in (1, 3):
+        monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / f"cache-{cores}"))
+        monkeypatch.setattr(prepare_room, "cores", lambda cores=cores: cores)
+        prepared = prepare(source, SIZE)
+        assert prepared.splits["train"].names == source["train"]["name"][:]
+        fingerprints.append(prepared.fingerprint)
+    assert fingerprints[0] == fingerprints[1]
+    assert torch.equal(drawn, torch.get_rng_state())  # training draws what it would have drawn
+
+
+def test_a_bad_file_of_another_process_is_named_in_order(tmp_path, monkeypatch):
+    source = source_of(write_files(tmp_path / "set", {"train": 40}, 24, 16))
+    monkeypatch.setattr(prepare_room, "cores", lambda: 2)
+    for index in (30, 5):
+        file_of(source, "train", index, "mask").write_bytes(b"no image")
+    first = file_of(source, "train", 5, "mask")
+    with pytest.raises(InputError, match=rf"^mask {first} is not an image.*\(2 files"):
+        prepare(source, SIZE)
+
+
+def test_the_fingerprint_sees_order_names_and_pixels(source):
+    here = prepare(source, SIZE).fingerprint
+    turned = DatasetDict(source, train=source["train"].select([1, 0, 2, 3, 4]))
+    renamed = DatasetDict(
+        source, train=source["train"].map(lambda row: {"name": f"{row['name']}x"})
+    )
+    fewer = DatasetDict(source, train=source["train"].select(range(4)))
+    found = {prepare(other, SIZE).fingerprint for other in (turned, renamed, fewer)}
+    assert len(found | {here}) == 4
+
+
+def test_two_processes_prepare_once(source, tmp_path):
+    source.save_to_disk(str(tmp_path / "saved"))
+    script = (
+        "import logging, datasets\n"
+        "from segacc.data.prepare import prepare\n"
+        "logging.basicConfig(level='INFO')\n"
+        f"print(prepare(datasets.load_from_disk({str(tmp_path / 'saved')!r}), 64).fingerprint)\n"
+    )
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    outputs = [run.communicate(timeout=60) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    assert sum(err.count("preparing 7 images at 64 px") for _, err in outputs) == 1
+    assert "img/s" not in outputs[0][1] + outputs[1][1]  # no bar where nobody watches
+
+
+def test_what_a_killed_process_left_is_not_taken_for_complete(source, cache):
+    fingerprint = prepare(source, SIZE).fingerprint
+    (folder,) = [path for path in (cache / "prepared").iterdir() if path.is_dir()]
+    partial = folder.with_name(f"{folder.name}.partial")
+    folder.rename(partial)
+    (partial / "train.arrow").write_bytes((partial / "train.arrow").read_bytes()[:500])
+    assert prepare(source, SIZE).fingerprint == fingerprint
+    assert not partial.exists()
+
+
+def test_a_cache_that_is_complete_is_read_without_writing(source, cache):
+    fingerprint = prepare(source, SIZE).fingerprint
+    for lock in (cache / "prepared").glob("*.lock"):
+        lock.unlink()
+    before = sorted(cache.rglob("*"))
+    assert prepare(source, SIZE).fingerprint == fingerprint
+    assert sorted(cache.rglob("*")) == before
+
+
+# ---- what goes wrong
+
+
+def test_every_bad_file_is_counted_and_the_first_is_named(source, cache):
+    damaged = file_of(source, "train", 1, "image")
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    Image.new("L", (40, 48), 7).save(file_of(source, "train", 3, "mask"))
+    file_of(source, "valid", 0, "image").unlink()
+    with pytest.raises(InputError) as error:
+        prepare(source, SIZE)
+    message = str(error.value)
+    assert message.startswith(f"image {damaged} is damaged or cut short")
+    assert "(3 files cannot be used: run `segacc check DATASET` to list all)" in message
+    assert [path for path in (cache / "prepared").iterdir() if path.is_dir()] == []
+
+
+def test_an_embedded_file_is_named_by_its_row(tmp_path):
+    folder = write_files(tmp_path / "set", {"train": 2})
+    (folder / "train" / "1.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"mask 1 is not an image"):
+        prepare(source_of(folder, embed=True), SIZE)
+
+
+def test_an_empty_split_is_named(source):
+    source["valid"] = source["valid"].select([])
+    with pytest.raises(InputError, match="the split valid holds no images"):
+        prepare(source, SIZE)
+
+
+def test_a_cache_that_is_no_folder_is_named(source, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"file/prepared.*cannot be written.*SEGACC_CACHE"):
+        prepare(source, SIZE)
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_work(source):
+    with pytest.raises(InputError, match=r"7 images at 10000000 px need .* GB in the cache"):
+        prepare(source, 10_000_000)
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(source, cache):
+    """The limit on a file's size stands for the full disk: a write fails half way."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(InputError, match=r"cannot be written.*SEGACC_CACHE"):
+            prepare(source, 256)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path for path in (cache / "prepared").iterdir() if path.is_dir()] == []
+    assert len(prepare(source, 256).splits["train"]) == 5
+
+
+def test_masks_that_are_all_empty_are_prepared(source):
+    for i in range(2):
+        Image.new("L", (40, 48), 0).save(file_of(source, "valid", i, "mask"))
+    assert not any(mask.any() for _, mask in prepare(source, SIZE).splits["valid"])
+
+
+def test_what_takes_long_is_logged_once(source, caplog):
+    with caplog.at_level(logging.INFO, logger="segacc"):
+        prepare(source, SIZE)
+        prepare(source, SIZE)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"preparing 7 images at {SIZE} px, once"
+    ]

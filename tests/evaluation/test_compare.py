@@ -1,0 +1,113 @@
+"""compare(): the table, and the paired test against numbers known beforehand."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from runs import make_run
+
+from segacc.errors import InputError
+from segacc.evaluation.compare import (
+    NOTE,
+    compare,
+    markdown,
+    paired_bootstrap,
+    read_result,
+    show,
+    table_of,
+)
+
+
+def results(*runs):
+    return [read_result(run, "test") for run in runs]
+
+
+def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
+    runs = [
+        make_run(tmp_path / "a", [0.5, 0.6, 0.4]),
+        make_run(tmp_path / "b", [0.7, 0.8, 0.9], model="segformer"),
+        make_run(tmp_path / "c", [0.1, 0.2], dataset="/some/pedestrian/", size=128),
+    ]
+    table = table_of(results(*runs))
+    assert [row["run"] for row in table] == ["b", "a", "c"]
+    assert [row["data"] for row in table] == ["gland 256", "gland 256", "pedestrian 128"]
+    assert [row["model"] for row in table] == ["segformer", "linknet", "linknet"]
+    assert [row["backbone"] for row in table] == ["segformer-b0", "resnet34", "resnet34"]
+    assert table[0]["iou on test"] == "0.800 [0.100, 0.900]" and table[0]["iou_image"] == "0.800"
+    assert table[0]["against best"] == table[2]["against best"] == "best"
+    assert table[1]["against best"].startswith("-0.300 [-0.")
+    assert {row["best epoch"] for row in table} == {"2 of 3"}
+    assert {(row["minutes"], row["img/s"], row["threshold"]) for row in table} == {
+        ("1.5", "20.0", "0.4375")
+    }
+    text = markdown(table, NOTE)
+    assert text.count("\n| ") == 4 and NOTE in text
+
+
+def test_a_name_with_a_bar_does_not_break_the_table(tmp_path):
+    run = make_run(tmp_path / "a|b", [0.5, 0.6])
+    assert "a\\|b |" in markdown(table_of(results(run)), NOTE)
+
+
+def counts_of(ious):
+    tp = torch.tensor(ious).double() * 100
+    return torch.stack([tp, 0 * tp, 100 - tp, 0 * tp], dim=1)
+
+
+def test_a_constant_difference_has_no_doubt():
+    best = [0.9, 0.5, 0.7, 0.6, 0.8]
+    pair = paired_bootstrap(counts_of(best), counts_of([v - 0.1 for v in best]))
+    assert pair.difference == pytest.approx(-0.1)
+    assert pair.low == pytest.approx(-0.1) and pair.high == pytest.approx(-0.1)
+    assert pair.p == pytest.approx(2 / 2001)
+
+
+def test_no_difference_has_p_one():
+    same = counts_of([0.9, 0.5, 0.7])
+    assert paired_bootstrap(same, same) == type(paired_bootstrap(same, same))(0, 0, 0, 1.0)
+
+
+def test_the_paired_interval_agrees_with_scipy_and_is_narrower_than_an_unpaired_one():
+    rng = np.random.default_rng(0)
+    best = rng.uniform(0.3, 0.95, 40)
+    other = np.clip(best - 0.02 + 0.05 * rng.standard_normal(40), 0, 1)
+    pair = paired_bootstrap(counts_of(best), counts_of(other))
+    # With masks of one size and no false positives the dataset IoU is the mean.
+    expected = scipy.stats.bootstrap(
+        (other - best,), np.mean, method="percentile", rng=1, n_resamples=9999
+    ).confidence_interval
+    assert pair.difference == pytest.approx((other - best).mean())
+    assert pair.low == pytest.approx(expected.low, abs=2e-3)
+    assert pair.high == pytest.approx(expected.high, abs=2e-3)
+    assert pair.high - pair.low < 0.2 * (best.max() - best.min())
+    test = scipy.stats.ttest_rel(other, best)
+    assert pair.p == pytest.approx(test.pvalue, abs=0.03)
+
+
+def test_what_cannot_be_compared_is_said(tmp_path):
+    run = make_run(tmp_path / "a", [0.5, 0.6])
+    (run / "test" / "metrics.json").unlink()
+    with pytest.raises(InputError, match=r"none of 1 runs has results on test: `python evaluate"):
+        compare([run], "test", tmp_path / "out")
+    with pytest.raises(InputError, match="is not a run's folder"):
+        compare([tmp_path], "test", tmp_path / "out")
+
+
+def test_other_images_are_not_paired(tmp_path):
+    runs = make_run(tmp_path / "a", [0.5, 0.6]), make_run(tmp_path / "b", [0.4, 0.5, 0.3])
+    assert [row["against best"] for row in table_of(results(*runs))] == ["best", ""]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown", "left_out"), [(60, "iou on", "img/s"), (240, "img/s", "")]
+)
+def test_a_terminal_shows_the_columns_that_it_has_room_for(
+    tmp_path, monkeypatch, capsys, columns, shown, left_out
+):
+    table = table_of(results(make_run(tmp_path / "a", [0.5, 0.6])))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # so that rich takes the pipe for a terminal
+    show(table)
+    printed = capsys.readouterr().out
+    assert shown in printed and "0.550" in printed and "linknet" in printed
+    assert not left_out or left_out not in printed

@@ -1,0 +1,199 @@
+"""evaluate(): scores against scores computed by hand from the files it wrote."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from PIL import Image
+from small import TINY, write_blobs
+
+from segacc.config import EvaluateConfig, parse_train
+from segacc.errors import InputError
+from segacc.evaluation.compare import compare
+from segacc.evaluation.evaluate import evaluate, spread
+from segacc.training.fit import fit
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    data = write_blobs(folder / "blobs", test=7, size=80)
+    (data / "test" / "test0.jpg").rename(data / "test" / "straße 0.jpg")
+    (data / "test" / "test0.png").rename(data / "test" / "straße 0.png")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    flags = ["--epochs", "8", "--lr", "5e-3", "--size", "64", "--weights", "none", *TINY]
+    flags += ["--batch-size", "4", "--tracker", "none", "--output-dir", str(folder / "run")]
+    return fit(parse_train(["--dataset", str(data), *flags]))
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+
+
+def panels(path):
+    """The three panels of a picture, enlarged 4 times, back at 64 px."""
+    sheet = np.asarray(Image.open(path).convert("L"))
+    return [sheet[20 + 2 : 20 + 256 : 4, x + 2 : x + 256 : 4] for x in (0, 262, 524)]
+
+
+def test_scores_table_and_pictures_tell_the_same(run, capsys):
+    result = evaluate(EvaluateConfig(run))
+    record = json.loads((run / "test" / "metrics.json").read_text())
+    assert {k: score["value"] for k, score in record["scores"].items()} == result
+    assert list(result) == list(record["formulas"]) and record["images"] == 7
+    best = json.loads((run / "best" / "config.json").read_text())
+    assert record["threshold"] == best["threshold"] and record["threshold_from"] == "validation"
+    rows = list(csv.DictReader((run / "test" / "per_image.csv").open(encoding="utf-8")))
+    assert [row["name"] for row in rows] == sorted(["straße 0", *(f"test{i}" for i in range(1, 7))])
+    assert all(row["height"] == row["width"] == "80" for row in rows)
+    tp, fp, fn = (sum(int(row[k]) for row in rows) for k in ("tp", "fp", "fn"))
+    assert result["iou"] == pytest.approx(tp / (tp + fp + fn))
+    assert result["iou"] > 0.5
+    assert result["iou_image"] == pytest.approx(np.mean([float(r["iou"]) for r in rows]), abs=1e-6)
+    for name in ("boundary_iou", "hd95"):
+        mean = np.mean([float(row[name]) for row in rows])
+        assert result[name] == pytest.approx(mean, abs=1e-6)
+    for row in rows:
+        levels = np.asarray(Image.open(run / "test" / "probabilities" / f"{row['name']}.png"))
+        assert levels.shape == (64, 64) and levels.dtype == np.uint8
+        above = levels >= round(256 * record["threshold"])
+        assert above.sum() == int(row["tp"]) + int(row["fp"])
+        _, truth, found = panels(run / "test" / "overlays" / f"{row['name']}.png")
+        truth, found = truth > 127, found > 127
+        assert (truth & found).sum() == int(row["tp"])
+        assert (~truth & found).sum() == int(row["fp"])
+        assert (truth & ~found).sum() == int(row["fn"])
+    foreground = sum(int(r["tp"]) + int(r["fn"]) for r in rows) / (7 * 64 * 64)
+    assert record["constant_mask_iou"] == pytest.approx(foreground)
+    table = record["calibration"]
+    assert sum(table["pixels"]) == 7 * 64 * 64
+    parts = zip(table["pixels"], table["confidence"], table["foreground"], strict=True)
+    error = sum(n * abs(f - c) for n, c, f in parts if n) / (7 * 64 * 64)
+    assert result["ece"] == pytest.approx(error)
+    said = capsys.readouterr().out
+    low, high = (record["scores"]["iou"][k] for k in ("low", "high"))
+    assert low <= result["iou"] <= high and f"{low:.4f} to {high:.4f}" in said
+    assert f"{result['iou']:.4f}" in said and f"{foreground:.4f}" in said
+    assert "report.html" in said and (run / "test" / "report.html").stat().st_size > 10_000
+    assert "TP / (TP + FP + FN)" not in said
+    again = evaluate(EvaluateConfig(run, explain=True))
+    assert again == result
+    said = capsys.readouterr().out
+    assert all(formula in said for formula in record["formulas"].values())
+
+
+def test_a_threshold_that_is_given_is_used_beside_one_half(run):
+    result = evaluate(EvaluateConfig(run, threshold=0.3))
+    record = json.loads((run / "test" / "metrics.json").read_text())
+    assert (record["threshold"], record["threshold_from"]) == (0.3, "given")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    half = evaluate(EvaluateConfig(run, threshold=0.5))
+    assert {k: score["value"] for k, score in record["scores_at_half"].items()} == half
+    assert half["recall"] <= result["recall"] and half["ece"] == result["ece"]
+
+
+def test_the_threshold_of_the_model_is_the_best_on_validation(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max(lines, key=lambda line: line["valid_iou"])
+    again = evaluate(EvaluateConfig(run, split="valid"))
+    record = json.loads((run / "valid" / "metrics.json").read_text())
+    assert record["threshold"] == best["valid_threshold"]
+    assert again["iou"] == pytest.approx(best["valid_iou_best_threshold"], abs=1e-6)
+    for k in (64, 96, 128, 160, 192):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        other = evaluate(EvaluateConfig(run, split="valid", threshold=k / 256))
+        assert other["iou"] <= again["iou"] + 1e-9
+
+
+def test_flips_and_tiles_change_a_little(run):
+    plain = evaluate(EvaluateConfig(run))
+    for how in ({"tta": "hv"}, {"tile": 32}):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        other = evaluate(EvaluateConfig(run, **how))
+        assert other != plain and other["iou"] == pytest.approx(plain["iou"], abs=0.25)
+        record = json.loads((run / "test" / "metrics.json").read_text())
+        assert (record["tta"], record["tile"]) == (how.get("tta", "none"), how.get("tile"))
+
+
+def test_the_batch_size_does_not_change_the_scores(run):
+    first = evaluate(EvaluateConfig(run, split="valid", batch_size=5))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    again = evaluate(EvaluateConfig(run, split="valid", batch_size=1))
+    assert again == pytest.approx(first, abs=1e-3)
+
+
+def test_the_score_of_the_best_epoch_is_found_again(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max(lines, key=lambda line: line["valid_iou"])
+    again = evaluate(EvaluateConfig(run, split="valid", threshold=0.5))
+    assert again["iou"] == pytest.approx(best["valid_iou"], abs=1e-6)
+    with (run / "best" / "valid_per_image.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [f"valid{i}" for i in range(5)]
+    mean = np.mean([float(row["iou"]) for row in rows])
+    assert again["iou_image"] == pytest.approx(best["valid_iou_image"], abs=1e-6)
+    assert mean == pytest.approx(best["valid_iou_image"], abs=1e-6)
+
+
+def test_a_lower_threshold_finds_more(run):
+    low = evaluate(EvaluateConfig(run, threshold=0.05))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert low["recall"] >= evaluate(EvaluateConfig(run, threshold=0.95))["recall"]
+
+
+def test_another_data_set_has_its_own_folder(run, tmp_path):
+    data = write_blobs(tmp_path / "other", test=2)
+    evaluate(EvaluateConfig(run, dataset=str(data)))
+    assert json.loads((run / "test-other" / "metrics.json").read_text())["images"] == 2
+
+
+def test_a_run_trained_in_fp16_is_scored_without_a_gpu(run, tmp_path, capsys):
+    record = json.loads((run / "config.json").read_text())
+    record["config"]["precision"] = "fp16"
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    (tmp_path / "best").symlink_to(run / "best")
+    evaluate(EvaluateConfig(tmp_path))
+    assert "fp32" in capsys.readouterr().out or torch.cuda.is_available()
+
+
+def test_a_split_that_is_not_there_is_named(run, tmp_path):
+    with pytest.raises(InputError, match=r"--split tset: .* it has train, valid, test"):
+        evaluate(EvaluateConfig(run, split="tset"))
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(InputError, match="is not a run's folder"):
+        evaluate(EvaluateConfig(tmp_path))
+
+
+def test_a_run_without_a_model_is_named(run, tmp_path):
+    (tmp_path / "config.json").write_text((run / "config.json").read_text())
+    with pytest.raises(InputError, match=r"holds no model.safetensors"):
+        evaluate(EvaluateConfig(tmp_path))
+
+
+def test_the_overview_goes_from_first_to_last():
+    assert spread(7, 4) == [0, 2, 4, 6]
+    assert spread(2, 6) == [0, 1] and spread(1, 6) == [0]
+
+
+def test_runs_are_compared_from_what_evaluation_wrote(run, tmp_path, capsys):
+    evaluate(EvaluateConfig(run))
+    record = json.loads((run / "test" / "metrics.json").read_text())["scores"]
+    shutil.copytree(run, tmp_path / "twin")
+    capsys.readouterr()
+    compare([run, tmp_path / "twin", run], "test", tmp_path / "out")
+    said = capsys.readouterr().out
+    table = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open(encoding="utf-8")))
+    assert [row["run"] for row in table] == ["run", "twin", "run"]
+    assert all(row["iou on test"].startswith(f"{record['iou']['value']:.3f} [") for row in table)
+    assert "+0.000 [+0.000, +0.000], p 1.000" in table[1]["against best"]
+    assert (tmp_path / "out" / "comparison.md").read_text().count("linknet") == 3
+    assert (tmp_path / "out" / "report-blobs.html").stat().st_size > 10_000
+    assert "comparison.md" in said and "report-blobs.html" in said

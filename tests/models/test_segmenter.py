@@ -1,0 +1,337 @@
+"""The six models of the study and what holds for every Segmenter."""
+
+import json
+
+import pytest
+import torch
+from timm.layers import convert_sync_batchnorm
+from torch import nn
+
+from segacc.config import STUDY_MODELS
+from segacc.errors import InputError
+from segacc.models.segmenter import MatmulAvgPool2d, Segmenter, without_random_order
+from segacc.models.weights import build_model, load_segmenter, load_weights
+
+# Of the whole model, counted from the study's architectures (STUDY.md: 24.4 .. 3.7 M).
+PARAMETERS = {
+    "unet": 24_436_369,
+    "fpn": 23_155_393,
+    "pspnet": 21_437_985,
+    "linknet": 21_771_937,
+    "deeplabv3plus": 22_437_457,
+    "segformer": 3_714_401,
+}
+
+
+@pytest.fixture(scope="module", params=STUDY_MODELS)
+def named(request):
+    torch.manual_seed(0)
+    return request.param, build_model(request.param, "resnet34", "none").model
+
+
+def tiny(architecture="linknet"):
+    return Segmenter(architecture, "tu-test_resnet")
+
+
+def test_parameters_are_those_of_the_study(named):
+    name, model = named
+    assert model.parameters_whole == PARAMETERS[name]
+
+
+def test_every_parameter_that_trains_gets_a_gradient(named):
+    name, model = named
+    model.train()(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    model.zero_grad()
+    left = sum(p.numel() for p in model.parameters())
+    assert model.parameters_trained == left
+    dropped = {"pspnet": 21_437_985 - 1_501_217}  # the stages that PSPNet never reads
+    assert PARAMETERS[name] - left == dropped.get(name, 0)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 40), (1, 50)])
+def test_logits_have_the_size_of_the_input(named, size):
+    _, model = named
+    with torch.no_grad():
+        assert model.eval()(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape == (1, 1, *size)
+
+
+def test_a_saved_model_is_the_same_model_without_a_download(named, tmp_path):
+    _, model = named
+    model.eval().save_pretrained(tmp_path / "best")
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(model(images), load_segmenter(tmp_path)(images))
+        again = Segmenter.from_pretrained(tmp_path / "best", strict=True)
+        assert torch.equal(model(images), again(images))
+
+
+def test_threshold_and_size_are_saved_with_the_model(tmp_path):
+    model = Segmenter("linknet", "tu-test_resnet", threshold=0.25, size=96)
+    assert (model.config()["threshold"], model.config()["size"]) == (0.25, 96)
+    model.threshold, model.size = 0.75, None
+    assert (model.config()["threshold"], model.config()["size"]) == (0.75, None)
+    model.save_pretrained(tmp_path)
+    for again in (load_segmenter(tmp_path), Segmenter.from_pretrained(tmp_path)):
+        assert (again.threshold, again.size) == (0.75, None)
+        saved = json.loads((tmp_path / "config.json").read_text())
+        assert json.loads(json.dumps(again.config())) == saved
+    made_again = Segmenter(**model.config())
+    assert made_again.threshold == 0.75 and made_again.state_dict().keys() == model.tensors().keys()
+
+
+def test_a_model_saved_before_it_had_a_threshold_loads(tmp_path):
+    tiny().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["threshold"], config["size"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for model in (load_segmenter(tmp_path), Segmenter.from_pretrained(tmp_path)):
+        assert (model.threshold, model.size) == (0.5, None)
+
+
+def test_a_model_is_loaded_from_a_run_or_its_folder(tmp_path):
+    model = tiny()
+    model.save_pretrained(tmp_path / "run" / "best")
+    (tmp_path / "run" / "config.json").write_text("{}")  # the run's own
+    for source in (tmp_path / "run", tmp_path / "run" / "best", str(tmp_path / "run")):
+        loaded = load_segmenter(source)
+        assert not loaded.training
+        assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+def change(folder, name, change):
+    path = folder / name
+    path.write_bytes(change(path.read_bytes()))
+
+
+DAMAGE = {
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "holds no model.safetensors"),
+    "no config": (
+        lambda f: (f / "config.json").unlink(),
+        r"config.json cannot be read .*No such",
+    ),
+    "half a config": (
+        lambda f: change(f, "config.json", lambda b: b[:50]),
+        "config.json cannot be",
+    ),
+    "not ours": (
+        lambda f: (f / "config.json").write_text('{"model_type": "bert"}'),
+        "does not describe a model of this segacc: .* an architecture",
+    ),
+    "a later one": (
+        lambda f: change(f, "config.json", lambda b: b.replace(b'"size"', b'"sizes"')),
+        "does not describe a model of this segacc",
+    ),
+    "half the weights": (
+        lambda f: change(f, "model.safetensors", lambda b: b[:1000]),
+        "model.safetensors cannot be read",
+    ),
+    "another's weights": (
+        lambda f: change(f, "config.json", lambda b: b.replace(b"linknet", b"unet")),
+        "model.safetensors does not fit the model that .*config.json describes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_is_no_model_is_named(name, tmp_path):
+    tiny().save_pretrained(tmp_path)
+    damage, message = DAMAGE[name]
+    damage(tmp_path)
+    with pytest.raises(InputError, match=message):
+        load_segmenter(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["no/such/folder", "nothing", "/no/such", "a b/c"])
+def test_what_is_neither_a_folder_nor_an_id_is_named(source):
+    with pytest.raises(InputError, match=f"{source} is not a model: expected a run's folder"):
+        load_segmenter(source)
+
+
+def test_a_seed_gives_the_weights():
+    def first_weights(seed):
+        torch.manual_seed(seed)
+        return next(tiny().parameters())
+
+    assert torch.equal(first_weights(1), first_weights(1))
+    assert not torch.equal(first_weights(1), first_weights(2))
+
+
+def test_normalisation_lives_in_the_model():
+    model = tiny().eval()
+    seen = []
+    model.net.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    images = torch.full((1, 3, 64, 64), 51, dtype=torch.uint8)
+    model(images)
+    expected = (0.2 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    assert torch.allclose(seen[0][0, :, 5, 5], expected, atol=1e-6)
+
+
+def test_padding_repeats_the_border_and_is_cut_off_again():
+    model = tiny().eval()
+    images = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
+    padded = nn.functional.pad(images.float(), (0, 14, 0, 24), mode="replicate")
+    with torch.no_grad():
+        assert torch.allclose(model(images), model(padded)[..., :40, :50], atol=1e-5)
+
+
+@pytest.mark.parametrize(("encoder", "batchnorm"), [(True, False), (False, True), (True, True)])
+def test_what_is_frozen_stays_as_it_is(encoder, batchnorm):
+    model = tiny()
+    model.freeze(encoder, batchnorm)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)).sum().backward()
+    optimizer.step()
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed
+    norms = {n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    if encoder:
+        assert not any(k.startswith("net.encoder.") for k in changed)
+    else:
+        assert any(k.startswith("net.encoder.") for k in changed)
+    if batchnorm:
+        assert not any(k.rpartition(".")[0] in norms for k in changed)
+
+
+def test_synchronised_batchnorm_keeps_names_and_what_is_frozen():
+    plain = tiny()
+    names = list(plain.state_dict())
+    plain.freeze(encoder=True)
+    synced = convert_sync_batchnorm(plain)
+    assert any(isinstance(m, nn.SyncBatchNorm) for m in synced.modules())
+    assert list(synced.state_dict()) == names
+    modes = {m.training for m in synced.train().encoder.modules()}
+    assert modes == {False} and synced.net.decoder.training
+
+
+def test_synchronised_batchnorm_keeps_the_activation_of_timms_layers():
+    from timm.layers import BatchNormAct2d, SyncBatchNormAct
+
+    plain = Segmenter("unet", "tu-test_efficientnet")
+    acts = sum(isinstance(m, BatchNormAct2d) for m in plain.modules())
+    synced = convert_sync_batchnorm(plain)
+    assert acts == sum(isinstance(m, SyncBatchNormAct) for m in synced.modules()) > 0
+
+
+def test_a_model_of_one_fixed_size_is_refused():
+    with pytest.raises(InputError, match=r"does not run on an image of 128 x 128 px"):
+        build_model("dpt", "tu-vit_tiny_patch16_224", "none")
+
+
+def test_any_architecture_of_segmentation_models_pytorch_builds():
+    assert tiny("unetplusplus").eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("model", "encoder", "message"),
+    [
+        ("lnknet", "resnet34", "--model lnknet is not known; did you mean linknet"),
+        ("linknet", "resnet43", "--encoder resnet43 is not known; did you mean resnet34"),
+        ("linknet", "tu-nothing", "--model linknet cannot be built with --encoder tu-nothing"),
+    ],
+)
+def test_an_unknown_model_is_named_with_the_near_ones(model, encoder, message):
+    with pytest.raises(InputError, match=message):
+        build_model(model, encoder, "none")
+
+
+def encoder_weights(model):
+    return {k: v for k, v in model.state_dict().items() if k.startswith("net.encoder.")}
+
+
+@pytest.mark.parametrize("form", ["run", "folder", "safetensors", "pt", "encoder", "wrapped"])
+def test_local_weights_are_loaded_from(form, tmp_path):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    source = tiny()
+    state = {k: v.contiguous() for k, v in source.state_dict().items()}
+    path = tmp_path / "weights.pt"
+    if form == "run":
+        source.save_pretrained(tmp_path / "best")
+        path = tmp_path
+    elif form == "folder":
+        source.save_pretrained(tmp_path / "any")
+        path = tmp_path / "any"
+    elif form == "safetensors":
+        path = tmp_path / "weights.safetensors"
+        save_file(state, path)
+    elif form == "pt":
+        torch.save(state, path)
+    elif form == "encoder":
+        torch.save(source.net.encoder.state_dict(), path)
+    else:
+        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    torch.manual_seed(2)
+    built = build_model("linknet", "tu-test_resnet", str(path))
+    assert str(path) in built.weights and "tensors loaded" in built.weights
+    loaded = built.model.state_dict()
+    wanted = encoder_weights(source) if form == "encoder" else source.state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in wanted.items())
+    assert ("new, because not in it: net.decoder" in built.weights) == (form == "encoder")
+
+
+def test_weights_of_another_shape_are_said_to_be_new():
+    source, target = Segmenter("linknet", "tu-test_resnet", classes=3), tiny()
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        source.save_pretrained(folder)
+        said = load_weights(target, Path(folder))
+    assert "new, because of another shape there: net.segmentation_head.0.weight" in said
+
+
+def test_weights_that_fit_nothing_are_refused(tmp_path):
+    torch.save({"something.else": torch.zeros(3)}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"w.pt has no tensor that fits.*something.else"):
+        build_model("linknet", "tu-test_resnet", str(tmp_path / "w.pt"))
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    """Their mean and std would fit."""
+    tiny("linknet").save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="has no tensor that fits"):
+        build_model("segformer", "resnet34", str(tmp_path))
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("code ran",)
+
+
+def test_a_weights_file_that_would_run_code_is_refused(tmp_path, capsys):
+    torch.save({"a": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(InputError, match=r"evil.pt cannot be read"):
+        build_model("linknet", "tu-test_resnet", str(tmp_path / "evil.pt"))
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_an_unknown_weights_name_lists_the_known_ones():
+    with pytest.raises(InputError, match=r"--weights imagnet is neither a file.*imagenet, none"):
+        build_model("linknet", "resnet34", "imagnet")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (6, 6), (3, 5)])
+@pytest.mark.parametrize("shape", [(2, 4, 6, 6), (2, 4, 16, 16), (1, 3, 7, 11), (1, 2, 2, 3)])
+def test_pooling_in_a_fixed_order_is_pooling(size, shape):
+    images = torch.randn(shape, requires_grad=True)
+    weight = torch.randn(*shape[:2], *size)
+    theirs, ours = nn.AdaptiveAvgPool2d(size)(images), MatmulAvgPool2d(size)(images)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad((y * weight).sum(), images)[0] for y in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_only_pooling_is_replaced_for_a_fixed_order():
+    torch.manual_seed(0)
+    model = Segmenter("pspnet", "tu-test_resnet").eval()
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    before, names = model(images), list(model.state_dict())
+    without_random_order(model)
+    assert not [m for m in model.modules() if isinstance(m, nn.AdaptiveAvgPool2d)]
+    assert [m for m in model.modules() if isinstance(m, MatmulAvgPool2d)]
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(model(images), before)

@@ -1,0 +1,190 @@
+"""Prediction on full images, in one process (several: tests/distributed)."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from small import write_blobs
+from torch import nn
+
+from segacc.data.prepare import prepare
+from segacc.data.reading.convert import convert_folder
+from segacc.models.segmenter import Segmenter
+from segacc.prediction.logits import predict_logits, predict_split
+from segacc.runtime.ranks import gather_images
+
+
+@pytest.fixture
+def accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield Accelerator(cpu=True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def rank_of(accelerator, rank, world):
+    """What predicting needs to know of a rank."""
+    own = {"device": accelerator.device, "autocast": accelerator.autocast}
+    return SimpleNamespace(process_index=rank, num_processes=world, **own)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    folder = write_blobs(tmp_path_factory.mktemp("data") / "blobs", valid=5)
+    return prepare(convert_folder(folder), 50).splits["valid"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 9])
+def test_each_image_is_predicted_whole_and_alone(split, accelerator, batch_size):
+    model = Segmenter("linknet", "tu-test_resnet").eval()
+    seen = []
+    for indices, logits, masks in predict_split(model, split, accelerator, batch_size):
+        assert logits.shape == masks.shape == (len(indices), 1, 50, 50)
+        assert logits.dtype == torch.float32 and not logits.requires_grad
+        for index, one, mask in zip(indices, logits, masks, strict=True):
+            image, truth = split[index]
+            alone = model(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
+            assert torch.allclose(one, alone[0], atol=1e-4)
+            assert (mask[0].numpy() == truth).all()
+        seen += indices
+    assert seen == list(range(5))
+
+
+@pytest.mark.parametrize("way", [{}, {"tta": "hv", "tile": 32}])
+def test_what_is_beside_an_image_does_not_change_its_logits(split, accelerator, way):
+    """Not by a bit: batches are filled up to one shape."""
+    model = Segmenter("linknet", "tu-test_resnet").eval()
+    whole = [logits for _, logits, _ in predict_split(model, split, accelerator, 3, **way)]
+    whole = torch.cat(whole)
+    for rank in range(2):
+        share = rank_of(accelerator, rank, 2)
+        for indices, logits, _ in predict_split(model, split, share, 3, **way):
+            assert torch.equal(logits, whole[indices])
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_all_ranks_check_equally_often_for_a_signal(split, accelerator, world):
+    model = Segmenter("linknet", "tu-test_resnet").eval()
+    calls = Counter()
+    for rank in range(world):
+        share = rank_of(accelerator, rank, world)
+        for _ in predict_split(model, split, share, 1, lambda rank=rank: calls.update([rank])):
+            pass
+    assert set(calls.values()) == {-(-len(split) // world)} and len(calls) == world
+
+
+def test_a_split_is_predicted_with_flips_and_tiles(split, accelerator):
+    model = Segmenter("linknet", "tu-test_resnet").eval()
+    (predicted,) = predict_split(model, split, accelerator, 5, tta="hv", tile=32)
+    for index in predicted[0]:
+        image = torch.from_numpy(split[index][0].copy()).permute(2, 0, 1)[None]
+        assert torch.equal(predicted[1][index], predict_logits(model, image, "hv", 32)[0])
+
+
+def noise(height, width, batch=1):
+    generator = torch.Generator().manual_seed(height + width)
+    return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+def pixelwise(classes=1):
+    """A model that sees single pixels: tiles and flips change nothing."""
+    torch.manual_seed(0)
+    return Floating(nn.Conv2d(3, classes, 1))
+
+
+class Floating(nn.Sequential):
+    def forward(self, images):
+        return super().forward(images.float())
+
+
+@pytest.mark.parametrize("tta", ["none", "h", "hv"])
+@pytest.mark.parametrize("size", [(40, 60), (33, 1), (64, 64)])
+def test_an_image_in_one_window_is_predicted_as_without_tiles(tta, size):
+    model, images = Segmenter("linknet", "tu-test_resnet").eval(), noise(*size, batch=2)
+    tiled = predict_logits(model, images, tta, tile=64)
+    assert torch.equal(tiled, predict_logits(model, images, tta))
+    assert tiled.dtype == torch.float32 and not tiled.requires_grad
+
+
+@pytest.mark.parametrize("tile", [8, 15, 32, 33])
+@pytest.mark.parametrize("size", [(34, 34), (65, 97), (5, 100), (100, 1), (33, 64)])
+def test_windows_cover_an_image_of_any_size_once(size, tile):
+    images = noise(*size, batch=2)
+    model = pixelwise(classes=2)
+    logits = predict_logits(model, images, tile=tile)
+    assert logits.shape == (2, 2, *size)
+    torch.testing.assert_close(logits, model(images).detach(), rtol=1e-5, atol=1e-4)
+
+
+def test_what_a_model_sees_around_a_pixel_hides_the_seams():
+    """Only at a window's border does it see less than in the image, and there it counts little."""
+    torch.manual_seed(0)
+    model = Floating(
+        nn.Conv2d(3, 4, 5, padding=2, padding_mode="replicate"), nn.ReLU(), nn.Conv2d(4, 1, 1)
+    )
+    images = noise(150, 210)
+    whole, tiled = predict_logits(model, images), predict_logits(model, images, tile=64)
+    error = (tiled - whole).abs() / whole.std()
+    assert error.max() < 0.02 and error.mean() < 2e-4  # along the image's border as well
+
+
+@pytest.mark.parametrize("tile", [None, 32])
+@pytest.mark.parametrize("tta", ["h", "hv"])
+def test_flips_change_nothing_for_a_model_that_they_commute_with(tta, tile):
+    images = noise(70, 90)
+    expected = pixelwise()(images).detach()
+    found = predict_logits(pixelwise(), images, tta, tile)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(("tta", "flips"), [("h", [3]), ("hv", [3, 2, (2, 3)])])
+def test_the_logits_of_the_flips_are_averaged(tta, flips):
+    model, images = Segmenter("linknet", "tu-test_resnet").eval(), noise(64, 96)
+    with torch.no_grad():
+        single = [model(images)]
+        for dims in flips:
+            dims = (dims,) if isinstance(dims, int) else dims
+            single.append(model(images.flip(dims)).flip(dims))
+    expected = torch.stack(single).mean(dim=0)
+    found = predict_logits(model, images, tta)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(found, single[0], atol=1e-3)  # it did make a difference
+
+
+def test_flips_of_windows_are_flips_of_the_image_where_the_windows_mirror():
+    model, images = Segmenter("linknet", "tu-test_resnet").eval(), noise(64, 96)
+    mirrored = predict_logits(model, images.flip(3), tile=64).flip(3)
+    expected = (predict_logits(model, images, tile=64) + mirrored) / 2
+    found = predict_logits(model, images, "h", tile=64)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_progress_is_told_while_windows_are_predicted():
+    shares = []
+    predict_logits(pixelwise(), noise(1500, 300), tile=256, progress=shares.append)
+    assert shares == sorted(shares) and len(shares) > 5 and 0 < shares[0] < 0.3
+    assert shares[-1] == 1
+
+
+def test_the_image_and_its_logits_are_all_that_tiles_keep(monkeypatch):
+    """MONAI gets an input that takes no memory, so that the image stays uint8 and is not copied."""
+    import monai.inferers.utils as monai
+
+    given = []
+
+    def spy(inputs, **options):
+        given.append(inputs)
+        return original(inputs, **options)
+
+    original = monai.sliding_window_inference
+    monkeypatch.setattr(monai, "sliding_window_inference", spy)
+    predict_logits(pixelwise(), noise(100, 120), tile=32)
+    (inputs,) = given
+    assert inputs.untyped_storage().nbytes() == 4
+
+
+def test_gathering_in_one_process_changes_nothing(accelerator):
+    values = torch.arange(12).view(3, 1, 4)
+    assert torch.equal(gather_images(accelerator, 3, values), values)

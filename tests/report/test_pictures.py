@@ -1,0 +1,60 @@
+"""The study's form: image, ground truth, prediction."""
+
+import numpy as np
+from PIL import Image
+
+from segacc.report.pictures import BAR, GAP, MARK, outlined, overview, picture_name, triptych
+
+
+def test_panels_show_what_they_are_given_side_by_side():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (300, 280, 3), dtype=np.uint8)
+    mask = np.zeros((300, 280), np.uint8)
+    mask[:50] = 1
+    found = np.zeros((300, 280), bool)
+    found[:, :40] = True
+    sheet = np.asarray(triptych(image, mask, found, "a name   IoU 0.5"))
+    assert sheet.shape == (300 + 2 * BAR, 3 * 280 + 2 * GAP, 3)
+    panels = [sheet[BAR : BAR + 300, x : x + 280] for x in (0, 280 + GAP, 2 * (280 + GAP))]
+    assert (panels[0] == image).all()
+    assert (panels[1] == 255 * mask[..., None]).all()
+    assert (panels[2] == 255 * found[..., None]).all()
+    assert (sheet[:BAR] < 100).any() and (sheet[-BAR:] < 100).any()  # titles and caption
+
+
+def test_small_images_are_enlarged():
+    image = np.zeros((64, 64, 3), np.uint8)
+    assert triptych(image, image[..., 0], image[..., 0], "").width == 3 * 256 + 2 * GAP
+
+
+def test_an_overview_holds_all_pictures(tmp_path):
+    for i, colour in enumerate([(9, 0, 0), (0, 9, 0)]):
+        Image.new("RGB", (30 + i, 20), colour).save(tmp_path / f"{i}.png")
+    sheet = np.asarray(overview([tmp_path / "0.png", tmp_path / "1.png"]))
+    assert sheet.shape == (40, 31, 3)
+    assert (sheet[:20, :30] == (9, 0, 0)).all() and (sheet[20:] == (0, 9, 0)).all()
+
+
+def test_an_outline_is_inside_the_mask_and_the_rest_stays_as_it_is():
+    image = np.full((60, 90, 3), 100, np.uint8)
+    mask = np.zeros((60, 90), np.uint8)
+    mask[10:30, 20:50] = 255
+    mask[50:, 60:] = 1  # touches the border, along which there is no line
+    marked = np.asarray(outlined(image, mask))
+    assert (marked[mask == 0] == 100).all() and (image == 100).all()
+    line = (marked == MARK).all(axis=2)
+    assert line[10, 20:50].all() and line[10:30, 20].all() and not line[11:29, 21:49].any()
+    assert line[50, 60:].all() and not line[59, 61:].any()
+    tint = np.round(75 + 0.25 * np.array(MARK))
+    assert (marked[15, 30] == tint).all() and (marked[59, 89] == tint).all()
+
+
+def test_outlines_are_as_wide_in_large_pictures_as_in_small_ones():
+    mask = np.zeros((100, 4000), np.uint8)
+    mask[20:80, 1000:3000] = 1
+    marked = np.asarray(outlined(np.zeros((100, 4000, 3), np.uint8), mask))
+    assert (marked[:, 2000] == MARK).all(axis=1).sum() == 2 * 4000 / 800
+
+
+def test_names_with_folders_become_files_of_one_folder():
+    assert picture_name("patient 1/straße") == "patient 1__straße.png"

@@ -1,0 +1,418 @@
+"""Trackers, read back from the files that they really write."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+from base64 import b64encode
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import wandb
+from accelerate.state import AcceleratorState
+from PIL import Image
+from safetensors.torch import load_file
+from small import TINY, lines, run_program, train, write_blobs
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb_side import Life, lives, wandb_server
+
+from segacc.config import parse_train
+from segacc.errors import InputError
+from segacc.runs import append_line, keep_epochs, read_lines
+from segacc.tracking.trackers import STEP_NAMES, check_tracker
+from segacc.tracking.wandb_run import last_step
+from segacc.training.checkpoint import states
+from segacc.training.fit import fit
+from segacc.training.optim import make_schedule
+
+EPOCHS, STEPS = 5, 15
+FLAGS = [*TINY, "--epochs", EPOCHS, "--pictures", 2, "--lr", "5e-3"]
+TOKEN = "hf_thisIsASecretThatNobodyMayRead"
+SCORES = {"loss", "iou", "iou_image", "dice", "dice_image", "precision", "recall"}
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    return write_blobs(tmp_path_factory.mktemp("data") / "blobs", valid=11)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def fit_here(*flags):
+    """In this process, which has imported everything already."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    run = fit(parse_train([*map(str, flags)]))
+    wandb.teardown()  # as at the end of a process, when all is on the disk
+    return run
+
+
+def new_run(blobs, run, tracker, *flags):
+    base = ["--dataset", blobs, "--output-dir", run, "--size", 64, "--weights", "none"]
+    return fit_here(*base, "--batch-size", 4, "--tracker", tracker, *FLAGS, *flags)
+
+
+def forget_after(run: Path, step: int) -> None:
+    """As if the run had been killed: its newest state is of this step."""
+    for path in states(run):
+        if int(path.stem.split("-")[-1]) > step:
+            path.unlink()
+
+
+@pytest.fixture(scope="module")
+def offline(blobs, tmp_path_factory):
+    """A run without a key, and what it printed."""
+    home = tmp_path_factory.mktemp("home")  # no key in a netrc there
+    run = tmp_path_factory.mktemp("offline") / "run"
+    nothing = {"HOME": str(home), "NETRC": str(home / "none"), "HF_TOKEN": TOKEN}
+    flags = [*FLAGS, "--tracker", "wandb", "--save-every", 2, "--keep", 9]
+    done = train(blobs, run, *flags, WANDB_MODE=None, **nothing)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return run, done.stdout
+
+
+@pytest.fixture(scope="module")
+def life(offline):
+    (only,) = lives(offline[0])
+    return only
+
+
+def best_line(run: Path) -> dict[str, float]:
+    return max(lines(run), key=lambda line: line["valid_iou"])
+
+
+def test_wandb_without_a_key_runs_offline_and_says_so(offline, life):
+    run, said = offline
+    assert f"wandb, offline for want of a key; upload with `wandb sync {run}/wandb/off" in said
+    assert life.ids == {json.loads((run / "config.json").read_text())["run_id"]}
+
+
+def test_every_step_has_a_row_of_its_own(offline, life):
+    assert life.steps == list(range(STEPS + 1))
+    for name in STEP_NAMES:
+        assert list(life.column(name)) == list(range(STEPS)), name
+    losses = list(life.column("train/loss").values())
+    for epoch, line in enumerate(lines(offline[0])):
+        mean = np.mean(losses[epoch * 3 : epoch * 3 + 3])
+        assert line["train_loss"] == pytest.approx(mean, abs=1e-12)
+    schedule = make_schedule(torch.optim.SGD([torch.zeros(1)], lr=5e-3), 0.05, STEPS)
+    for rate in life.column("train/lr").values():
+        assert rate == pytest.approx(schedule.get_last_lr()[0], abs=1e-12)
+        schedule.optimizer.step()
+        schedule.step()
+    assert all(norm > 0 for norm in life.column("train/grad_norm").values())
+    assert all(speed > 0 for speed in life.column("throughput/img_per_s").values())
+    assert all(0 <= wait <= 1 for wait in life.column("throughput/data_wait").values())
+
+
+def test_every_epoch_has_all_its_scores(offline, life):
+    run, _ = offline
+    written = lines(run)
+    assert [line["step"] for line in written] == [3, 6, 9, 12, 15]
+    assert {name.removeprefix("valid_") for name in written[0]} >= SCORES
+    for name in written[0]:
+        if name.startswith("valid_"):
+            found = life.column(f"valid/{name.removeprefix('valid_')}")
+            assert found == {line["step"]: line[name] for line in written}
+    assert life.column("epoch") == {line["step"]: line["epoch"] for line in written}
+    assert life.column("train/loss_epoch") == {line["step"]: line["train_loss"] for line in written}
+    for name in ("img_per_s_epoch", "data_wait_epoch", "seconds_epoch", "memory_gib"):
+        assert len(life.column(f"throughput/{name}")) == EPOCHS
+
+
+def test_the_summary_is_the_best_epochs(offline, life):
+    best = best_line(offline[0])
+    assert life.summary["best_epoch"] == best["epoch"]
+    for name in SCORES:
+        assert life.summary[f"valid/{name}"] == best[f"valid_{name}"]
+
+
+def test_the_config_holds_what_the_run_depends_on_and_no_secret(offline, life):
+    run, _ = offline
+    record = json.loads((run / "config.json").read_text())
+    assert {name: life.config[name] for name in record["config"]} == record["config"]
+    for name in ("data", "parameters", "processes", "device", "versions", "git_commit"):
+        assert life.config[name] == record[name]
+    for path in run.rglob("*"):
+        assert path.is_dir() or TOKEN.encode() not in path.read_bytes(), path
+
+
+def test_the_same_images_are_shown_with_both_masks_every_nth_epoch(offline, life, blobs):
+    shown = life.column("pictures/valid.captions")
+    assert list(shown) == [3, 6, 12]  # of epochs 1, 2 and 4
+    names = [[caption.split()[0] for caption in captions] for captions in shown.values()]
+    assert names[0] == names[1] == names[2] and len(set(names[0])) == 8
+    assert {"valid0", "valid9"} <= set(names[0])  # in order of names, from first to last
+    assert list(life.column("pictures/best.captions")) == [STEPS]
+    both = 0
+    for key in ("valid", "best"):
+        for step, masks in life.column(f"pictures/{key}.all_masks").items():
+            captions = life.column(f"pictures/{key}.captions")[step]
+            files = life.column(f"pictures/{key}.filenames")[step]
+            for caption, file, mask in zip(captions, files, masks, strict=True):
+                assert Image.open(life.files / file).size == (64, 64)
+                truth = np.asarray(Image.open(life.files / mask["truth"]["path"]))
+                found = np.asarray(Image.open(life.files / mask["prediction"]["path"]))
+                whole = np.asarray(Image.open(blobs / "valid" / f"{caption.split()[0]}.png"))
+                assert (truth == whole // 255).all()  # 0 and 1, not 0 and 255
+                assert set(np.unique(found)) <= {0, 1}
+                both += len(np.unique(found)) == 2
+                iou = (found & truth).sum() / (found | truth).sum()
+                assert caption.endswith(f"IoU {iou:.3f}")
+    assert both
+    labels = life.config["_wandb"]["mask/class_labels"]
+    assert len(labels) == 4  # truth and prediction of both keys
+    for label in labels.values():
+        assert label["value"] == {"0": "background", "1": "foreground"}
+
+
+def test_the_pictures_are_of_the_best_model_at_the_end(offline, life):
+    best = best_line(offline[0])
+    captions = life.column("pictures/best.captions")[STEPS]
+    ious = [float(caption.split()[-1]) for caption in captions]
+    assert np.mean(ious) == pytest.approx(best["valid_iou_image"], abs=0.15)
+
+
+def test_the_best_model_is_an_artifact_and_nothing_is_copied(offline, life):
+    run, _ = offline
+    (model,) = [artifact for artifact in life.artifacts if artifact.type == "model"]
+    assert model.name == f"run-{next(iter(life.ids))}" and "best" in model.aliases
+    files = {entry.path: entry for entry in model.manifest.contents}
+    assert {"model.safetensors", "config.json", "README.md"} <= set(files)
+    for name, entry in files.items():
+        path = run / "best" / name
+        assert entry.local_path == str(path)
+        assert entry.digest == b64encode(hashlib.md5(path.read_bytes()).digest()).decode()
+    metadata = json.loads(model.metadata)
+    assert metadata["best"] == best_line(run)
+    assert metadata["config"]["model"] == "linknet" and metadata["data"]["fingerprint"]
+    size = (run / "best" / "model.safetensors").stat().st_size
+    for folder in (run / "wandb", Path(os.environ["WANDB_DATA_DIR"])):
+        assert all(path.stat().st_size < size for path in folder.rglob("*") if path.is_file())
+
+
+def test_last_step_is_that_of_the_complete_records(offline, life, tmp_path):
+    (file,) = offline[0].glob("wandb/offline-run-*/run-*.wandb")
+    run_id = next(iter(life.ids))
+    assert last_step(offline[0] / "wandb", run_id) == STEPS
+    assert last_step(offline[0] / "wandb", "another") == -1
+    whole = file.read_bytes()
+    assert len(whole) > 32768  # more than a block
+    copy = tmp_path / f"offline-run-20260101_000000-{run_id}" / f"run-{run_id}.wandb"
+    copy.parent.mkdir()
+    for size in [0, 3, 7, 20, *range(1000, len(whole), 997), 32768, 32770, len(whole) - 1]:
+        copy.write_bytes(whole[:size])
+        found = Life(copy).steps if size > 7 else []
+        assert last_step(tmp_path, run_id) == (found[-1] if found else -1), size
+
+
+def cut_after(life_file: Path, step: int) -> None:
+    """As if W&B had been killed with the rows after `step` in memory."""
+    whole, low, high = life_file.read_bytes(), 0, life_file.stat().st_size
+    while high - low > 1:  # the longest beginning that has no later row
+        middle = (low + high) // 2
+        life_file.write_bytes(whole[:middle])
+        low, high = (middle, high) if max([-1, *Life(life_file).steps]) <= step else (low, middle)
+    life_file.write_bytes(whole[:low])
+
+
+@pytest.fixture
+def again(offline, tmp_path):
+    """A copy of the offline run, to go on with."""
+    return shutil.copytree(offline[0], tmp_path / "run", symlinks=True)
+
+
+def test_a_killed_run_that_is_resumed_has_every_row_once(again, blobs):
+    """W&B has rows 0 to 8 of 0 to 15, the newest state is of step 4: rows 4 to 8 come again."""
+    (file,) = again.glob("wandb/offline-run-*/run-*.wandb")
+    cut_after(file, 8)
+    forget_after(again, 4)
+    first = Life(file)
+    fit_here("--resume", again)
+    before, after = lives(again)
+    assert before.ids == after.ids
+    assert before.steps == list(range(9)) and after.steps == list(range(9, STEPS + 1))
+    written = lines(again)
+    for name in SCORES:
+        found = first.column(f"valid/{name}") | after.column(f"valid/{name}")
+        assert found == {line["step"]: line[f"valid_{name}"] for line in written}
+    assert after.summary["valid/iou"] == best_line(again)["valid_iou"]
+    assert after.summary["best_epoch"] == best_line(again)["epoch"]
+
+
+def test_epochs_that_wandb_has_lost_are_logged_when_the_run_goes_on(again):
+    """W&B has rows 0 to 4, the newest state is of step 14: scores of epochs 2 to 4 come again."""
+    (file,) = again.glob("wandb/offline-run-*/run-*.wandb")
+    cut_after(file, 4)
+    forget_after(again, 14)
+    fit_here("--resume", again)
+    _, after = lives(again)
+    assert after.steps == [6, 9, 12, 14, 15]
+    written = lines(again)
+    assert after.column("valid/iou") == {line["step"]: line["valid_iou"] for line in written[1:]}
+    assert list(after.column("train/loss")) == [14]
+    assert after.summary["best_epoch"] == best_line(again)["epoch"]
+
+
+def test_a_finished_run_goes_on_and_ends_with_a_table_of_all_images(again):
+    fit_here("--resume", again, "--epochs", EPOCHS + 1, "--patience", 50, "--pictures", 0)
+    _, after = lives(again)
+    assert after.steps == [16, 17, 18]
+    assert "pictures/valid.captions" not in after.history[-1]
+    (path,) = after.column("tables/valid_per_image.path").values()
+    table = json.loads((after.files / path).read_text())
+    header, *rows = csv.reader((again / "best" / "valid_per_image.csv").open(encoding="utf-8"))
+    assert sorted(row[0] for row in rows) == sorted(f"valid{i}" for i in range(11))
+    assert table["columns"] == header
+    assert table["data"] == [[row[0], *map(float, row[1:])] for row in rows]
+    assert after.summary["best_epoch"] == best_line(again)["epoch"]
+    assert after.config["epochs"] == EPOCHS + 1
+
+
+def test_tracking_and_pictures_change_nothing_in_the_run(offline, blobs, tmp_path):
+    run = new_run(blobs, tmp_path / "run", "none", "--pictures", "0")
+    one, other = (load_file(states(folder)[-1]) for folder in (run, offline[0]))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    for mine, theirs in zip(lines(run), lines(offline[0]), strict=True):
+        assert {k: mine[k] for k in mine if k.startswith(("valid_", "train_"))} == {
+            k: theirs[k] for k in theirs if k.startswith(("valid_", "train_"))
+        }
+
+
+@pytest.mark.slow
+def test_wandb_online_is_one_run_for_both_lives_without_a_warning(blobs, tmp_path):
+    """Its server says what it has; rows that are computed again stay away from it."""
+    run = tmp_path / "run"
+    flags = ["--tracker", "wandb", "--pictures", 0, *TINY, "--save-every", 2, "--keep", 9]
+    with wandb_server() as server:
+        done = train(blobs, run, *flags, "--epochs", 3, **server.environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "wandb (online)" in done.stdout
+        (run_id,) = server.runs
+        assert [row["_step"] for row in server.history(run_id)] == list(range(10))
+        forget_after(run, 4)
+        done = run_program("train.py", "--resume", run, "--epochs", 5, **server.environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "Tried to log to step" not in done.stderr
+        assert set(server.runs) == {run_id}
+        history = server.history(run_id)
+        assert [row["_step"] for row in history] == list(range(16))
+        scored = {row["_step"]: row["epoch"] for row in history if "valid/iou" in row}
+        assert scored == {3: 1, 6: 2, 9: 3, 12: 4, 15: 5}
+        # Row 9 was complete with the end of the first life.
+        assert [row["_step"] for row in history if "train/loss" not in row] == [9, 15]
+        summary = json.loads(server.runs[run_id]["summary"])
+        assert summary["best_epoch"] == best_line(run)["epoch"]
+        assert summary["valid/iou"] == best_line(run)["valid_iou"]
+        assert json.loads(server.runs[run_id]["config"])["epochs"]["value"] == 5
+        assert not any("pictures" in name for row in history for name in row)
+        models = [a for a in server.artifacts if a["artifactTypeName"] == "model"]
+        assert {a["artifactCollectionName"] for a in models} == {f"run-{run_id}"}
+
+
+@pytest.mark.distributed
+def test_two_processes_are_one_run_with_one_set_of_pictures(blobs, tmp_path):
+    run = tmp_path / "run"
+    flags = [*TINY, "--epochs", 2, "--pictures", 1, "--tracker", "wandb", "--freeze-bn"]
+    done = train(blobs, run, *flags, processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (only,) = lives(run)
+    assert only.steps == list(range(7))
+    assert len(only.column("pictures/valid.captions")) == 2
+    assert only.config["processes"] == 2
+    assert len([artifact for artifact in only.artifacts if artifact.type == "model"]) == 1
+
+
+def test_wandb_that_cannot_start_is_a_sentence(blobs, tmp_path):
+    flags = [*TINY, "--tracker", "wandb"]
+    done = train(blobs, tmp_path / "run", *flags, WANDB_MODE=None, WANDB_API_KEY="short")
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "error: --tracker wandb could not start" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wandb_mode_is_obeyed(blobs, tmp_path):
+    flags = [*TINY, "--epochs", 1, "--tracker", "wandb"]
+    done = train(blobs, tmp_path / "run", *flags, WANDB_MODE="disabled")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "wandb (disabled)" in done.stdout
+    assert not list((tmp_path / "run").glob("wandb/*run-*"))
+
+
+def curves(run: Path) -> EventAccumulator:
+    """Of all the lives of a run."""
+    keep = {"images": 0, "scalars": 0, "tensors": 0}  # all
+    return EventAccumulator(str(run / "segacc"), size_guidance=keep).Reload()
+
+
+def test_tensorboard_holds_the_curves_and_pictures_of_both_lives(blobs, tmp_path, capsys):
+    run = new_run(blobs, tmp_path / "run", "tensorboard", "--save-every", 2, "--keep", 9)
+    assert f"tensorboard --logdir {run}" in capsys.readouterr().out
+    forget_after(run, 10)
+    fit_here("--resume", run, "--tracker", "tensorboard")
+    found, written = curves(run), lines(run)
+    for name in STEP_NAMES:
+        assert [point.step for point in found.Scalars(name)] == list(range(STEPS)), name
+    points = [(point.step, point.value) for point in found.Scalars("valid/iou")]
+    assert points == [(line["step"], pytest.approx(line["valid_iou"])) for line in written]
+    shown = {tag: [i.step for i in found.Images(tag)] for tag in found.Tags()["images"]}
+    assert len(shown) == 16
+    assert shown["pictures/valid/valid0"] == [3, 6, 12] and shown["pictures/best/valid0"] == [15]
+    first = found.Images("pictures/valid/valid0")[0]
+    assert first.width == 3 * 256 + 12 and first.encoded_image_string.startswith(b"\x89PNG")
+    hparams = next((run / "segacc").rglob("hparams.yml")).read_text()
+    assert "data/fingerprint: " in hparams and "versions/torch: " in hparams
+
+
+def test_trackio_holds_the_curves_pictures_and_table_of_both_lives(blobs, tmp_path, monkeypatch):
+    home = Path(os.environ["TRACKIO_DIR"])
+    run = new_run(blobs, tmp_path / "run", "trackio", "--save-every", 2, "--keep", 9)
+    forget_after(run, 10)
+    fit_here("--resume", run, "--tracker", "trackio", "--epochs", EPOCHS + 1)
+    (database,) = home.glob("segacc*.db")
+    asked = "select step, run_name, metrics from metrics order by id"
+    found = [(s, n, json.loads(m)) for s, n, m in sqlite3.connect(database).execute(asked)]
+    assert {name for _, name, _ in found} == {
+        f"run-{json.loads((run / 'config.json').read_text())['run_id']}"
+    }
+
+    def column(name):
+        return [(step, values[name]) for step, _, values in found if name in values]
+
+    ious = [(line["step"], pytest.approx(line["valid_iou"])) for line in lines(run)]
+    # With another number of epochs, 4 and 5 come out otherwise when they are computed again.
+    assert [step for step, _ in column("valid/iou")] == [step for step, _ in ious]
+    assert column("valid/iou")[:3] == ious[:3] and column("valid/iou")[5:] == ious[5:]
+    steps = [step for step, _ in column("train/loss")]
+    assert steps == [*range(STEPS), *range(STEPS + 1, STEPS + 3)]  # 15 was there without one
+    pictures = column("pictures/valid/valid0")
+    assert [step for step, _ in pictures] == [3, 6, 12, 18]
+    assert (home / "media" / pictures[0][1]["file_path"]).is_file()
+    tables = [value for _, value in column("tables/valid_per_image")]
+    assert len(tables) == 2  # a life that comes to the end has one
+    names = [row["name"] for row in tables[-1]["_value"]]
+    assert sorted(names) == sorted(f"valid{i}" for i in range(11))
+
+
+def test_a_tracker_that_is_not_installed_is_named():
+    with pytest.raises(InputError, match=r"--tracker nosuch needs the package nosuch.*pip install"):
+        check_tracker("nosuch")
+    check_tracker("none")
+
+
+def test_epochs_after_the_resumed_state_are_dropped(tmp_path):
+    for epoch in (1, 2, 3):
+        append_line(tmp_path, {"epoch": epoch})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "tra')  # cut off by a kill
+    assert [line["epoch"] for line in read_lines(tmp_path)] == [1, 2, 3]
+    keep_epochs(tmp_path, 2)
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n{"epoch": 2}\n'

@@ -1,0 +1,325 @@
+"""fit() on tiny models and images: learning, stopping, resuming, accumulating, reporting."""
+
+import fcntl
+import json
+import math
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from functools import partial
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import small
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from small import ROOT, TINY, lines, write_blobs
+
+from segacc.config import STUDY_MODELS, parse_train
+from segacc.data.prepare import prepare
+from segacc.data.reading.sources import load_dataset
+from segacc.errors import InputError
+from segacc.models.weights import build_model
+from segacc.training.checkpoint import Progress, states
+from segacc.training.checks import explained
+from segacc.training.fit import fit
+from segacc.training.steps import seen
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    return write_blobs(tmp_path_factory.mktemp("data") / "blobs")
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def train(dataset, run, *flags):
+    base = ["--dataset", dataset, "--output-dir", run, "--size", "64", "--weights", "none"]
+    base += ["--batch-size", "4", "--tracker", "none", *TINY]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return fit(parse_train([*map(str, base), *map(str, flags)]))
+
+
+def weights(run):
+    return load_file(states(run)[-1])
+
+
+def test_a_model_learns_and_the_run_folder_holds_what_the_contract_says(blobs, tmp_path, capsys):
+    run = train(blobs, tmp_path / "run", "--epochs", "12", "--lr", "5e-3", "--crop", "32")
+    history = lines(run)
+    assert [line["epoch"] for line in history] == list(range(1, 13))
+    assert min(line["train_loss"] for line in history) < 0.5 * history[0]["train_loss"]
+    assert max(line["valid_iou"] for line in history) > 0.6
+    wanted = {"train_loss", "valid_loss", "valid_iou", "valid_iou_image", "lr", "img_per_s"}
+    assert wanted | {"data_wait", "memory_gib", "seconds"} <= set(history[0])
+    assert (run / "best" / "model.safetensors").is_file() and (run / "best/config.json").is_file()
+    record = json.loads((run / "config.json").read_text())
+    assert record["config"]["size"] == 64 and torch.__version__.startswith(
+        record["versions"]["torch"]
+    )
+    assert record["data"]["images"] == {"train": 12, "valid": 5, "test": 3}
+    said = capsys.readouterr().out
+    for word in ("cpu, fp32", "4 global = 1 process x 4", "0.4 M", "none (random)", "dice"):
+        assert word in said
+    assert f"next: python evaluate.py {run}" in said
+    best = max(history, key=lambda line: line["valid_iou"])
+    assert f"best epoch {best['epoch']} of 12" in said
+    assert "all foreground" not in re.findall(r"^epoch +12/.*$", said, re.MULTILINE)[0]
+    assert f"| {best['valid_iou']:.4f} |" in (run / "best" / "README.md").read_text()
+
+
+def test_a_terminal_shows_a_bar_with_loss_speed_and_waiting(blobs, tmp_path):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
+    command = [sys.executable, "train.py", "--dataset", blobs, "--output-dir", tmp_path / "run"]
+    command += ["--size", "64", "--weights", "none", "--batch-size", "4", "--tracker", "none"]
+    command += ["--epochs", "1", *TINY]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, env=env, stderr=theirs, stdout=subprocess.DEVNULL
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    except OSError:  # how Linux says that the other side has closed
+        pass
+    assert process.wait() == 0
+    bars = [line for line in shown.decode().split("\r") if line.startswith("epoch 1/1")]
+    for part in ("loss 0.", "img/s", "data_wait", "3/3"):
+        assert part in bars[-2] + bars[-1], shown
+
+
+def test_a_run_is_the_same_again(blobs, tmp_path):
+    first = train(blobs, tmp_path / "a", "--epochs", "2")
+    second = train(blobs, tmp_path / "b", "--epochs", "2", "--workers", "2")
+    assert all(torch.equal(v, weights(second)[k]) for k, v in weights(first).items())
+    other = train(blobs, tmp_path / "c", "--epochs", "2", "--seed", "1")
+    assert not all(torch.equal(v, weights(other)[k]) for k, v in weights(first).items())
+
+
+def test_a_state_is_saved_every_so_many_steps_and_at_the_end(blobs, tmp_path):
+    flags = ["--epochs", "3", "--save-every", "4", "--keep", "9"]  # they end after 3, 6 and 9
+    run = train(blobs, tmp_path / "run", *flags)
+    wanted = [(1, 4), (2, 8), (3, 9)]
+    assert [p.stem for p in states(run)] == [f"epoch-{e:04d}-step-{s:08d}" for e, s in wanted]
+
+
+def test_a_state_is_saved_at_the_end_of_an_epoch_when_it_is_time(blobs, tmp_path, monkeypatch):
+    monkeypatch.setattr("segacc.training.checkpoint.SAVE_SECONDS", 0.0)
+    run = train(blobs, tmp_path / "run", "--epochs", "3", "--keep", "9")
+    wanted = [(1, 3), (2, 6), (3, 9)]
+    assert [p.stem for p in states(run)] == [f"epoch-{e:04d}-step-{s:08d}" for e, s in wanted]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.soak)])
+def test_a_compiled_run_has_the_same_curve_and_can_be_resumed_as_any(
+    blobs, tmp_path, monkeypatch, caplog, backend, precision
+):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    flags = ["--epochs", "2", "--precision", precision]
+    plain = lines(train(blobs, tmp_path / "plain", *flags))
+    run = train(blobs, tmp_path / "run", *flags, "--compile")
+    assert "--compile has not repaid on a CPU" in caplog.text
+    assert [line["train_loss"] for line in lines(run)] == pytest.approx(
+        [line["train_loss"] for line in plain], rel=1e-3 if precision == "fp32" else 2e-2
+    )
+    fit(parse_train(["--resume", str(run), "--epochs", "3", "--no-compile"]))
+    assert len(lines(run)) == 3
+    assert weights(run).keys() == weights(tmp_path / "plain").keys()
+    kept = load_file(run / "best" / "model.safetensors")
+    assert kept.keys() == load_file(tmp_path / "plain" / "best" / "model.safetensors").keys()
+
+
+@pytest.mark.parametrize(("model", "limit"), [("deeplabv3plus", 2), ("segformer", 8)])
+def test_a_compiled_model_with_dropout_is_not_compiled_again_at_each_step(
+    blobs, tmp_path, monkeypatch, model, limit
+):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch.compiler.reset()
+    flags = ["--epochs", "2", "--compile", "--model", model]
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True, recompile_limit=limit):
+        run = train(blobs, tmp_path / "run", *flags)
+    assert len(lines(run)) == 2
+
+
+def test_a_machine_that_cannot_compile_gets_a_sentence(blobs, tmp_path, monkeypatch):
+    def cannot(*_):
+        raise RuntimeError("no compiler found")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=cannot))
+    torch.compiler.reset()
+    with pytest.raises(InputError, match=r"--compile: .*no compiler found.*give --no-compile"):
+        train(blobs, tmp_path / "run", "--epochs", "1", "--compile")
+
+
+def test_the_run_is_deterministic_where_it_was_asked_for(blobs, tmp_path):
+    try:
+        run = train(blobs, tmp_path / "run", "--epochs", "1", "--deterministic")
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert json.loads((run / "config.json").read_text())["config"]["deterministic"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("model", STUDY_MODELS)
+def test_two_deterministic_runs_on_a_gpu_are_bit_identical(blobs, tmp_path, model):
+    flags = ["--model", model, "--encoder", "resnet34", "--epochs", "2", "--deterministic"]
+    for run in (first := tmp_path / "first", second := tmp_path / "second"):
+        done = small.train(blobs, run, *flags, ACCELERATE_USE_CPU=None)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert all(torch.equal(v, weights(second)[k]) for k, v in weights(first).items())
+
+
+def test_an_operation_without_an_order_is_named(blobs, tmp_path):
+    config = parse_train(["--dataset", "demo", "--model", "unet"])
+    torch.use_deterministic_algorithms(True)
+    try:
+        with (
+            pytest.raises(InputError, match=r"--deterministic: unet with --loss dice .* \(put_\)"),
+            explained(config, tmp_path),
+        ):
+            torch.zeros(3).put_(torch.tensor([1]), torch.tensor([1.0]))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_patience_stops_the_run(blobs, tmp_path, capsys):
+    # At this rate nothing is learnt, so no epoch beats the first.
+    flags = ["--epochs", "9", "--patience", "2", "--lr", "1e-12", "--freeze-bn"]
+    run = train(blobs, tmp_path / "run", *flags)
+    assert len(lines(run)) == 3
+    said = capsys.readouterr().out
+    assert "patience ran out: best epoch 1 of 3" in said
+    masks = [cv2.imread(str(path), 0) > 0 for path in (blobs / "valid").glob("*.png")]
+    assert len(masks) == 5  # all of one size
+    assert said.count(f"best (no better than all foreground: {np.mean(masks):.4f})") == 1
+
+
+def test_a_run_that_stopped_before_its_first_state_begins_again(blobs, tmp_path):
+    run = train(blobs, tmp_path / "run", "--epochs", "1")
+    first = weights(run)
+    for state in (run / "checkpoints").iterdir():
+        state.rename(state.with_suffix(".partial"))
+    again = fit(parse_train(["--resume", str(run)]))
+    assert [line["epoch"] for line in lines(run)] == [1]
+    assert all(torch.equal(v, weights(again)[k]) for k, v in first.items())
+
+
+def test_what_a_resumed_run_changes_is_written_down(blobs, tmp_path):
+    run = train(blobs, tmp_path / "run", "--epochs", "1")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    fit(parse_train(["--resume", str(run), "--epochs", "2"]))
+    assert parse_train(["--resume", str(run)]).epochs == 2
+    assert len(lines(run)) == 2
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_batch(blobs, tmp_path):
+    flags = ["--epochs", "1", "--loss", "bce", "--freeze-bn"]
+    whole = lines(train(blobs, tmp_path / "whole", *flags))
+    parts = lines(train(blobs, tmp_path / "parts", *flags, "--accumulate", "2"))
+    assert parts[0]["train_loss"] == pytest.approx(whole[0]["train_loss"], rel=1e-4)
+    assert parts[0]["valid_loss"] == pytest.approx(whole[0]["valid_loss"], rel=1e-4)
+
+
+def test_dice_of_parts_is_announced(blobs, tmp_path, capsys):
+    train(blobs, tmp_path / "run", "--epochs", "1", "--accumulate", "2")
+    assert "--loss dice is then of each part, not of the whole batch" in capsys.readouterr().out
+
+
+def test_bf16_is_in_effect_and_said(blobs, tmp_path, capsys, monkeypatch):
+    seen = set()
+
+    def watched(*args, **kwargs):
+        built = build_model(*args, **kwargs)
+        conv = next(m for m in built.model.modules() if isinstance(m, torch.nn.Conv2d))
+        conv.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+        return built
+
+    monkeypatch.setattr("segacc.training.setup.build_model", watched)
+    run = train(blobs, tmp_path / "run", "--epochs", "1", "--precision", "bf16")
+    assert seen == {torch.bfloat16}  # in training and in validation
+    assert "cpu, bf16" in capsys.readouterr().out
+    assert json.loads((run / "config.json").read_text())["config"]["precision"] == "bf16"
+    assert all(v.dtype != torch.bfloat16 for v in weights(run).values())
+
+
+def test_a_batch_of_one_image_trains(blobs, tmp_path):
+    run = train(blobs, tmp_path / "run", "--epochs", "1", "--batch-size", "1")
+    assert lines(run)[0]["step"] == 12
+
+
+def test_a_step_that_the_scaler_of_fp16_skips_is_no_failure(blobs):
+    config = parse_train(["--dataset", str(blobs), "--batch-size", "2"])
+    split = prepare(load_dataset(str(blobs)), 64).splits["train"]
+    accelerator = Accelerator(cpu=True)
+
+    def job(scaler):
+        trained = SimpleNamespace(scaler=scaler)
+        data = SimpleNamespace(splits={"train": split})
+        return SimpleNamespace(accelerator=accelerator, trained=trained, data=data, run=blobs)
+
+    steps = [torch.tensor([0.5, 1.0]), torch.tensor([0.25, torch.inf])]
+    scaler = torch.amp.GradScaler("cpu")
+    assert seen(steps, job(scaler), config, Progress()) == [(0.5, 1.0), (0.25, math.inf)]
+    with pytest.raises(InputError, match="the gradient is inf at step 2 on the images"):
+        seen(steps, job(None), config, Progress())
+    steps.append(torch.tensor([torch.nan, 1.0]))
+    with pytest.raises(InputError, match="the loss is nan at step 3 on the images"):
+        seen(steps, job(scaler), config, Progress())
+
+
+def test_a_rate_that_is_too_high_stops_the_run(blobs, tmp_path):
+    told = r"the .* is (nan|inf) at step \d on the images .*\d.*lower --lr.*no state yet"
+    with pytest.raises(InputError, match=told):
+        train(blobs, tmp_path / "run", "--epochs", "3", "--lr", "9", "--clip", "0", "--loss", "bce")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--batch-size", "13"], "--batch-size 13 is larger than the training set"),
+        (["--precision", "fp16"], "--precision fp16 needs a GPU"),
+        (["--model", "lnknet"], "--model lnknet is not known; did you mean linknet"),
+        (["--loss", "dise"], "--loss dise"),
+        (["--model", "deeplabv3plus", "--batch-size", "1"], "at least 2, or --freeze-bn"),
+    ],
+)
+def test_what_cannot_work_is_said_before_a_folder_is_made(blobs, tmp_path, flags, message):
+    with pytest.raises(InputError, match=message):
+        train(blobs, tmp_path / "run", *flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_folder_that_is_taken_is_refused(blobs, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "note").write_text("mine")
+    with pytest.raises(InputError, match=r"--output-dir .*run is not empty.*--resume"):
+        train(blobs, tmp_path / "run")
+
+
+def test_resuming_with_other_data_is_refused(tmp_path):
+    data = write_blobs(tmp_path / "data")
+    run = train(data, tmp_path / "run", "--epochs", "1")
+    (data / "train" / "train0.jpg").write_bytes((data / "train" / "train1.jpg").read_bytes())
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(InputError, match="has changed since"):
+        fit(parse_train(["--resume", str(run), "--epochs", "2"]))
