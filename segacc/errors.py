@@ -12,9 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
-
-Result = TypeVar("Result")
 
 EXIT_INPUT = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped by a signal, to be continued
@@ -24,10 +21,6 @@ EXIT_INTERRUPTED = 130  # the shell's own code for Ctrl-C
 class InputError(ValueError):
     """Something the user gave is wrong. The message is one sentence: the file or flag, what was
     found, what was expected, what to do. The programs print it and exit with code 2."""
-
-
-class OwnError(InputError):
-    """An InputError of this process alone, which therefore says it, whatever its rank."""
 
 
 class Stopped(BaseException):  # no library may take it for an error of its own
@@ -71,10 +64,28 @@ def speaks() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def run_program(program: Callable[[], Result], debug: bool) -> int:
+def _may_say_error() -> bool:
+    """Whether no other process of this launch on this machine has said its error before.
+
+    The first one to fail knows why; the others fail since it is gone. torchrun and `accelerate
+    launch` give their processes a folder each, in one that they share.
+    """
+    own_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if own_file is None:
+        return True
+    try:
+        (Path(own_file).parent.parent / "segacc-error-said").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:  # better said twice than not at all
+        return True
+    return True
+
+
+def run_program(program: Callable[[], object], debug: bool) -> int:
     """Run a program and turn what the user can cause into one sentence and an exit code.
 
-    Of several processes the first one on each machine speaks, but for an OwnError.
+    Of several processes the one that fails first says its error, and no other.
     """
     before = signal.signal(signal.SIGTERM, _stop_before_start)
     try:
@@ -82,8 +93,8 @@ def run_program(program: Callable[[], Result], debug: bool) -> int:
     except InputError as error:
         if debug:
             raise
-        if speaks() or isinstance(error, OwnError):
-            print(f"error: {error}", file=sys.stderr)
+        if _may_say_error():
+            print(f"error: {error}", file=sys.stderr, flush=True)
         return EXIT_INPUT
     except Stopped as stopped:
         if speaks():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import platform
@@ -69,14 +70,9 @@ def open_run(
         with disk_errors(config.resume):
             write_text(path, json.dumps(saved, indent=2) + "\n")
         return config.resume, saved["run_id"]
-    place = Path(config.dataset).expanduser()
-    name = place.resolve().stem if place.exists() else config.dataset.replace("/", "-")
-    time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    run = config.output_dir or Path("runs") / f"{name}-{config.model.replace('/', '-')}-{time}"
-    check_output_dir(run)
     run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # an agent of a sweep sets it
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        run = new_folder(config)
         record = {
             "config": {**to_json(config), "output_dir": str(run), "precision": dtype(accelerator)},
             "run_id": run_id,
@@ -97,9 +93,36 @@ def open_run(
         write_text(run / "config.json", json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise InputError(
-            f"--output-dir {run} cannot be written ({error.strerror}): give another folder."
+            f"--output-dir {config.output_dir or 'runs'} cannot be written ({error.strerror}): "
+            "give another folder."
         ) from error
     return run, run_id
+
+
+def new_folder(config: TrainConfig) -> Path:
+    """Make the folder of a new run: `--output-dir`, or one of a name that no other run has.
+
+    Raises:
+        InputError: `--output-dir` is taken.
+        OSError: the folder cannot be made.
+    """
+    if config.output_dir is not None:
+        check_output_dir(config.output_dir)
+        config.output_dir.mkdir(parents=True, exist_ok=True)
+        return config.output_dir
+    place = Path(config.dataset).expanduser()
+    dataset = place.resolve().stem if place.exists() else config.dataset.replace("/", "-")
+    time = datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{dataset}-{config.model.replace('/', '-')}-{time}"
+    Path("runs").mkdir(exist_ok=True)
+    for number in itertools.count(1):
+        run = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            run.mkdir()
+        except FileExistsError:  # another run has made it in the same second
+            continue
+        return run
+    raise AssertionError("there is always a next number")
 
 
 def git_commit() -> str | None:

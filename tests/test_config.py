@@ -6,7 +6,7 @@ import json
 import pytest
 
 from segacc.config import RESUME_MAY_CHANGE, TrainConfig, parse_train, to_json
-from segacc.errors import InputError, OwnError, Stopped, run_program
+from segacc.errors import InputError, Stopped, run_program
 
 CONTRACT = {
     "model": "linknet",
@@ -186,15 +186,15 @@ def test_errors_of_the_user_are_a_sentence_and_code_2(capsys, monkeypatch):
         run_program(lambda: raise_(InputError("x")), debug=True)
 
 
-def test_only_the_first_process_speaks(capsys, monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert run_program(lambda: raise_(InputError("x")), debug=False) == 2
-    assert capsys.readouterr().err == ""
-
-
-def test_what_one_process_alone_knows_it_says_itself(capsys, monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert run_program(lambda: raise_(OwnError("out of memory")), debug=False) == 2
+def test_of_the_processes_of_a_launch_the_one_that_fails_first_says_why(
+    capsys, monkeypatch, tmp_path
+):
+    """torchrun gives each process a file in a folder of its own, all of them in one folder."""
+    for rank, error in ((1, "out of memory"), (0, "the others are gone")):
+        (tmp_path / f"{rank}").mkdir()
+        monkeypatch.setenv("LOCAL_RANK", f"{rank}")
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", f"{tmp_path}/{rank}/error.json")
+        assert run_program(lambda error=error: raise_(InputError(error)), debug=False) == 2
     assert capsys.readouterr().err == "error: out of memory\n"
 
 

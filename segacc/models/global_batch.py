@@ -7,6 +7,8 @@ the layer and the sample's place in the global batch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -21,7 +23,7 @@ Unit = Literal["value", "channel", "sample"]
 
 @dataclass
 class Place:
-    """Which samples a forward pass has before it. The loop sets it, dropout reads it."""
+    """Which samples of the global batch a forward pass computes. Dropout reads it."""
 
     seed: int = 0
     step: int = 0
@@ -29,6 +31,16 @@ class Place:
     """place of this process's first sample in the global batch"""
     total: int = 1
     """samples in the global batch"""
+
+    @contextmanager
+    def set(self, seed: int, step: int, first: int, total: int) -> Iterator[None]:
+        """The place of what is computed inside of the `with` block."""
+        before = (self.seed, self.step, self.first, self.total)
+        self.seed, self.step, self.first, self.total = seed, step, first, total
+        try:
+            yield
+        finally:
+            self.seed, self.step, self.first, self.total = before
 
 
 class PlacedDropout(nn.Module):

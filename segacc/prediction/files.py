@@ -26,6 +26,7 @@ from segacc.models.segmenter import Segmenter
 from segacc.prediction.find import Job
 from segacc.prediction.logits import FLIPS, predict_logits
 from segacc.report.pictures import outlined
+from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.threads import cores, in_order
 
 STEP_PIXELS = 2**22  # in one step at most, but for a single image that has more
@@ -144,7 +145,7 @@ def predict_images(
             try:
                 logits = _logits(model, [one.pixels for one in batch], tta, tile, show)
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 failed += [_too_large(one, tile) for one in batch]
                 bar.update(len(batch))
@@ -233,11 +234,6 @@ def _probabilities(logits: Tensor, shape: tuple[int, int]) -> Tensor:
             probabilities, size=shape, mode="bilinear", align_corners=False, antialias=True
         )
     return probabilities[0, 0].cpu()
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def _too_large(one: _Read, tile: int | None) -> str:

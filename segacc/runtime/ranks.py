@@ -14,7 +14,7 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 
 def gather_images(accelerator: Accelerator, samples: int, own: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def gather_images(accelerator: Accelerator, samples: int, own: Tensor) -> Tensor
     return gathered.transpose(0, 1).flatten(0, 1)[:samples].cpu()
 
 
-def on_main(accelerator: Accelerator, action: Callable[[], Result]) -> Result:
+def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
     """The result of `action`, run by rank 0 alone, on every rank."""
     box = [action() if accelerator.is_main_process else None]
     return broadcast_object_list(box)[0]

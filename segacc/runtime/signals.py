@@ -36,6 +36,10 @@ class StopRequest:
             return "the end of the launcher"
         return self._signal
 
+    def is_made(self) -> bool:
+        """Whether this process was told to stop."""
+        return self.reason is not None
+
     def settle(self) -> None:
         """All is saved: a launcher for which another process was faster changes nothing now."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

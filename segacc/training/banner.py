@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 import segacc
@@ -11,6 +13,7 @@ from segacc.config import TrainConfig
 from segacc.data.split import Prepared
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, dtype
+from segacc.training.checkpoint import Progress
 from segacc.training.losses import is_of_batch
 
 
@@ -20,7 +23,6 @@ def banner(
     data: Prepared,
     model: Segmenter,
     weights: str,
-    threads: int,
     loading: str,
 ) -> str:
     """What is really in effect, for a person to read before the first epoch."""
@@ -28,7 +30,8 @@ def banner(
     world = accelerator.num_processes
     share = config.batch_size // (world * config.accumulate)
     counts = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
-    batch = f"{config.batch_size} global = {world} process{'es' * (world > 1)} x {share}"
+    processes = f"{world} processes" if world > 1 else "1 process"
+    batch = f"{config.batch_size} global = {processes} x {share}"
     if config.accumulate > 1:
         batch += f" x {config.accumulate} parts"
         if is_of_batch(config.loss):
@@ -39,8 +42,8 @@ def banner(
         norm = "over the global batch" if config.accumulate == 1 else "over each part of the batch"
     backbone = "" if model.architecture == "transformers" else f" ({config.encoder})"
     rows = {
-        "device": f"{device_name(accelerator.device)}, {dtype(accelerator)}, {threads} threads and "
-        f"{loading} per process",
+        "device": f"{device_name(accelerator.device)}, {dtype(accelerator)}, "
+        f"{torch.get_num_threads()} threads and {loading} per process",
         "batch": batch,
         "data": f"{counts}; {config.size} px"
         + (f", crops of {config.crop} px in training only" if config.crop else "")
@@ -72,4 +75,24 @@ def epoch_line(
         f"iou_image {line['valid_iou_image']:.4f}  lr {line['lr']:.2e}  "
         f"{line['img_per_s']:.1f} img/s  wait {line['data_wait']:.1%}  "
         f"{line['seconds']:.1f} s  {best}"
+    )
+
+
+def resumed_line(before: TrainConfig, config: TrainConfig, step: int) -> str:
+    """After which step a run continues, and what it was told to change; for below the banner."""
+    changed = [
+        f", {name} {getattr(before, name)} -> {getattr(config, name)}"
+        for name in ("epochs", "patience")
+        if getattr(before, name) != getattr(config, name)
+    ]
+    return f"  resumed     after step {step}{''.join(changed)}"
+
+
+def final_lines(config: TrainConfig, run: Path, progress: Progress, has_test: bool) -> str:
+    """How a run ended, and the command that scores it."""
+    score = f"python evaluate.py {run}" + ("" if has_test else " --split valid")
+    why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"
+    return (
+        f"\n{why}: best epoch {progress.best_epoch} of {progress.epoch}, validation iou "
+        f"{progress.best_iou:.4f}, its model in {run / 'best'}\nnext: {score}"
     )

@@ -8,12 +8,9 @@ import logging
 import math
 import os
 import re
-import time
 from collections import defaultdict
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -21,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from segacc.errors import InputError, disk_errors, write_text
+from segacc.errors import InputError
 from segacc.models.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
@@ -30,10 +27,6 @@ Tensors = dict[str, Tensor]
 
 UMASK = os.umask(0)
 os.umask(UMASK)
-
-SAVE_SECONDS = 120.0
-"""Between states where the user has not said when. Writing them takes cores from training on a
-CPU, a second or two for a model of 20 million parameters: so, below 2 % of its time."""
 
 
 @dataclass(frozen=True)
@@ -92,66 +85,98 @@ class State:
     scalars: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Best:
-    """A copy of the best model, on the CPU."""
-
-    config: dict[str, Any]
-    weights: Tensors
-    card: str
-    per_image: str
-    """table of the validation split, as CSV"""
-
-
-def _copy(tensors: Tensors) -> Tensors:
-    plain = torch.contiguous_format  # as safetensors wants them
+def copy_to_cpu(tensors: Tensors) -> Tensors:
+    """Copies on the CPU, in the plain memory order that safetensors takes."""
+    plain = torch.contiguous_format
     return {k: v.detach().to("cpu", copy=True, memory_format=plain) for k, v in tensors.items()}
 
 
 def take_state(progress: Progress, trained: Trained) -> State:
-    """Copy what a run needs to go on from here."""
+    """Copy what a run needs to continue from here."""
     tensors = {f"model.{name}": value for name, value in trained.model.state_dict().items()}
+    names = [name for group in _parameter_names(trained) for name in group]
     for i, moments in trained.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": value for name, value in moments.items()}
+        tensors |= {f"optimizer.{names[i]}.{moment}": value for moment, value in moments.items()}
     return State(
         progress,
-        _copy(tensors),
+        copy_to_cpu(tensors),
         {
             "model": trained.model.config(),
+            "parameters": _parameter_names(trained),
             "scaler": trained.scaler.state_dict() if trained.scaler else {},
         },
     )
 
 
+def _parameter_names(trained: Trained) -> list[list[str]]:
+    """The names of the parameters in each group of the optimizer, in its order."""
+    names = {parameter: name for name, parameter in trained.model.named_parameters()}
+    return [[names[p] for p in group["params"]] for group in trained.optimizer.param_groups]
+
+
 def model_of(path: Path) -> Segmenter:
-    """The architecture of a state, which needs no download; `load_state` brings its weights."""
-    return Segmenter(**_described(path)["scalars"]["model"])
+    """The model whose state this is, with random weights and without a download; `load_state`
+    brings the weights."""
+    return Segmenter(**_read_metadata(path)["scalars"]["model"])
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _read_metadata(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:  # compares the file's length with its contents
         return json.loads(file.metadata()["state"])
 
 
 def load_state(path: Path, trained: Trained) -> Progress:
-    """Put a state back; the inverse of `take_state` and `write_state`."""
-    described = _described(path)
+    """Put a state back; the inverse of `take_state` and `write_state`.
+
+    Raises:
+        InputError: the state is of an optimizer with other parameters, or in another order, or was
+            written by segacc 0.1.0, which did not name them.
+    """
+    metadata = _read_metadata(path)
+    scalars = metadata["scalars"]
+    run = path.parent.parent
+    names = _parameter_names(trained)
+    if scalars.get("parameters") != names:
+        raise InputError(
+            f"--resume {run}: {path.name} {_difference(scalars.get('parameters'), names)}: resume "
+            f"with the version that wrote it (config.json names it), or start a new run from its "
+            f"best model with --weights {run}."
+        )
     tensors = load_file(path)
-    scalars, moments = described["scalars"], defaultdict[int, Tensors](dict)
-    parameters = [p for group in trained.optimizer.param_groups for p in group["params"]]
-    for name in [name for name in tensors if name.startswith("optimizer.")]:
-        _, i, moment = name.split(".")
-        value, parameter = tensors.pop(name), parameters[int(i)]
-        if value.shape == parameter.shape:
+    weights = {
+        name.removeprefix("model."): value
+        for name, value in tensors.items()
+        if name.startswith("model.")
+    }
+    trained.model.load_state_dict(weights)
+    parameters = dict(trained.model.named_parameters())
+    places = {name: i for i, name in enumerate(name for group in names for name in group)}
+    moments = defaultdict[int, Tensors](dict)
+    for key, value in tensors.items():
+        if not key.startswith("optimizer."):
+            continue
+        name, _, moment = key.removeprefix("optimizer.").rpartition(".")
+        if value.shape == parameters[name].shape:
             # In the parameter's memory order: fused AdamW pairs elements by their place in memory.
-            value = torch.empty_like(parameter, device="cpu").copy_(value)
-        moments[int(i)][moment] = value
-    trained.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
+            value = torch.empty_like(parameters[name], device="cpu").copy_(value)
+        moments[places[name]][moment] = value
     groups = trained.optimizer.state_dict()["param_groups"]  # a function of the config
     trained.optimizer.load_state_dict({"state": moments, "param_groups": groups})
     if trained.scaler:
         trained.scaler.load_state_dict(scalars["scaler"])
-    return Progress(**described["progress"] | {"losses": tuple(described["progress"]["losses"])})
+    return Progress(**metadata["progress"] | {"losses": tuple(metadata["progress"]["losses"])})
+
+
+def _difference(found: list[list[str]] | None, expected: list[list[str]]) -> str:
+    """How the optimizer of a state differs from this one, as the end of a sentence."""
+    if found is None:
+        return "was written by segacc 0.1.0, whose optimizer states do not name their parameters"
+    ours = [name for group in expected for name in group]
+    theirs = [name for group in found for name in group]
+    only = [name for name in ours if name not in theirs] + [n for n in theirs if n not in ours]
+    if only:
+        return f"is of a model with other parameters, such as {only[0]}"
+    return "holds the same parameters in another order or in other groups"
 
 
 def write_state(run: Path, state: State, keep: int) -> Path:
@@ -164,10 +189,10 @@ def write_state(run: Path, state: State, keep: int) -> Path:
     path = run / "checkpoints" / f"epoch-{done.epoch:04d}-step-{done.step:08d}.safetensors"
     aside = path.with_suffix(".partial")
     path.parent.mkdir(exist_ok=True)
-    described = {"progress": dataclasses.asdict(done), "scalars": state.scalars}
-    _save_tensors(state.tensors, aside, {"state": json.dumps(described)})
+    metadata = {"progress": dataclasses.asdict(done), "scalars": state.scalars}
+    save_tensors(state.tensors, aside, {"state": json.dumps(metadata)})
     aside.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
     newest = states(run)[-keep:]
     for old in path.parent.iterdir():  # what a kill left half done, too
         if old not in newest and old.is_file():
@@ -191,7 +216,7 @@ def newest_state(run: Path) -> Path | None:
     damaged = []
     for path in reversed(states(run)):
         try:
-            _described(path)
+            _read_metadata(path)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             log.warning("%s is damaged (%s): the state before it is used.", path, error)
             damaged.append(path)
@@ -208,92 +233,7 @@ def newest_state(run: Path) -> Path | None:
     return None
 
 
-def save_best(run: Path, best: Best) -> None:
-    """Write the from_pretrained folder `run/best`; every file is replaced whole.
-
-    Raises:
-        OSError: the disk is full or not writable; the best model before it is untouched.
-    """
-    folder = run / "best"
-    folder.mkdir(exist_ok=True)
-    write_text(folder / "config.json", json.dumps(best.config, indent=2, sort_keys=True))
-    aside = run / "checkpoints" / "best.partial"  # where the next state cleans up
-    aside.parent.mkdir(exist_ok=True)
-    _save_tensors(best.weights, aside, {"format": "pt"})
-    aside.replace(folder / "model.safetensors")
-    write_text(folder / "README.md", best.card)
-    write_text(folder / "valid_per_image.csv", best.per_image)
-
-
-class Writer:
-    """Copies what is to be saved at once and writes it in a thread of its own, beside the next
-    steps. One state at most waits in memory. On ranks that are not `active` it does nothing.
-
-    The best model waits for the next state. Should the run be killed before, it goes on from the
-    state before, and comes to the same best model again.
-    """
-
-    def __init__(self, run: Path, trained: Trained, keep: int, active: bool) -> None:
-        self.run, self.trained, self.keep, self.active = run, trained, keep, active
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segacc-writer")
-        self._job: Future[None] | None = None
-        self._best: Best | None = None
-        self._saved: Progress | None = None
-        self._saved_at = time.monotonic()
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time for a state, where the user has not said when."""
-        return time.monotonic() - self._saved_at > SAVE_SECONDS
-
-    def hold_best(self, card: str, per_image: str) -> None:
-        """Copy the best model, with its model card and its scores on each validation image."""
-        if self.active:
-            model = self.trained.model
-            self._best = Best(model.config(), _copy(model.state_dict()), card, per_image)
-
-    def save(self, progress: Progress) -> None:
-        """Start to write the best model, if it is new, and then the state, unless it is there."""
-        if not self.active or progress == self._saved:
-            return
-        self.wait()
-        state, best = take_state(progress, self.trained), self._best
-
-        def write() -> None:
-            with disk_errors(self.run):
-                if best is not None:
-                    save_best(self.run, best)
-                write_state(self.run, state, self.keep)
-
-        self._job = self._pool.submit(write)
-        self._best, self._saved, self._saved_at = None, progress, time.monotonic()
-
-    def check(self) -> None:
-        """Raises InputError when the last write, if it is over, has failed."""
-        if self._job and self._job.done():
-            self.wait()
-
-    def wait(self) -> None:
-        """Wait for the last write. Raises InputError when it has failed."""
-        if self._job:
-            job, self._job = self._job, None
-            job.result()
-
-    def __enter__(self) -> Writer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._pool.shutdown()
-        if error is None:
-            self.wait()
-
-
-def _save_tensors(tensors: Tensors, path: Path, metadata: dict[str, str]) -> None:
+def save_tensors(tensors: Tensors, path: Path, metadata: dict[str, str]) -> None:
     """safetensors' own writer lets other threads work, but wraps what the system says."""
     try:
         save_file(tensors, path, metadata)
@@ -303,10 +243,10 @@ def _save_tensors(tensors: Tensors, path: Path, metadata: dict[str, str]) -> Non
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
     path.chmod(0o666 & ~UMASK)  # it goes through a temporary file that no other user may read
-    _sync(path)
+    sync(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -12,53 +12,67 @@ import torch
 
 from segacc.config import TrainConfig
 from segacc.data.split import Prepared
-from segacc.errors import InputError, OwnError, goes_on
+from segacc.errors import InputError, goes_on
 from segacc.models.segmenter import Segmenter
+from segacc.runtime.accelerator import is_out_of_memory
 
 
 @contextmanager
-def explained(config: TrainConfig, run: Path) -> Iterator[None]:
+def explained(config: TrainConfig, run: Path | None = None) -> Iterator[None]:
     """Say in a sentence what the machine or another process has done to a run.
+
+    Args:
+        run: its folder, once there is one.
 
     Raises:
         InputError: in place of the libraries' errors.
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise OwnError(
-            f"the GPU has too little memory for --batch-size {config.batch_size} in "
+    except (RuntimeError, MemoryError) as error:
+        sentence = _sentence(error, config, run)
+        if sentence is None:
+            raise
+        raise InputError(sentence) from error
+
+
+def _sentence(error: Exception, config: TrainConfig, run: Path | None) -> str | None:
+    """What an error of a library means for the user; None where that is not known."""
+    said = str(error).strip()
+    again = goes_on(run) if run else "give the same command again."
+    if is_out_of_memory(error):
+        where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
+        resident = where == "the GPU" and not config.workers
+        return (
+            f"{where} has too little memory for --batch-size {config.batch_size} in "
             f"{config.accumulate} parts: give a larger --accumulate, or a smaller --crop, --size "
             "or --batch-size"
-            + (", or --workers 2, which keeps the images off it." if not config.workers else ".")
-        ) from error
-    except RuntimeError as error:
-        said = str(error).strip()
-        if said.startswith("DataLoader worker"):
-            rank = os.environ.get("RANK", "0")
-            raise OwnError(
-                f"a process that loads data for rank {rank} has ended ({said.splitlines()[0]}): "
-                f"if the system killed it for want of memory, give fewer --workers; {goes_on(run)}"
-            ) from error
-        if config.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException):
-            raise InputError(
-                f"--compile: PyTorch could not compile {config.model} "
-                f"({' '.join(said.splitlines()[:2])}): give --no-compile, or "
-                "install what it misses, such as a C++ compiler."
-            ) from error
-        if "does not have a deterministic implementation" in said:
-            raise InputError(
-                f"--deterministic: {config.model} with --loss {config.loss} uses an operation that "
-                f"PyTorch has no deterministic version of ({said.split()[0]}): choose another "
-                "model or loss, or leave the flag out."
-            ) from error
-        if isinstance(error, torch.distributed.DistError) or "/gloo/" in said:
-            raise InputError(
-                "this process cannot talk to the others, one of which has probably ended: its own "
-                f"error is above, or named by the launcher below ({said.splitlines()[-1]}); "
-                f"{goes_on(run)}"
-            ) from error
-        raise
+            + (", or --workers 2, which keeps the images off the GPU." if resident else ".")
+        )
+    if said.startswith("DataLoader worker"):
+        return (
+            f"a process that loads data for rank {os.environ.get('RANK', '0')} has ended "
+            f"({said.splitlines()[0]}): if the system killed it for want of memory, give fewer "
+            f"--workers; {again}"
+        )
+    if config.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+        return (
+            f"--compile: PyTorch could not compile {config.model} "
+            f"({' '.join(said.splitlines()[:2])}): give --no-compile, or "
+            "install what it misses, such as a C++ compiler."
+        )
+    if "does not have a deterministic implementation" in said:
+        return (
+            f"--deterministic: {config.model} with --loss {config.loss} uses an operation that "
+            f"PyTorch has no deterministic version of ({said.split()[0]}): choose another "
+            "model or loss, or leave the flag out."
+        )
+    if isinstance(error, torch.distributed.DistError) or "/gloo/" in said:
+        return (
+            "this process cannot talk to the others, one of which has probably ended: its own "
+            f"error is above, or named by the launcher below ({said.splitlines()[-1]}); {again}"
+        )
+    return None
 
 
 def check_data(config: TrainConfig, data: Prepared) -> None:

@@ -1,149 +1,136 @@
-"""fit(): the one training loop."""
+"""fit(): the training loop."""
 
 from __future__ import annotations
 
 import math
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from segacc.config import TrainConfig
-from segacc.data.loading.stream import epoch_end
 from segacc.errors import Stopped, goes_on
 from segacc.metrics.counts import constant_mask_iou
 from segacc.runs import append_line, model_card, per_image_csv
 from segacc.runtime.accelerator import memory_gib
 from segacc.runtime.ranks import any_rank, leave_together
 from segacc.runtime.signals import StopRequest
-from segacc.tracking.trackers import log_epoch, log_epoch_pictures, log_results, log_steps
-from segacc.training.banner import epoch_line
-from segacc.training.checkpoint import Writer
+from segacc.tracking.trackers import log_epoch, log_epoch_pictures, log_results
+from segacc.training.banner import epoch_line, final_lines
+from segacc.training.checkpoint import Progress
 from segacc.training.checks import explained
-from segacc.training.setup import set_up
-from segacc.training.steps import not_finite, seen, train_step
-from segacc.training.validate import validate
-
-LOOK_SECONDS = 0.5  # between looks at the losses, each of which waits for the GPU
+from segacc.training.setup import NO_HOOKS, Hooks, Job, set_up
+from segacc.training.steps import TrainedSteps, not_finite, train_epoch
+from segacc.training.validate import Validation, validate
 
 
-def fit(config: TrainConfig) -> Path:
-    """Train as `config` (with its protocol filled in) says and return the run's folder.
+def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
+    """Train as `config` (with its protocol filled in) says.
+
+    Args:
+        hooks: what a program that watches the run has called; see `Hooks`.
+
+    Returns:
+        the run's folder.
 
     Raises:
-        InputError: what the user gave cannot work; said before the first step where possible.
+        InputError: what the user gave cannot work; before the first step where possible.
         Stopped: by a signal, with the state saved.
     """
-    job = set_up(config)
-    accelerator, run, progress = job.accelerator, job.run, job.progress
-    train, valid = job.data.splits["train"], job.data.splits["valid"]
-    main = accelerator.is_main_process
-    writer = Writer(run, job.trained, config.keep, active=main)
-
-    with StopRequest(speaks=main) as request, explained(config, run), writer:
-
-        def check() -> None:
-            if any_rank(accelerator, request.reason is not None)[0]:
-                raise Stopped
-
+    with explained(config):
+        job = set_up(config, hooks)
+    hooks.ready(job)
+    progress = job.progress
+    with StopRequest(speaks=job.is_main) as request, explained(config, job.run), job.writer:
         try:
             while progress.epoch < config.epochs and progress.epochs_without_gain < config.patience:
-                epoch, first_step = progress.epoch + 1, progress.step
-                last_step = epoch_end(progress.epoch, config.batch_size, len(train))
-                bar = tqdm(
-                    total=len(progress.losses) + last_step - first_step,
-                    initial=len(progress.losses),
-                    desc=f"epoch {epoch}/{config.epochs}",
-                    unit="step",
-                    leave=False,
-                    disable=not main or not sys.stderr.isatty(),
-                )
-                job.model.train()
-                # Shapes stay, so cuDNN may try its algorithms; each rank tries for itself, though.
-                torch.backends.cudnn.benchmark = not config.deterministic
-                started = looked = time.perf_counter()
-                waited, waited_before, unseen = 0.0, 0.0, list[Tensor]()
-                for step in range(first_step, last_step):
-                    result, wait = train_step(job, config, step)
-                    unseen.append(result)
-                    waited += wait
-                    bar.update()
-                    # All ranks look, and stop, at the same step.
-                    due = config.save_every is not None and (step + 1) % config.save_every == 0
-                    look = main and time.perf_counter() - looked > LOOK_SECONDS
-                    stop, look = any_rank(accelerator, request.reason is not None, look)
-                    if stop or look or due or step + 1 == last_step:
-                        results = seen(unseen, job, config, progress)
-                        spent = (time.perf_counter() - looked, waited - waited_before)
-                        log_steps(job.tracker, progress.step, results, job.schedule, *spent)
-                        progress = progress.after_steps([loss for loss, _ in results])
-                        writer.check()
-                        unseen, waited_before, looked = [], waited, time.perf_counter()
-                        took, images = looked - started, (step + 1 - first_step) * config.batch_size
-                        bar.set_postfix_str(
-                            f"loss {progress.mean_loss:.4f}, {images / took:.1f} img/s, "
-                            f"data_wait {waited / took:.1%}"
-                        )
-                    if stop:
-                        raise Stopped
-                    if due:
-                        writer.save(progress)
-                bar.close()
-                trained_for = time.perf_counter() - started
-
-                torch.backends.cudnn.benchmark = False
-                found = validate(job.trained.model, job.valid, accelerator, config.loss, check)
-                if not math.isfinite(found.scores["loss"]):
-                    names = [valid.names[i] for i in (~found.losses.isfinite()).nonzero().flatten()]
-                    what = f"validation loss is {found.scores['loss']}"
-                    raise not_finite(what, last_step, names, config, run)
-                train_loss, progress = progress.mean_loss, progress.after_epoch(found.scores["iou"])
-                line = {
-                    "epoch": epoch,
-                    "step": last_step,
-                    "train_loss": train_loss,
-                    **{f"valid_{name}": value for name, value in found.scores.items()},
-                    "lr": float(job.schedule.get_last_lr()[0]),
-                    "img_per_s": (last_step - first_step) * config.batch_size / trained_for,
-                    "data_wait": waited / trained_for,
-                    "seconds": time.perf_counter() - started,
-                    "memory_gib": memory_gib(accelerator.device),
-                }
-                log_epoch(job.tracker, line, best=progress.best_epoch == epoch)
-                if main:
-                    append_line(run, line)
-                    best = (progress.best_epoch, progress.best_iou)
-                    constant = constant_mask_iou(found.counts)
-                    print(epoch_line(line, config.epochs, *best, constant), flush=True)
-                    if progress.best_epoch == epoch:
-                        job.trained.model.threshold = found.scores["threshold"]
-                        table = per_image_csv(valid.names, valid.sizes, found.counts[:, 0])
-                        writer.hold_best(model_card(config, line), table)
-                    if config.save_every is None and writer.due:
-                        writer.save(progress)
-                log_epoch_pictures(job.tracker, epoch, last_step, job.trained.model, valid)
-            writer.save(progress)
-            writer.wait()
-            log_results(job.tracker, progress, valid)
+                steps = train_epoch(job, progress, request.is_made)
+                progress = steps.progress
+                if steps.stopped:
+                    raise Stopped
+                hooks.steps_done(job)
+                found = validate_epoch(job, progress, request.is_made)
+                progress = progress.after_epoch(found.scores["iou"])
+                report_epoch(job, steps, found, progress)
+                if config.save_every is None and job.writer.due:
+                    job.writer.save(progress)
+                hooks.epoch_done(job)
+            finish(job, progress)
         except Stopped:
-            writer.save(progress)
-            writer.wait()
-            why = request.reason or "another process"
-            request.settle()
-            leave_together(accelerator)
-            told = f"stopped by {why} after step {progress.step}; {goes_on(run)}"
-            raise Stopped(told) from None
-        leave_together(accelerator)
+            raise save_stopped(job, progress, request) from None
+        leave_together(job.accelerator)
+    if job.is_main:
+        print(final_lines(config, job.run, progress, "test" in job.data.splits), flush=True)
+    return job.run
 
-    if main:
-        score = f"python evaluate.py {run}" + " --split valid" * ("test" not in job.data.splits)
-        why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"
-        print(
-            f"\n{why}: best epoch {progress.best_epoch} of {progress.epoch}, validation iou "
-            f"{progress.best_iou:.4f}, its model in {run / 'best'}\nnext: {score}",
-            flush=True,
-        )
-    return run
+
+def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool]) -> Validation:
+    """Score the validation split on full images.
+
+    Raises:
+        InputError: the loss is not finite.
+        Stopped: all ranks were asked to stop, or one.
+    """
+
+    def check() -> None:
+        if any_rank(job.accelerator, asked_to_stop())[0]:
+            raise Stopped
+
+    torch.backends.cudnn.benchmark = False
+    segmenter = job.model.trained.model
+    found = validate(segmenter, job.valid, job.accelerator, job.config.loss, check)
+    if not math.isfinite(found.scores["loss"]):
+        names = job.data.splits["valid"].names
+        wrong = [names[i] for i in (~found.losses.isfinite()).nonzero().flatten()]
+        what = f"validation loss is {found.scores['loss']}"
+        raise not_finite(job, what, progress.step, wrong)
+    return found
+
+
+def report_epoch(job: Job, steps: TrainedSteps, found: Validation, progress: Progress) -> None:
+    """Log an epoch, print its line, and keep the model if it is the best one."""
+    is_best = progress.best_epoch == progress.epoch
+    line = {
+        "epoch": progress.epoch,
+        "step": progress.step,
+        "train_loss": steps.progress.mean_loss,
+        **{f"valid_{name}": value for name, value in found.scores.items()},
+        "lr": float(job.schedule.get_last_lr()[0]),
+        "img_per_s": steps.images / steps.seconds,
+        "data_wait": steps.waited / steps.seconds,
+        "seconds": time.perf_counter() - steps.started,
+        "memory_gib": memory_gib(job.accelerator.device),
+    }
+    log_epoch(job.tracker, line, best=is_best)
+    segmenter, valid = job.model.trained.model, job.data.splits["valid"]
+    if job.is_main:
+        append_line(job.run, line)
+        best = (progress.best_epoch, progress.best_iou)
+        constant = constant_mask_iou(found.counts)
+        print(epoch_line(line, job.config.epochs, *best, constant), flush=True)
+        if is_best:
+            table = per_image_csv(valid.names, valid.sizes, found.counts[:, 0])
+            job.writer.hold_best(found.scores["threshold"], model_card(job.config, line), table)
+    log_epoch_pictures(job.tracker, progress.epoch, progress.step, segmenter, valid)
+
+
+def finish(job: Job, progress: Progress) -> None:
+    """Save the last state, wait until all is written, and log what the best model does."""
+    job.writer.save(progress)
+    job.writer.wait()
+    log_results(job.tracker, progress.best_epoch, progress.step, job.data.splits["valid"])
+
+
+def save_stopped(job: Job, progress: Progress, request: StopRequest) -> Stopped:
+    """Save a run that was stopped.
+
+    Returns:
+        what to raise: it says why, and how to continue.
+    """
+    job.writer.save(progress)
+    job.writer.wait()
+    why = request.reason or "another process"
+    request.settle()
+    leave_together(job.accelerator)
+    return Stopped(f"stopped by {why} after step {progress.step}; {goes_on(job.run)}")

@@ -1,10 +1,11 @@
-"""Everything before the first step: checks, processes, data, model, run folder, tracker."""
+"""set_up(): everything before the first step of a run, new or resumed."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,60 +30,120 @@ from segacc.runtime.accelerator import make_accelerator
 from segacc.runtime.ranks import any_rank, on_main
 from segacc.runtime.threads import cores_of_process, keep_memory, set_threads
 from segacc.tracking.trackers import Tracker, check_tracker, start_tracker
-from segacc.training.banner import banner
+from segacc.training.banner import banner, resumed_line
 from segacc.training.checkpoint import Progress, Trained, load_state, model_of, newest_state
 from segacc.training.checks import check_batch, check_batchnorm, check_data
 from segacc.training.losses import Loss, make_loss
 from segacc.training.optim import make_optimizer, make_schedule
+from segacc.training.writer import Writer
 
 log = logging.getLogger(__name__)
+
+
+def _nothing(*_: object) -> None:
+    """What a hook does by default."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Functions that `fit` calls for a program that watches the run, as the benchmarks do."""
+
+    ready: Callable[[Job], object] = _nothing
+    """before the first step"""
+    step_begins: Callable[[int], object] = _nothing
+    """with the number of steps done"""
+    step_done: Callable[[int, float], object] = _nothing
+    """with the number of the step (counted from 0) and the seconds that it waited for data"""
+    steps_done: Callable[[Job], object] = _nothing
+    """after the steps of an epoch, before its validation"""
+    epoch_done: Callable[[Job], object] = _nothing
+    clock: Callable[[], float] = time.monotonic
+    """seconds; tells when it is time to save a state"""
+
+
+NO_HOOKS = Hooks()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is ready to train, as one process holds it."""
+
+    wrapped: nn.Module  # for DDP, and compiled
+    trained: Trained
+    place: Place  # tells dropout which samples of the global batch this process has
+    weights: str  # where they come from, for the banner
 
 
 @dataclass(frozen=True)
 class Job:
     """A run that is ready for its next step."""
 
+    config: TrainConfig
+    hooks: Hooks
     accelerator: Accelerator
     run: Path
     data: Prepared
-    model: nn.Module  # wrapped for DDP
-    trained: Trained
+    model: Model
     schedule: LRScheduler
     loss_fn: Loss
-    place: Place  # where dropout looks which samples it has
     batches: Iterator[Batch]  # of this rank, from the next step to the last of the last epoch
     valid: Split | Resident
-    progress: Progress
+    progress: Progress  # where the run starts or continues
     tracker: Tracker
+    writer: Writer
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which prints and writes."""
+        return self.accelerator.is_main_process
 
 
-def set_up(config: TrainConfig) -> Job:
-    """Make a run ready, new or resumed, and say what is in effect.
+def set_up(config: TrainConfig, hooks: Hooks) -> Job:
+    """Make a run ready, new or resumed, and print what is in effect.
+
+    What can be wrong is checked in the order of what it costs to find out.
 
     Raises:
         InputError: what the user gave cannot work.
     """
-    assert config.size is not None and config.flips is not None and config.weights is not None
-    # What can be wrong is looked at in order of what it costs to find out.
+    assert config.size is not None  # the protocol is filled in
+    accelerator = start_processes(config)
+    source = load_dataset(config.dataset)
+    state = find_state(accelerator, config.resume)
+    built = build(config, state)
+    data = prepare(source, config.size)
+    check_data(config, data)
+    model = make_trainable(config, accelerator, built)
+    progress = load_state(state, model.trained) if state else Progress()
+    return open_outputs(config, hooks, accelerator, data, model, progress)
+
+
+def start_processes(config: TrainConfig) -> Accelerator:
+    """Check the flags that need neither data nor model, and make the accelerator."""
     make_loss(config.loss)
     check_tracker(config.tracker)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
     accelerator = make_accelerator(config.precision)
-    main, world = accelerator.is_main_process, accelerator.num_processes
-    cuda = accelerator.device.type == "cuda"
-    check_batch(config, world)
-    if main and not config.resume:
+    check_batch(config, accelerator.num_processes)
+    if accelerator.is_main_process and not config.resume:
         check_output_dir(config.output_dir)
-    threads = set_threads(accelerator)
-    if not cuda:
+    set_threads(accelerator)
+    if accelerator.device.type == "cpu":
         keep_memory()
-    source = load_dataset(config.dataset)
+    return accelerator
 
+
+def find_state(accelerator: Accelerator, resume: Path | None) -> Path | None:
+    """The newest state of the run to resume; None for a new run, or one without a state yet."""
+    return on_main(accelerator, lambda: newest_state(resume)) if resume else None
+
+
+def build(config: TrainConfig, state: Path | None) -> Built:
+    """The model with the weights that the run starts from, and what of it is frozen."""
+    assert config.weights is not None
     set_seed(config.seed)
-    resume = config.resume
-    state = on_main(accelerator, lambda: newest_state(resume)) if resume else None
     if state:  # needs no pretrained weights, and so no network
         built = Built(model_of(state), f"of {state}")
     else:
@@ -93,11 +154,14 @@ def set_up(config: TrainConfig) -> Job:
         without_random_order(segmenter)
     segmenter.freeze(config.freeze_encoder, config.freeze_bn)
     check_batchnorm(config, segmenter)
-    data = prepare(source, config.size)
-    check_data(config, data)
-    train = data.splits["train"]
+    return built
 
-    # Names, and so saved models, stay those of plain layers.
+
+def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) -> Model:
+    """Have the layers work on the global batch, wrap the model for DDP, and make its optimizer."""
+    segmenter, world = built.model, accelerator.num_processes
+    cuda = accelerator.device.type == "cuda"
+    # Neither changes the names of layers, so saved models stay those of plain layers.
     place = place_dropout(segmenter)
     if world > 1 and not config.freeze_bn:
         if cuda:  # timm's conversion, unlike torch's, keeps the activation of its layers
@@ -108,58 +172,81 @@ def set_up(config: TrainConfig) -> Job:
             normalise_over_ranks(segmenter)
     optimizer = make_optimizer(segmenter, config.lr, config.weight_decay)
     accelerator.gradient_accumulation_steps = config.accumulate
-    model, optimizer = accelerator.prepare(segmenter, optimizer)
+    wrapped, optimizer = accelerator.prepare(segmenter, optimizer)
     if world > 1:
-        lay_out_buckets(model, segmenter.stride, accelerator.device)
-        any_rank(accelerator, False)  # so that what cannot connect is said now
+        lay_out_buckets(wrapped, segmenter.stride, accelerator.device)
+        any_rank(accelerator, False)  # so that processes that cannot connect are told now
     if config.compile:  # validation stays as evaluate.py will compute it
         if not cuda:
             log.warning("--compile has not repaid on a CPU with any model that was measured")
         elif world > 1 and not config.freeze_bn:
             log.warning("--compile compiles around each BatchNorm of several GPUs, and gains less")
-        model = torch.compile(model)
+        wrapped = torch.compile(wrapped)
     trained = Trained(segmenter, optimizer, accelerator.scaler)
-    progress = load_state(state, trained) if state else Progress()
-    total_steps = epoch_end(config.epochs - 1, config.batch_size, len(train))
-    schedule = make_schedule(optimizer, config.warmup, total_steps, progress.step)
+    return Model(wrapped, trained, place, built.weights)
 
-    before = read_run_config(resume) if resume else config
+
+def lay_out_buckets(model: nn.Module, stride: int, device: torch.device) -> None:
+    """Have DDP arrange its buckets before the first step, by a gradient that is thrown away.
+
+    It arranges them after the first backward pass. Sums over three ranks and more round by the
+    place in the bucket, so the first step after a resume would otherwise differ from what it was.
+    """
+    model.eval()  # leaves BatchNorm's statistics alone
+    side = 2 * stride
+    model(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)).sum().backward()
+    model.zero_grad()
+
+
+def open_outputs(
+    config: TrainConfig,
+    hooks: Hooks,
+    accelerator: Accelerator,
+    data: Prepared,
+    model: Model,
+    progress: Progress,
+) -> Job:
+    """Start the stream of batches, open the run's folder and its tracker, and print the banner."""
+    before = read_run_config(config.resume) if config.resume else config
+    segmenter = model.trained.model
     run, run_id = on_main(accelerator, lambda: open_run(config, data, segmenter, accelerator))
-    batches, valid, loading = start_loading(config, accelerator, data, progress.step, total_steps)
+    last_step = epoch_end(config.epochs - 1, config.batch_size, len(data.splits["train"]))
+    batches, valid, loading = start_loading(config, accelerator, data, progress.step, last_step)
     tracker = start_tracker(accelerator, config, run, run_id, progress)
-    if main:
-        print(banner(config, accelerator, data, segmenter, built.weights, threads, loading))
+    if accelerator.is_main_process:
+        print(banner(config, accelerator, data, segmenter, model.weights, loading))
         print(f"  tracker     {tracker.says}\n  run         {run}", flush=True)
-        if resume:
+        if config.resume:
             keep_epochs(run, progress.epoch)
-            changed = [
-                f", {name} {getattr(before, name)} -> {getattr(config, name)}"
-                for name in ("epochs", "patience")
-                if getattr(before, name) != getattr(config, name)
-            ]
-            print(f"  resumed     after step {progress.step}{''.join(changed)}", flush=True)
-    loss_fn = make_loss(config.loss, distributed=world > 1)
+            print(resumed_line(before, config, progress.step), flush=True)
     return Job(
+        config=config,
+        hooks=hooks,
         accelerator=accelerator,
         run=run,
         data=data,
         model=model,
-        trained=trained,
-        schedule=schedule,
-        loss_fn=loss_fn,
-        place=place,
+        schedule=make_schedule(model.trained.optimizer, config.warmup, last_step, progress.step),
+        loss_fn=make_loss(config.loss, distributed=accelerator.num_processes > 1),
         batches=batches,
         valid=valid,
         progress=progress,
         tracker=tracker,
+        writer=Writer(run, model.trained, config.keep, accelerator.is_main_process, hooks.clock),
     )
 
 
 def start_loading(
     config: TrainConfig, accelerator: Accelerator, data: Prepared, start: int, stop: int
 ) -> tuple[Iterator[Batch], Split | Resident, str]:
-    """This rank's batches of the steps from `start` up to `stop`, the validation split from where
-    it is read fastest, and how both are loaded, for the banner."""
+    """Batches of this rank and the validation split, from where they are read fastest.
+
+    Args:
+        start, stop: the batches are those of the steps from `start` up to `stop`.
+
+    Returns:
+        the batches; the validation split; how both are loaded, for the banner.
+    """
     assert config.flips is not None
     device, train, valid = accelerator.device, data.splits["train"], data.splits["valid"]
     sampler = StepSampler(
@@ -181,16 +268,3 @@ def start_loading(
         workers = min(4, cores_of_process()) if device.type == "cuda" else 0
     loader = train_loader(samples, sampler, workers, pin_memory=device.type == "cuda")
     return iter(loader), valid, f"{workers} data workers"
-
-
-def lay_out_buckets(model: nn.Module, stride: int, device: torch.device) -> None:
-    """Have DDP arrange its buckets before the first step, by a gradient that is thrown away.
-
-    It does so after the first backward pass. Sums of three ranks and more round by the place in
-    the bucket, so the first step after a resume would otherwise differ from what it was.
-    """
-    model.eval()  # leaves BatchNorm's statistics alone
-    model(
-        torch.zeros(1, 3, 2 * stride, 2 * stride, dtype=torch.uint8, device=device)
-    ).sum().backward()
-    model.zero_grad()

@@ -1,84 +1,173 @@
-"""One step of the optimizer, and its losses, summed over the ranks."""
+"""The steps of an epoch: train, and bring their losses together over the ranks."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from segacc.config import TrainConfig
 from segacc.data.loading.augment import stream_seed
 from segacc.data.loading.loader import to_device
-from segacc.data.loading.stream import step_keys
+from segacc.data.loading.stream import epoch_end, step_keys
 from segacc.errors import InputError
+from segacc.runtime.ranks import any_rank
+from segacc.tracking.trackers import log_steps
 from segacc.training.checkpoint import Progress, states
+from segacc.training.optim import rate_at
 from segacc.training.setup import Job
 
+LOOK_SECONDS = 0.5  # between looks at the losses, each of which waits for the GPU
 
-def train_step(job: Job, config: TrainConfig, step: int) -> tuple[Tensor, float]:
+
+@dataclass(frozen=True)
+class TrainedSteps:
+    """What `train_epoch` did, up to the end of the epoch or to where the run was stopped."""
+
+    progress: Progress
+    stopped: bool
+    images: int
+    started: float
+    """time.perf_counter() before the first step"""
+    seconds: float
+    waited: float
+    """of these seconds for data"""
+
+
+def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool]) -> TrainedSteps:
+    """Train from the step where the run is to the end of its epoch.
+
+    Args:
+        asked_to_stop: whether this process was asked to; all ranks then stop after the same step.
+
+    Raises:
+        InputError: a loss or a gradient is not finite, or a state could not be written.
+    """
+    config, train = job.config, job.data.splits["train"]
+    first_step, last_step = progress.step, epoch_end(progress.epoch, config.batch_size, len(train))
+    job.model.wrapped.train()
+    # Shapes stay the same, so cuDNN may try its algorithms; but each rank tries for itself.
+    torch.backends.cudnn.benchmark = not config.deterministic
+    pending: list[Tensor] = []
+    started = looked = time.perf_counter()
+    waited = waited_before = 0.0
+    stop = False
+    with progress_bar(job, progress, last_step) as bar:
+        for step in range(first_step, last_step):
+            job.hooks.step_begins(step)
+            result, wait = train_step(job, step)
+            job.hooks.step_done(step, wait)
+            pending.append(result)
+            waited += wait
+            bar.update()
+            due = config.save_every is not None and (step + 1) % config.save_every == 0
+            look = job.is_main and time.perf_counter() - looked > LOOK_SECONDS
+            stop, look = any_rank(job.accelerator, asked_to_stop(), look)
+            if stop or look or due or step + 1 == last_step:
+                results = reduce_losses(job, pending, progress.step)
+                spent = (time.perf_counter() - looked, waited - waited_before)
+                rates = [rate_at(job.schedule, progress.step + i) for i in range(len(results))]
+                log_steps(job.tracker, progress.step, results, rates, *spent)
+                progress = progress.after_steps([loss for loss, _ in results])
+                job.writer.check()
+                pending, waited_before, looked = [], waited, time.perf_counter()
+                images = (step + 1 - first_step) * config.batch_size
+                show_speed(bar, progress.mean_loss, images, looked - started, waited)
+            if stop:
+                break
+            if due:
+                job.writer.save(progress)
+    images = (progress.step - first_step) * config.batch_size
+    seconds = time.perf_counter() - started
+    return TrainedSteps(progress, stop, images, started, seconds, waited)
+
+
+def train_step(job: Job, step: int) -> tuple[Tensor, float]:
     """One step of the optimizer.
 
     Returns:
         This rank's loss and the gradient norm, (2,) on the device; seconds waited for data.
     """
-    # What else a model may draw is a function of the step as well, for a resumed run.
-    torch.manual_seed(stream_seed(config.seed, step, job.accelerator.process_index))
+    config, accelerator, model = job.config, job.accelerator, job.model.wrapped
+    rank, world = accelerator.process_index, accelerator.num_processes
+    # Whatever else a model draws is a function of the step, too, so that a resumed run draws it.
+    torch.manual_seed(stream_seed(config.seed, step, rank))
     part = config.batch_size // config.accumulate
-    share = part // job.accelerator.num_processes
-    job.place.seed, job.place.step, job.place.total = config.seed, step, config.batch_size
-    loss_sum, norm, waited = torch.zeros((), device=job.accelerator.device), None, 0.0
+    loss_sum, norm, waited = torch.zeros((), device=accelerator.device), None, 0.0
     for first in range(0, config.batch_size, part):
-        job.place.first = first + job.accelerator.process_index * share
         asked = time.perf_counter()
         batch = next(job.batches)
         waited += time.perf_counter() - asked
-        images, masks = to_device(batch, job.accelerator.device)
-        with job.accelerator.accumulate(job.model):
-            loss = job.loss_fn(job.model(images), masks)
-            job.accelerator.backward(loss)
-            if job.accelerator.sync_gradients:
-                norm = job.accelerator.clip_grad_norm_(
-                    job.model.parameters(), config.clip or math.inf
-                )
-            job.trained.optimizer.step()
-            job.trained.optimizer.zero_grad()
+        images, masks = to_device(batch, accelerator.device)
+        own_first = first + rank * (part // world)
+        with (
+            accelerator.accumulate(model),
+            job.model.place.set(config.seed, step, own_first, config.batch_size),
+        ):
+            loss = job.loss_fn(model(images), masks)
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                norm = accelerator.clip_grad_norm_(model.parameters(), config.clip or math.inf)
+            job.model.trained.optimizer.step()
+            job.model.trained.optimizer.zero_grad()
         loss_sum += loss.detach() / config.accumulate
     job.schedule.step()
     assert norm is not None
     return torch.stack([loss_sum, norm]), waited
 
 
-def seen(
-    results: list[Tensor], job: Job, config: TrainConfig, before: Progress
-) -> list[tuple[float, float]]:
-    """Losses and gradient norms of the steps after `before`, of the whole batch and so the same on
-    all ranks.
+def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tuple[float, float]]:
+    """Losses and gradient norms of the global batch, the same on all ranks.
+
+    Args:
+        results: of `train_step`, of the steps from `first_step` on.
 
     Raises:
         InputError: a loss or a gradient is NaN or infinite.
     """
     # In float64, since the order of a sum over ranks depends on how many numbers there are.
     values = job.accelerator.reduce(torch.stack(results).double(), reduction="mean").tolist()
-    for step, (loss, norm) in enumerate(values, start=before.step):
-        # The scaler of fp16 skips steps with an infinite gradient, as it should.
-        if not math.isfinite(loss) or not (math.isfinite(norm) or job.trained.scaler):
+    for step, (loss, norm) in enumerate(values, start=first_step):
+        # With fp16 the scaler skips steps that have an infinite gradient, as it should.
+        if not math.isfinite(loss) or not (math.isfinite(norm) or job.model.trained.scaler):
             train = job.data.splits["train"]
-            keys = step_keys(config.seed, step, config.batch_size, len(train))
+            keys = step_keys(job.config.seed, step, job.config.batch_size, len(train))
             what = f"gradient is {norm}" if math.isfinite(loss) else f"loss is {loss}"
-            raise not_finite(what, step + 1, [train.names[i] for _, i in keys], config, job.run)
+            raise not_finite(job, what, step + 1, [train.names[i] for _, i in keys])
     return [(loss, norm) for loss, norm in values]
 
 
-def not_finite(
-    what: str, step: int, names: list[str], config: TrainConfig, run: Path
-) -> InputError:
+def not_finite(job: Job, what: str, step: int, names: list[str]) -> InputError:
     """The error for a run whose numbers have left the range of floating point."""
     shown = ", ".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")
+    kept = "its last good state" if states(job.run) else "no state yet"
     return InputError(
         f"the {what} at step {step} on the images {shown}: look at them with `segacc "
-        f"check {config.dataset}`, then start again with a lower --lr or with --precision fp32; "
-        f"{run} keeps {'its last good state' if states(run) else 'no state yet'}."
+        f"check {job.config.dataset}`, then start again with a lower --lr or with --precision "
+        f"fp32; {job.run} keeps {kept}."
+    )
+
+
+def progress_bar(job: Job, progress: Progress, last_step: int) -> tqdm:
+    """A bar over the steps of the epoch, in a terminal and on rank 0 only."""
+    done = len(progress.losses)  # of this epoch, where the run was resumed in its middle
+    return tqdm(
+        total=done + last_step - progress.step,
+        initial=done,
+        desc=f"epoch {progress.epoch + 1}/{job.config.epochs}",
+        unit="step",
+        leave=False,
+        disable=not job.is_main or not sys.stderr.isatty(),
+    )
+
+
+def show_speed(bar: tqdm, loss: float, images: int, seconds: float, waited: float) -> None:
+    """What the bar says at its end."""
+    bar.set_postfix_str(
+        f"loss {loss:.4f}, {images / seconds:.1f} img/s, data_wait {waited / seconds:.1%}"
     )

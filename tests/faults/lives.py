@@ -18,14 +18,15 @@ from typing import Any
 from safetensors.torch import load_file
 from small import ROOT
 
+from segacc.errors import InputError
 from segacc.training.checkpoint import states
 
 # What a run spends its time in: the functions of segacc that a kill may fall into.
 PLACES = {
-    "step": ("segacc.training.fit", "train_step"),
+    "step": ("segacc.training.steps", "train_step"),
     "validation": ("segacc.training.fit", "validate"),
-    "state": ("segacc.training.checkpoint", "write_state"),
-    "best": ("segacc.training.checkpoint", "save_best"),
+    "state": ("segacc.training.writer", "write_state"),
+    "best": ("segacc.training.writer", "save_best"),
 }
 
 
@@ -46,8 +47,8 @@ def do_at(moment: Moment, action: str) -> None:
     """Let something happen to this process when the moment has come.
 
     Args:
-        action: the name of a signal, or `raise` for an error, or `poison` for a weight that is too
-            large for float32 as soon as it meets an image.
+        action: the name of a signal, or `raise` for a bug, or `refuse` for an error of the user, or
+            `poison` for a weight that is too large for float32 as soon as it meets an image.
     """
     module, name = PLACES[moment.place]
     original, calls, took = getattr(sys.modules[module], name), 0, 0.02
@@ -56,8 +57,10 @@ def do_at(moment: Moment, action: str) -> None:
         time.sleep(delay)
         if action == "raise":
             raise ArithmeticError(f"a bug that only rank {os.environ['RANK']} meets")
+        if action == "refuse":
+            raise InputError(f"only rank {os.environ['RANK']} knows why")
         if action == "poison":
-            next(p for p in job.trained.model.parameters() if p.ndim == 4).data.mul_(1e38)
+            next(p for p in job.model.trained.model.parameters() if p.ndim == 4).data.mul_(1e38)
         else:
             os.kill(os.getpid(), signal.Signals[action])
 

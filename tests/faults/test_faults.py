@@ -46,6 +46,14 @@ def test_a_rank_that_fails_ends_all_soon_with_its_own_error_first(blobs, tmp_pat
     assert len(lines(run)) == 1 and states(run)  # the epoch that was done
 
 
+@pytest.mark.distributed
+def test_an_error_of_one_rank_is_said_once_by_that_rank(blobs, tmp_path):
+    flags = ["--dataset", blobs, *FLAGS, "--output-dir", tmp_path / "run"]
+    done = run_program(LIVES, 1, "step", 2, "refuse", *flags, processes=2, **PATHS)
+    assert done.returncode != 0
+    assert done.stderr.count("error: ") == done.stderr.count("error: only rank 1 knows why") == 1
+
+
 def test_a_disk_that_fills_leaves_the_last_state_and_says_so(blobs, tmp_path, whole):
     """A limit on the size of files, set from outside while the run goes on."""
     run = tmp_path / "run"

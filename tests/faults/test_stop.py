@@ -64,7 +64,7 @@ def test_a_stop_inside_of_something_loses_nothing(blobs, tmp_path, whole, place,
 
 ENDLESS = """
 import ctypes, sys
-import segacc.training.fit
+import segacc.training.fit, segacc.training.steps
 from segacc.config import parse_train
 from segacc.errors import run_program
 

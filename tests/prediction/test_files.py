@@ -305,8 +305,8 @@ LARGE = """
 import sys
 from pathlib import Path
 import torch
-from segacc.data.find import plan
-from segacc.prediction import predict_images
+from segacc.prediction.find import plan
+from segacc.prediction.files import predict_images
 
 class Bright(torch.nn.Conv2d):
     threshold, size = 0.5, None

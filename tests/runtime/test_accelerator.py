@@ -7,7 +7,7 @@ import pytest
 
 FAULTS = """
 import ctypes, resource, sys
-from segacc.launch import keep_memory
+from segacc.runtime.threads import keep_memory
 if not hasattr(ctypes.CDLL(None), "mallopt"):
     raise SystemExit("no glibc")
 if sys.argv[1] == "keep":

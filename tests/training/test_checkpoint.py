@@ -1,45 +1,22 @@
 """States: what comes back, what survives, what is dropped."""
 
-import resource
-import signal
-import time
+import json
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from states import trained, write
 
 from segacc.errors import InputError
-from segacc.models.segmenter import Segmenter
-from segacc.models.weights import load_segmenter
 from segacc.training.checkpoint import (
-    Best,
     Progress,
-    Trained,
-    Writer,
     load_state,
     model_of,
     newest_state,
-    save_best,
     states,
     take_state,
-    write_state,
 )
-from segacc.training.optim import make_optimizer
-
-
-def trained(steps=2, seed=0):
-    torch.manual_seed(seed)
-    model = Segmenter("linknet", "tu-test_resnet")
-    optimizer = make_optimizer(model, 0.01, 0.01)
-    for _ in range(steps):
-        model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)).sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0 ** (steps + 1))
-    return Trained(model, optimizer, scaler)
-
-
-def write(run, progress, of=None, keep=2):
-    return write_state(run, take_state(progress, of or trained()), keep)
 
 
 def test_a_state_brings_everything_back(tmp_path):
@@ -123,95 +100,6 @@ def test_only_damaged_states_are_an_error_that_says_what_to_do(tmp_path):
     assert path.exists()
 
 
-def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
-    """A limit on the size of files stands for the disk: the system refuses the write itself."""
-    first = write(tmp_path, Progress(step=1))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        for card in (None, "# card"):
-            with Writer(tmp_path, trained(), keep=2, active=True) as writer:
-                if card:
-                    writer.hold_best(card, card)
-                writer.save(Progress(step=2))
-                with pytest.raises(
-                    InputError, match=rf"could not be written.*too large.*--resume {tmp_path}"
-                ):
-                    writer.wait()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert newest_state(tmp_path) == first
-    assert load_state(first, trained()).step == 1
-    assert not (tmp_path / "best" / "model.safetensors").exists()
-
-
-def test_the_writer_writes_what_was_there_when_it_was_asked(tmp_path):
-    of = trained()
-    weight = next(of.model.parameters())
-    with Writer(tmp_path, of, keep=2, active=True) as writer:
-        best = weight.detach().clone()
-        writer.hold_best("# card", "name,iou\n")
-        with torch.no_grad():
-            weight.add_(1)
-        writer.wait()
-        assert not (tmp_path / "best").exists()  # it waits for a state that knows of it
-        newest = weight.detach().clone()
-        writer.save(Progress(1))
-        with torch.no_grad():
-            weight.add_(1)
-        writer.save(Progress(1))  # is there already
-    assert len(states(tmp_path)) == 1
-    load_state(states(tmp_path)[0], of)
-    assert torch.equal(weight, newest)
-    assert torch.equal(next(load_segmenter(tmp_path).parameters()), best)
-
-
-def test_a_state_is_due_after_a_while(tmp_path, monkeypatch):
-    with Writer(tmp_path, trained(), keep=2, active=True) as writer:
-        assert not writer.due
-        later = time.monotonic() + 121
-        monkeypatch.setattr(time, "monotonic", lambda: later)
-        assert writer.due
-        writer.save(Progress(1))
-        assert not writer.due
-
-
-def test_the_writer_of_another_rank_writes_nothing(tmp_path):
-    with Writer(tmp_path, trained(), keep=2, active=False) as writer:
-        writer.hold_best("# card", "name,iou\n")
-        writer.save(Progress(1))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_error_of_the_run_is_not_hidden_by_one_of_the_writer(tmp_path):
-    (tmp_path / "checkpoints").write_text("in the way")
-    with (
-        pytest.raises(RuntimeError, match="first"),
-        Writer(tmp_path, trained(), keep=2, active=True) as writer,
-    ):
-        writer.save(Progress(1))
-        raise RuntimeError("first")
-
-
-def test_the_best_model_is_replaced_whole(tmp_path):
-    of = trained(seed=1)
-    for model, card in ((trained(seed=0).model, "# old"), (of.model, "# card")):
-        save_best(tmp_path, Best(model.config(), model.tensors(), card, card))
-    assert {p.name for p in (tmp_path / "best").iterdir()} == {
-        "README.md",
-        "config.json",
-        "model.safetensors",
-        "valid_per_image.csv",
-    }
-    assert (tmp_path / "best" / "README.md").read_text() == "# card"
-    assert len({p.stat().st_mode for p in (tmp_path / "best").iterdir()}) == 1
-    assert list((tmp_path / "checkpoints").iterdir()) == []
-    loaded = load_segmenter(tmp_path).state_dict()
-    assert all(torch.equal(loaded[k], v) for k, v in of.model.state_dict().items())
-
-
 def test_progress_counts_epochs_without_gain():
     progress = Progress().after_epoch(0.4).after_epoch(0.4).after_epoch(0.3)
     assert progress == Progress(0, 3, best_iou=0.4, best_epoch=1, epochs_without_gain=2)
@@ -223,3 +111,69 @@ def test_progress_keeps_the_losses_of_an_unfinished_epoch():
     assert progress == Progress(step=10, losses=(3.0, 1.0, 2.0))
     assert progress.mean_loss == 2.0
     assert progress.after_epoch(0.5) == Progress(10, 1, 0.5, 1, 0)
+
+
+def edited(path, change, **metadata):
+    """The state again, with other tensors or metadata."""
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["state"])
+    about["scalars"] |= metadata
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, {"state": json.dumps(about)})
+
+
+def swap(tensors, one, other):
+    tensors[one], tensors[other] = tensors[other], tensors[one]
+
+
+def test_moments_go_to_the_parameter_of_their_name(tmp_path):
+    before = trained()
+    path = write(tmp_path, Progress(1), before)
+    names = [name for name, parameter in before.model.named_parameters() if parameter.ndim == 4]
+    state = load_file(path)
+    for name, parameter in before.model.named_parameters():
+        assert torch.equal(
+            state[f"optimizer.{name}.exp_avg"], before.optimizer.state[parameter]["exp_avg"]
+        )
+    shapes = [state[f"model.{name}"].shape for name in names]
+    first, second = next(
+        (names[i], names[j])
+        for i in range(len(names))
+        for j in range(i + 1, len(names))
+        if shapes[i] == shapes[j]
+    )
+    edited(path, lambda t: swap(t, f"optimizer.{first}.exp_avg", f"optimizer.{second}.exp_avg"))
+    after = trained(steps=0, seed=1)
+    load_state(path, after)
+    parameters = dict(after.model.named_parameters())
+    assert torch.equal(
+        after.optimizer.state[parameters[first]]["exp_avg"], state[f"optimizer.{second}.exp_avg"]
+    )
+
+
+def test_a_state_of_two_parameters_that_have_changed_places_is_refused(tmp_path):
+    of = trained()
+    path = write(tmp_path, Progress(1), of)
+    groups = [
+        [name for name, p in of.model.named_parameters() if (p.ndim > 1) == wide]
+        for wide in (True, False)
+    ]
+    groups[0][0], groups[0][1] = groups[0][1], groups[0][0]
+    edited(path, lambda tensors: None, parameters=groups)
+    with pytest.raises(InputError, match=rf"--resume {tmp_path}: .* in another order .*--weights"):
+        load_state(path, trained())
+
+
+def test_a_state_of_other_parameters_is_refused_with_a_name(tmp_path):
+    path = write(tmp_path, Progress(1))
+    edited(path, lambda tensors: None, parameters=[["net.other.weight"], []])
+    with pytest.raises(InputError, match=r"other parameters, such as net\.encoder"):
+        load_state(path, trained())
+
+
+def test_a_state_of_segacc_0_1_0_is_refused_in_a_sentence(tmp_path):
+    path = write(tmp_path, Progress(1))
+    edited(path, lambda tensors: None, parameters=None)
+    with pytest.raises(InputError, match=r"written by segacc 0\.1\.0, .*--weights"):
+        load_state(path, trained())

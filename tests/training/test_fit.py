@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
@@ -28,10 +29,12 @@ from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.models.weights import build_model
-from segacc.training.checkpoint import Progress, states
+from segacc.runs import new_folder
+from segacc.training.checkpoint import states
 from segacc.training.checks import explained
 from segacc.training.fit import fit
-from segacc.training.steps import seen
+from segacc.training.setup import Hooks
+from segacc.training.steps import reduce_losses
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +123,7 @@ def test_a_state_is_saved_every_so_many_steps_and_at_the_end(blobs, tmp_path):
 
 
 def test_a_state_is_saved_at_the_end_of_an_epoch_when_it_is_time(blobs, tmp_path, monkeypatch):
-    monkeypatch.setattr("segacc.training.checkpoint.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("segacc.training.writer.SAVE_SECONDS", 0.0)
     run = train(blobs, tmp_path / "run", "--epochs", "3", "--keep", "9")
     wanted = [(1, 3), (2, 6), (3, 9)]
     assert [p.stem for p in states(run)] == [f"epoch-{e:04d}-step-{s:08d}" for e, s in wanted]
@@ -272,18 +275,20 @@ def test_a_step_that_the_scaler_of_fp16_skips_is_no_failure(blobs):
     accelerator = Accelerator(cpu=True)
 
     def job(scaler):
-        trained = SimpleNamespace(scaler=scaler)
+        model = SimpleNamespace(trained=SimpleNamespace(scaler=scaler))
         data = SimpleNamespace(splits={"train": split})
-        return SimpleNamespace(accelerator=accelerator, trained=trained, data=data, run=blobs)
+        return SimpleNamespace(
+            config=config, accelerator=accelerator, model=model, data=data, run=blobs
+        )
 
     steps = [torch.tensor([0.5, 1.0]), torch.tensor([0.25, torch.inf])]
     scaler = torch.amp.GradScaler("cpu")
-    assert seen(steps, job(scaler), config, Progress()) == [(0.5, 1.0), (0.25, math.inf)]
+    assert reduce_losses(job(scaler), steps, 0) == [(0.5, 1.0), (0.25, math.inf)]
     with pytest.raises(InputError, match="the gradient is inf at step 2 on the images"):
-        seen(steps, job(None), config, Progress())
+        reduce_losses(job(None), steps, 0)
     steps.append(torch.tensor([torch.nan, 1.0]))
     with pytest.raises(InputError, match="the loss is nan at step 3 on the images"):
-        seen(steps, job(scaler), config, Progress())
+        reduce_losses(job(scaler), steps, 0)
 
 
 def test_a_rate_that_is_too_high_stops_the_run(blobs, tmp_path):
@@ -323,3 +328,62 @@ def test_resuming_with_other_data_is_refused(tmp_path):
     AcceleratorState._reset_state(reset_partial_state=True)
     with pytest.raises(InputError, match="has changed since"):
         fit(parse_train(["--resume", str(run), "--epochs", "2"]))
+
+
+def test_hooks_are_called_at_the_marks_of_a_run(blobs, tmp_path):
+    called = []
+    hooks = Hooks(
+        ready=lambda job: called.append(("ready", job.run)),
+        step_begins=lambda step: called.append(("begins", step)),
+        step_done=lambda step, waited: called.append(("done", step, waited >= 0)),
+        steps_done=lambda job: called.append("steps"),
+        epoch_done=lambda job: called.append(len(lines(job.run))),
+    )
+    run = tmp_path / "run"
+    flags = ["--dataset", blobs, "--output-dir", run, "--size", 64, "--weights", "none"]
+    flags += ["--batch-size", 6, "--tracker", "none", *TINY, "--epochs", 2]
+    fit(parse_train([*map(str, flags)]), hooks)
+    wanted = [("ready", run)]
+    for epoch in (1, 2):
+        for step in (2 * epoch - 2, 2 * epoch - 1):
+            wanted += [("begins", step), ("done", step, True)]
+        wanted += ["steps", epoch]
+    assert called == wanted
+
+
+def test_a_lack_of_memory_before_the_first_step_is_a_sentence(blobs, tmp_path):
+    """A limit on the address space stands for a full machine: the system refuses the memory."""
+    program = """
+import resource, sys
+from segacc.config import parse_train
+from segacc.errors import run_program
+import segacc.training.fit, segmentation_models_pytorch
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (600 << 20), resource.RLIM_INFINITY))
+sys.exit(run_program(lambda: segacc.training.fit.fit(parse_train(sys.argv[1:])), debug=False))
+"""
+    flags = [
+        "--dataset",
+        blobs,
+        "--output-dir",
+        tmp_path / "run",
+        "--size",
+        64,
+        "--tracker",
+        "none",
+    ]
+    flags += ["--weights", "none", "--encoder", "vgg19", "--model", "unet", "--batch-size", 4]
+    done = small.run_program("-c", program, *flags)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "error: this machine has too little memory for --batch-size 4" in done.stderr
+
+
+def test_runs_that_start_at_the_same_time_get_folders_of_their_own(blobs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--dataset", blobs, "--size", 64, "--weights", "none", "--batch-size", 4]
+    flags += ["--tracker", "none", *TINY, "--epochs", 1]
+    config = parse_train([*map(str, flags)])
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda _: new_folder(config), range(8)))
+    assert len(set(found)) == 8 and all(folder.is_dir() for folder in found)
+    assert {folder.name.rpartition("-")[0].count("blobs-linknet-") for folder in found} == {1}

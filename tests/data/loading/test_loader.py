@@ -116,7 +116,7 @@ def test_a_worker_is_not_stopped_by_the_signals_that_stop_a_run(split):
 ENDS = """
 import os, signal, sys
 from torch.utils.data import DataLoader
-from segacc.data.loader import start_worker
+from segacc.data.loading.workers import start_worker
 
 def much(rows):  # more than a pipe holds
     return bytes(1 << 20)
