@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from segacc.config import STUDY_MODELS
 from segacc.errors import InputError
+from segacc.runtime.accelerator import is_out_of_memory
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -181,6 +182,8 @@ def _smp_net(architecture: str, encoder: str, classes: int) -> Any:
             architecture, encoder_name=encoder, encoder_weights=None, classes=classes
         )
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"--model {architecture} cannot be built with --encoder {encoder} ({error}): "
             "choose another encoder."
@@ -254,6 +257,8 @@ def drop_stages_without_gradient(net: nn.Module, stride: int) -> None:
             output = net(torch.zeros(1, 3, side, side))
             getattr(output, "logits", output).sum().backward()
     except (RuntimeError, ValueError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             f"--model: this architecture does not run on an image of {side} x {side} px ({error}); "
             "expected one that takes any size, so choose another --model or --encoder."

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import resource
 import sys
-from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import parse_flag_from_env
-from torch.nn.parallel import DistributedDataParallel
 
 from segacc.errors import InputError
 
@@ -38,25 +35,11 @@ def make_accelerator(precision: str) -> Accelerator:
     accelerator = Accelerator(
         mixed_precision=asked,
         cpu=not cuda,
-        # BatchNorm's statistics are those of all processes' samples, and so the same on all.
-        kwargs_handlers=[_ddp_without_buffers()],
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     if not accelerator.is_main_process:
         logging.getLogger("segacc").setLevel(logging.ERROR)  # rank 0 alone speaks
     return accelerator
-
-
-def _ddp_without_buffers() -> DistributedDataParallelKwargs:
-    """DDP that does not send buffers from rank 0 to the others at each step."""
-    if "forward_sync_buffers" not in inspect.signature(DistributedDataParallel).parameters:
-        return DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
-
-    # torch 2.15 has another name for it, which accelerate 1.15 does not know.
-    @dataclass
-    class Kwargs(DistributedDataParallelKwargs):
-        forward_sync_buffers: bool = True
-
-    return Kwargs(gradient_as_bucket_view=True, forward_sync_buffers=False)
 
 
 def memory_gib(device: torch.device) -> float:

@@ -27,7 +27,6 @@ from segacc.tracking import wandb_run
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch.optim.lr_scheduler import LRScheduler
 
     from segacc.config import TrainConfig
     from segacc.data.split import Split
@@ -148,7 +147,7 @@ def log_steps(
     tracker: Tracker,
     first: int,
     results: list[tuple[float, float]],
-    schedule: LRScheduler,
+    rates: list[float],
     took: float,
     waited: float,
 ) -> None:
@@ -163,11 +162,10 @@ def log_steps(
     """
     if not tracker.active:
         return
-    from segacc.training.optim import rate_at
 
     speed = (len(results) * tracker.batch_size / took, waited / took)
     for step, result in enumerate(results, start=first):
-        values = (*result, rate_at(schedule, step), *speed)
+        values = (*result, rates[step - first], *speed)
         _log(tracker, dict(zip(STEP_NAMES, values, strict=True)), step)
 
 
@@ -250,7 +248,7 @@ def log_pictures(tracker: Tracker, key: str, step: int, pictures: list[Picture])
             _unwrapped(tracker).add_image(name, np.asarray(sheet), step, dataformats="HWC")
 
 
-def log_results(tracker: Tracker, progress: Progress, split: Split) -> None:
+def log_results(tracker: Tracker, best_epoch: int, step: int, split: Split) -> None:
     """What the best model of a finished run does: pictures and scores of each image, and in W&B the
     model itself.
 
@@ -265,10 +263,10 @@ def log_results(tracker: Tracker, progress: Progress, split: Split) -> None:
     with _spared(tracker):
         if tracker.pictures:
             model = load_segmenter(run).to(tracker.accelerator.device)
-            _show(tracker, BEST_PICTURES, progress.step, model, split)
-        _log_table(tracker, run / "best" / "valid_per_image.csv", progress.step)
+            _show(tracker, BEST_PICTURES, step, model, split)
+        _log_table(tracker, run / "best" / "valid_per_image.csv", step)
         if tracker.name == "wandb":
-            best = [line for line in read_lines(run) if line["epoch"] == progress.best_epoch]
+            best = [line for line in read_lines(run) if line["epoch"] == best_epoch]
             wandb_run.log_model(_unwrapped(tracker), run, {"best": best[0], **_read_record(run)})
 
 

@@ -174,6 +174,9 @@ def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) 
     accelerator.gradient_accumulation_steps = config.accumulate
     wrapped, optimizer = accelerator.prepare(segmenter, optimizer)
     if world > 1:
+        # BatchNorm's statistics are of all processes' samples, and so the same on all. (As an
+        # argument of DDP it is deprecated in torch 2.15, by a name that accelerate does not know.)
+        wrapped.broadcast_buffers = False
         lay_out_buckets(wrapped, segmenter.stride, accelerator.device)
         any_rank(accelerator, False)  # so that processes that cannot connect are told now
     if config.compile:  # validation stays as evaluate.py will compute it

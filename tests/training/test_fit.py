@@ -362,17 +362,9 @@ used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (600 << 20), resource.RLIM_INFINITY))
 sys.exit(run_program(lambda: segacc.training.fit.fit(parse_train(sys.argv[1:])), debug=False))
 """
-    flags = [
-        "--dataset",
-        blobs,
-        "--output-dir",
-        tmp_path / "run",
-        "--size",
-        64,
-        "--tracker",
-        "none",
-    ]
-    flags += ["--weights", "none", "--encoder", "vgg19", "--model", "unet", "--batch-size", 4]
+    flags = ["--dataset", blobs, "--output-dir", tmp_path / "run", "--size", 64]
+    flags += ["--tracker", "none", "--weights", "none", "--batch-size", 4]
+    flags += ["--model", "unet", "--encoder", "vgg19"]
     done = small.run_program("-c", program, *flags)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert "error: this machine has too little memory for --batch-size 4" in done.stderr
