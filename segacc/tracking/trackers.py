@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from segacc.config import TrainConfig
     from segacc.data.split import Split
     from segacc.models.segmenter import Segmenter
-    from segacc.training.checkpoint import Progress
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +87,20 @@ def check_tracker(tracker: str) -> None:
 
 
 def start_tracker(
-    accelerator: Accelerator, config: TrainConfig, run: Path, run_id: str, progress: Progress
+    accelerator: Accelerator,
+    config: TrainConfig,
+    run: Path,
+    run_id: str,
+    step: int = 0,
+    epoch: int = 0,
+    best_epoch: int = 0,
 ) -> Tracker:
     """Open the tracker on rank 0. It gets all that config.json says, and the epochs that it lacks
     of a resumed run.
 
     Args:
-        progress: where the run begins, or goes on.
+        step, epoch: steps and epochs done before this life of the run.
+        best_epoch: of these.
     """
     name = config.tracker
     active = name != "none" and accelerator.is_main_process
@@ -117,14 +123,14 @@ def start_tracker(
         first = getattr(accelerator.get_tracker(name, unwrap=True), "_next_step", 0)
     else:
         # From this step on TensorBoard hides what an earlier life of the run has written.
-        first = progress.step
+        first = step
         purge = {"purge_step": first} if first else {}
         accelerator.init_trackers(PROJECT, config=_flat(known), init_kwargs={name: purge})
         says = f"tensorboard (`tensorboard --logdir {run}`)"
     tracker = dataclasses.replace(tracker, first=first, says=says)
     for line in read_lines(run):
-        if line["epoch"] <= progress.epoch:
-            log_epoch(tracker, line, best=line["epoch"] == progress.best_epoch)
+        if line["epoch"] <= epoch:
+            log_epoch(tracker, line, best=line["epoch"] == best_epoch)
     return tracker
 
 

@@ -215,7 +215,8 @@ def open_outputs(
     run, run_id = on_main(accelerator, lambda: open_run(config, data, segmenter, accelerator))
     last_step = epoch_end(config.epochs - 1, config.batch_size, len(data.splits["train"]))
     batches, valid, loading = start_loading(config, accelerator, data, progress.step, last_step)
-    tracker = start_tracker(accelerator, config, run, run_id, progress)
+    done = (progress.step, progress.epoch, progress.best_epoch)
+    tracker = start_tracker(accelerator, config, run, run_id, *done)
     if accelerator.is_main_process:
         print(banner(config, accelerator, data, segmenter, model.weights, loading))
         print(f"  tracker     {tracker.says}\n  run         {run}", flush=True)
