@@ -129,6 +129,19 @@ def test_every_library_that_is_imported_is_declared():
     assert undeclared == set()
 
 
+def test_no_allowed_version_of_a_library_runs_code_that_it_loads():
+    runs_code = {
+        "datasets": "3.6.0",  # a repository's script
+        "segmentation-models-pytorch": "0.5.0",  # torch.load of a URL, without weights_only
+        "torch": "2.5.1",  # CVE-2025-32434: in spite of weights_only
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    allowed = {
+        canonicalize_name((r := Requirement(line)).name): r for line in project["dependencies"]
+    }
+    assert [name for name, old in runs_code.items() if allowed[name].specifier.contains(old)] == []
+
+
 def imported_by(*command: str) -> tuple[set[str], str]:
     """Every top-level package that a fresh interpreter imports, and what it prints."""
     run = subprocess.run(

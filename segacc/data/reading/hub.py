@@ -14,8 +14,9 @@ from segacc.errors import InputError
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-# Not pickles, which older versions of the library would run; `cache` is what it has loaded before.
 FORMATS = ("parquet", "imagefolder", "arrow", "cache")
+"""The modules of `datasets` that we let read a repository; `cache` reads what was loaded before.
+Others hold no images, and one of them, `pandas`, unpickles files, which can run code."""
 
 
 def from_hub(repository: str) -> DatasetDict:
