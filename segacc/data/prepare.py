@@ -174,7 +174,7 @@ def _prepared_rows(
     import torch
     from torch.utils.data import ConcatDataset, DataLoader
 
-    from segacc.data.loading.workers import start_worker
+    from segacc.data.loading.workers import start_worker, worker_context
 
     rows: ConcatDataset[Any] = ConcatDataset(source.values())
     repays = 16 if get_start_method() == "fork" else 1000  # images; others import torch again
@@ -185,6 +185,7 @@ def _prepared_rows(
         batch_size=max(1, chunk),
         num_workers=workers,
         collate_fn=partial(_prepare_rows, size=size),
+        multiprocessing_context=worker_context() if workers else None,
         worker_init_fn=start_worker,
         generator=torch.Generator(),  # what is drawn for the workers is not taken from training
     )

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segacc.data.loading.augment import View, draw_view, stream_seed, write_view
 from segacc.data.loading.stream import Key, StepSampler
-from segacc.data.loading.workers import start_worker
+from segacc.data.loading.workers import start_worker, worker_context
 
 if TYPE_CHECKING:
     from segacc.data.split import Split
@@ -80,6 +80,7 @@ def train_loader(
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_already_a_batch,
+        multiprocessing_context=worker_context() if workers else None,
         worker_init_fn=start_worker,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,

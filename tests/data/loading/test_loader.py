@@ -113,37 +113,63 @@ def test_a_worker_is_not_stopped_by_the_signals_that_stop_a_run(split):
     assert {batch["pid"].item() for batch in batches} == {worker}
 
 
-ENDS = """
-import os, signal, sys
+PROGRAM = """
+import multiprocessing, os, signal, sys, time
+from pathlib import Path
 from torch.utils.data import DataLoader
-from segacc.data.loading.workers import start_worker
 
 def much(rows):  # more than a pipe holds
     return bytes(1 << 20)
 
+def tidy(number, frame):
+    time.sleep(0.5)
+    Path("tidied").touch()
+    raise SystemExit
+
+def wait(ready):
+    signal.signal(signal.SIGTERM, tidy)
+    ready.set()
+    time.sleep(60)
+
 if __name__ == "__main__":
-    loader = DataLoader(range(100), num_workers=2, collate_fn=much, worker_init_fn=start_worker)
+    before = signal.getsignal(signal.SIGCHLD)
+    from segacc.data.loading.workers import start_worker, worker_context
+    assert signal.getsignal(signal.SIGCHLD) == before
+    ready = multiprocessing.Event()
+    own = multiprocessing.Process(target=wait, args=(ready,), daemon=True)
+    own.start()
+    ready.wait()
+    loader = DataLoader(
+        range(100),
+        num_workers=2,
+        collate_fn=much,
+        worker_init_fn=start_worker,
+        multiprocessing_context=worker_context(),
+    )
     batches = iter(loader)
     next(batches)
     if sys.argv[1] == "kill":
+        own.kill()  # it would outlive its parent
         os.kill(os.getpid(), signal.SIGKILL)
     raise KeyError(sys.argv[1])
 """
 
 
 @pytest.mark.parametrize(("end", "code"), [("kill", -signal.SIGKILL), ("error", 1)])
-def test_workers_end_with_their_process(tmp_path, end, code):
-    (tmp_path / "ends.py").write_text(ENDS)
+def test_workers_end_with_their_program_and_its_own_child_may_tidy_up(tmp_path, end, code):
+    (tmp_path / "program.py").write_text(PROGRAM)
     # Workers hold its pipes, too, so this waits for them.
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "ends.py"), end],
+        [sys.executable, "program.py", end],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert done.returncode == code
+    assert done.returncode == code, done.stderr
     assert done.stderr.endswith("KeyError: 'error'\n") == (end == "error")
+    assert (tmp_path / "tidied").exists() == (end == "error")
 
 
 def test_augmentations_differ_between_epochs_and_samples(split):
