@@ -19,6 +19,7 @@ from pathlib import Path
 import tyro
 
 from segacc.config import STUDY_MODELS
+from segacc.runtime.threads import cores
 
 PYTHON = (sys.executable,)
 LAUNCH = (*PYTHON, "-m", "accelerate.commands.launch")
@@ -112,7 +113,7 @@ def main(args: Args) -> None:
     for name, (launcher, flags) in plans(args).items():
         train_and_score(args.out / name, launcher, flags)
     record = json.loads((args.out / "ped-linknet" / "config.json").read_text())
-    print(f"\n{os.cpu_count()} cores ({platform.machine()}), {record['versions']}\n")
+    print(f"\n{cores()} cores ({platform.machine()}), {record['versions']}\n")
     print(
         "| run | epochs | best epoch | valid iou / iou_image | test iou / iou_image | test dice "
         "| constant mask iou | seconds an epoch, median (range) | train img/s | data_wait |"

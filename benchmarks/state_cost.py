@@ -8,7 +8,6 @@ the writing, which goes on beside the next steps, are in it.
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import tempfile
@@ -20,6 +19,7 @@ from itertools import pairwise
 import tyro
 
 from segacc.config import parse_train
+from segacc.runtime.threads import cores
 from segacc.training import checkpoint
 from segacc.training.fit import fit
 
@@ -73,7 +73,7 @@ def main(args: Args) -> None:
     wall, cpu = (sum(times) / len(copying) for times in zip(*writing, strict=True))
     print(
         f"\n{args.model}, {args.dataset}, crop {args.crop}, batch {args.batch_size}, "
-        f"{os.cpu_count()} cores ({platform.machine()}), torch {version('torch')}; a state of "
+        f"{cores()} cores ({platform.machine()}), torch {version('torch')}; a state of "
         f"{size:.0f} MB and the best model after every other epoch\n"
         f"  epochs without    median {base:.2f} s, {min(without):.2f} to {max(without):.2f}, "
         f"{len(without)} of them\n"
@@ -82,7 +82,7 @@ def main(args: Args) -> None:
         f"  difference        {more / base - 1:+.2%}\n"
         f"  training waits    {waited:.3f} s for the copy: {waited / base:.2%} of an epoch\n"
         f"  beside it         {wall:.2f} s of writing, {cpu:.2f} s of it on one of the cores: "
-        f"{cpu / base / (os.cpu_count() or 1):.2%} of what they can do in an epoch\n"
+        f"{cpu / base / cores():.2%} of what they can do in an epoch\n"
         f"  a save each {every:.0f} s  is what segacc does, and so {(more - base) / every:+.2%}"
     )
 

@@ -35,6 +35,7 @@ from benchmarks.contenders.turns import MARK
 from segacc.config import STUDY_MODELS
 from segacc.data.prepare import decode_row, prepare
 from segacc.data.reading.sources import load_dataset
+from segacc.runtime.threads import cores
 
 ROOT = Path(__file__).parent.parent
 CONTENDERS = {
@@ -144,7 +145,7 @@ def _save(pixels: Any, path: Path) -> None:
 
 def measure(args: Args, model: str, data: Path, scratch: Path) -> dict[str, Contender]:
     """All contenders, after their turns."""
-    workers = args.workers if args.workers is not None else len(os.sched_getaffinity(0))
+    workers = args.workers if args.workers is not None else cores()
     flags = ["--model", model, "--data", str(data), "--size", str(args.size)]
     flags += ["--crop", str(args.crop)] if args.crop else []
     flags += ["--batch-size", str(args.batch_size), "--epochs", str(args.repeats + 2)]
@@ -221,7 +222,7 @@ def machine() -> str:
     libraries = ("torch", "accelerate", "transformers", "lightning")
     installed = [name for name in libraries if find_spec(name)]
     versions = ", ".join(f"{name} {version(name)}" for name in installed)
-    return f"{device}{len(os.sched_getaffinity(0))} cores ({model}); {versions}"
+    return f"{device}{cores()} cores ({model}); {versions}"
 
 
 def main(args: Args) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from segacc.runtime.threads import cores
 
 MARK = "@turn "
 TURN_SECONDS = 1.0
@@ -114,4 +115,4 @@ def use_cores() -> None:
     """`accelerate launch` and torchrun leave one thread; no contender is held to that."""
     import torch
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(cores())

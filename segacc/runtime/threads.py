@@ -1,12 +1,14 @@
-"""Threads: how many there may be, and work on them in order."""
+"""Threads: how many there may be, and `map` on them in order."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ def in_order(
     items: Iterable[Any],
     most: int | None = None,
 ) -> Iterator[T]:
-    """`map` over all threads that reads at most so many items ahead; by default as many as keep
-    all threads busy."""
+    """`map` on the threads of `pool`, which reads at most `most` items ahead of the result that is
+    asked for (by default four per core)."""
     ahead: deque[Future[T]] = deque()
     most = 4 * cores() if most is None else most
     for item in items:
@@ -34,18 +36,60 @@ def in_order(
         yield ahead.popleft().result()
 
 
-def cores() -> int:
-    """The cores this process may use, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(root: Path = Path("/")) -> int:
+    """The cores that this process may use: at most those of its affinity, and at most as many as
+    the CPU quota of its container pays for.
+
+    A quota of 1.5 cores counts as two: two threads use all of it, one thread would leave a third.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([own, *map(math.ceil, _cpu_quotas(root))]))
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    """The CPU quotas of this process's control groups and of all groups around them, in cores.
+
+    Sources: the kernel's documentation, admin-guide/cgroup-v2 (cpu.max: "quota period") and
+    scheduler/sched-bwc for version 1 (cpu.cfs_quota_us and cpu.cfs_period_us).
+    """
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, controllers, group = line.split(":", 2)
+        if number != "0" and "cpu" not in controllers.split(","):
+            continue
+        mounted = root / "sys/fs/cgroup" / ("" if number == "0" else "cpu")
+        # In a container, what is mounted may begin at its own group, and the path may not exist.
+        path = PurePosixPath(group.lstrip("/"))
+        for around in (path, *path.parents):
+            if number == "0":
+                words = _text(mounted / around / "cpu.max").split()
+            else:
+                files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+                words = [_text(mounted / around / file).strip() for file in files]
+            if len(words) == 2 and all(word.isdecimal() for word in words):  # not "max", not -1
+                yield int(words[0]) / int(words[1])
+
+
+def _text(file: Path) -> str:
+    """What the file holds; nothing where it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def cores_of_process() -> int:
-    """Cores for each training process of this machine."""
+    """The cores for each training process of this machine, at least one."""
     return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def set_threads(accelerator: Accelerator) -> int:
-    """Use this process's share of the cores; `accelerate launch` would leave it one thread."""
+    """Let torch use this process's share of the cores, and return its number of threads.
+
+    `accelerate launch` sets OMP_NUM_THREADS=1, which would leave all but one core idle.
+    """
     import torch
 
     if accelerator.device.type == "cpu":
@@ -54,10 +98,10 @@ def set_threads(accelerator: Accelerator) -> int:
 
 
 def keep_memory() -> None:
-    """Have glibc keep what training frees, since the next step allocates the same again.
+    """Have glibc keep the memory that training frees, since each step allocates the same again.
 
-    By default large tensors go back to the system with each free, which clears their pages for the
-    next one: 0.1 of a step's time with Linknet on a CPU, 0.15 with SegFormer.
+    By default glibc gives large tensors back to the system, which then clears their pages for the
+    next step: a tenth of a step's time with Linknet on a CPU, 0.15 of it with SegFormer.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries lack it
     if mallopt is not None:

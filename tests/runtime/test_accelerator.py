@@ -1,4 +1,4 @@
-"""What a run stands on."""
+"""What training needs of its process: memory that is used again."""
 
 import subprocess
 import sys
@@ -30,4 +30,4 @@ def test_memory_that_training_frees_is_used_again():
             pytest.skip("only glibc can be told")
         return int(done.stdout)
 
-    assert faults("keep") * 50 < faults("leave")
+    assert faults("keep") * 5 < faults("leave")  # once more, where the heap has to grow

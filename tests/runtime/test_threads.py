@@ -1,11 +1,13 @@
-"""Work on threads: in order, whatever takes long, and not all of it read at once."""
+"""How many cores a process may use, and results in order from threads."""
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from segacc.runtime.threads import in_order
+from segacc.runtime import threads
+from segacc.runtime.threads import cores, in_order
 
 
 def test_results_come_in_order_and_few_items_are_read_ahead():
@@ -33,3 +35,53 @@ def test_an_error_comes_in_its_place():
         assert [next(results), next(results)] == [1.0, 0.5]
         with pytest.raises(ZeroDivisionError):
             next(results)
+
+
+V1 = "9:name=systemd:/\n4:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n0::/\n"
+
+
+def v1(quota: int, period: int = 100_000) -> dict[str, str]:
+    return {"cpu.cfs_quota_us": f"{quota}\n", "cpu.cfs_period_us": f"{period}\n"}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux has control groups")
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/\n", {"": {"cpu.max": "200000 100000\n"}}, 2),
+        ("0::/\n", {"": {"cpu.max": "150000 100000\n"}}, 2),
+        ("0::/\n", {"": {"cpu.max": "1000 100000\n"}}, 1),
+        ("0::/\n", {"": {"cpu.max": "max 100000\n"}}, 64),
+        ("0::/\n", {"": {"cpu.max": "9900000 100000\n"}}, 64),
+        # The smallest of the groups around counts; slices without a limit are between.
+        (
+            "0::/job.slice/step/task\n",
+            {
+                "job.slice": {"cpu.max": "300000 100000"},
+                "job.slice/step": {"cpu.max": "max 100000"},
+                "job.slice/step/task": {"cpu.max": "800000 100000"},
+            },
+            3,
+        ),
+        # A container whose mount begins at its own group, which /proc names by its outer path.
+        ("0::/system.slice/docker-abc.scope\n", {"": {"cpu.max": "400000 100000"}}, 4),
+        (V1, {"cpu": v1(200_000)}, 2),
+        (V1, {"cpu": v1(-1), "cpu/docker/abc": v1(50_000, 20_000)}, 3),
+        (V1, {"cpu": v1(-1)}, 64),
+        ("", {}, 64),
+    ],
+)
+def test_the_cpu_quota_of_a_container_counts(tmp_path, monkeypatch, groups, files, expected):
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(64)))
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for group, held in files.items():
+        folder = tmp_path / "sys/fs/cgroup" / group
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in held.items():
+            (folder / name).write_text(text)
+    assert cores(tmp_path) == expected
+
+
+def test_this_machine_has_as_many_cores_as_its_affinity_at_most():
+    assert 1 <= cores() <= (os.cpu_count() or 1)

@@ -7,7 +7,6 @@ so neither the order nor the number of threads changes one.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 
 from segacc.data.demo.street import street
 from segacc.data.demo.tissue import tissue
+from segacc.runtime.threads import cores
 
 DEMO_NAMES = ("demo", "demo-pedestrian")
 DEMO_VERSION = "1"  # another one whenever the pictures change: it names the cache's folder
@@ -48,5 +48,5 @@ def write_demo(name: str, folder: Path) -> None:
         Image.fromarray(mask).save(stem.with_suffix(".png"))
 
     todo = [(split, index) for split, count in SIZES.items() for index in range(count)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(write, *zip(*todo, strict=True)))
