@@ -32,10 +32,10 @@ SEGFORMER = (
 BEGINS = """
 import os, sys
 sys.path.insert(0, {root!r})
-from segacc.training import fit as loop
-loop.train_step = lambda *_: os._exit(0)
-import train
-train.main()
+from segacc.config import parse_train
+from segacc.training.fit import fit
+from segacc.training.setup import Hooks
+fit(parse_train(sys.argv[1:]), Hooks(ready=lambda job: os._exit(0)))
 """
 
 

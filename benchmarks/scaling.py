@@ -48,18 +48,18 @@ print(json.dumps([found - began, prepared - found, time.perf_counter() - prepare
 """
 MEMORY = """
 import re, sys
-from segacc.training import fit as loop
 from segacc.config import parse_train
+from segacc.training.fit import fit
+from segacc.training.setup import Hooks
 def now():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
-step, seen, steps = loop.train_step, [], int(sys.argv[1])
-def watched(*args):
-    if len(seen) == steps:
-        print("MEMORY", seen[14], seen[-1], max(seen), flush=True)
+resident, steps = [], int(sys.argv[1])
+def measure(step, waited):
+    resident.append(now())
+    if len(resident) == steps:
+        print("MEMORY", resident[14], resident[-1], max(resident), flush=True)
         raise SystemExit
-    result = step(*args); seen.append(now()); return result
-loop.train_step = watched
-loop.fit(parse_train(sys.argv[2:]))
+fit(parse_train(sys.argv[2:]), Hooks(step_done=measure))
 """
 
 

@@ -2,12 +2,13 @@
 
     python -m benchmarks.state_cost --dataset DIR [--crop 256] [--epochs 21]
 
-An epoch is timed from one save to the next, so that both the copying, which training waits for, and
-the writing, which goes on beside the next steps, are in it.
+An epoch is timed from the end of one epoch's steps to the end of the next one's. So both the
+copying, which training waits for, and the writing, which goes on beside the next steps, are in it.
 """
 
 from __future__ import annotations
 
+import logging
 import platform
 import statistics
 import tempfile
@@ -19,9 +20,13 @@ from itertools import pairwise
 import tyro
 
 from segacc.config import parse_train
+from segacc.data.prepare import prepare
+from segacc.data.reading.sources import load_dataset
 from segacc.runtime.threads import cores
-from segacc.training import checkpoint
+from segacc.training.checkpoint import states
 from segacc.training.fit import fit
+from segacc.training.setup import Hooks
+from segacc.training.writer import SAVE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -36,45 +41,55 @@ class Args:
 
 
 def main(args: Args) -> None:
-    save, every = checkpoint.Writer.save, checkpoint.SAVE_SECONDS
     began: list[float] = []
     copying: list[float] = []
     writing: list[tuple[float, float]] = []
 
-    def timed_save(writer, progress):  # type: ignore[no-untyped-def]
-        began.append(time.perf_counter())
-        if len(began) % 2 == 0 and len(began) < args.epochs:
-            writer.hold_best("# the best model, too: the dearest case", "")
-            save(writer, progress)
-            copying.append(time.perf_counter() - began[-1])
+    class Listen(logging.Handler):
+        """The writer says what each state has cost."""
 
-    def timed(write):  # type: ignore[no-untyped-def]
-        def timed_write(*arguments):  # type: ignore[no-untyped-def]
-            wall, cpu = time.perf_counter(), time.thread_time()
-            write(*arguments)
-            writing.append((time.perf_counter() - wall, time.thread_time() - cpu))
+        def emit(self, record: logging.LogRecord) -> None:
+            if isinstance(record.args, tuple):
+                _, copied, wall, cpu = record.args
+                copying.append(float(copied))  # type: ignore[arg-type]
+                writing.append((float(wall), float(cpu)))  # type: ignore[arg-type]
 
-        return timed_write
+    log = logging.getLogger("segacc.training.writer")
+    log.setLevel(logging.DEBUG)
+    log.addHandler(Listen())
+    log.propagate = False
 
-    checkpoint.SAVE_SECONDS = 0.0
-    checkpoint.Writer.save = timed_save  # type: ignore[method-assign]
-    checkpoint.write_state = timed(checkpoint.write_state)
-    checkpoint.save_best = timed(checkpoint.save_best)
+    def mark(step: int, waited: float) -> None:
+        if (step + 1) % steps == 0:
+            began.append(time.perf_counter())
+
+    flags = ["--dataset", args.dataset, "--crop", f"{args.crop}", "--model", args.model]
+    flags += ["--weights", "none", "--tracker", "none", "--batch-size", f"{args.batch_size}"]
+    flags += ["--epochs", f"{args.epochs}", "--patience", "1000"]
+    size = parse_train(flags).size
+    assert size is not None
+    images = len(prepare(load_dataset(args.dataset), size).splits["train"])
+    steps = images // args.batch_size
+    if images % args.batch_size:
+        raise SystemExit(f"--batch-size {args.batch_size} does not divide {images} images")
+    # After every other epoch; the best model is written, too, which is the most there can be.
+    flags += ["--save-every", f"{2 * steps}"]
+    best = Hooks(
+        step_done=mark, epoch_done=lambda job: job.writer.hold_best(0.5, "# the best model", "")
+    )
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["--dataset", args.dataset, "--crop", f"{args.crop}", "--model", args.model]
-        flags += ["--weights", "none", "--tracker", "none", "--output-dir", f"{folder}/run"]
-        flags += ["--batch-size", f"{args.batch_size}"]
-        run = fit(parse_train([*flags, "--epochs", f"{args.epochs}", "--patience", "1000"]))
-        size = checkpoint.states(run)[-1].stat().st_size / 1e6
+        run = fit(parse_train([*flags, "--output-dir", f"{folder}/run"]), best)
+        size = round(states(run)[-1].stat().st_size / 1e6)
     took = [later - earlier for earlier, later in pairwise(began)]
-    without, with_state = took[0 : args.epochs - 1 : 2], took[1 : args.epochs - 1 : 2]
+    # The first epoch ends with the first mark; a state is saved after every second mark.
+    without, with_state = took[0::2], took[1::2]
     base, more = statistics.median(without), statistics.median(with_state)
     waited = statistics.median(copying)
     wall, cpu = (sum(times) / len(copying) for times in zip(*writing, strict=True))
     print(
         f"\n{args.model}, {args.dataset}, crop {args.crop}, batch {args.batch_size}, "
         f"{cores()} cores ({platform.machine()}), torch {version('torch')}; a state of "
-        f"{size:.0f} MB and the best model after every other epoch\n"
+        f"{size} MB and the best model after every other epoch\n"
         f"  epochs without    median {base:.2f} s, {min(without):.2f} to {max(without):.2f}, "
         f"{len(without)} of them\n"
         f"  epochs with       median {more:.2f} s, {min(with_state):.2f} to "
@@ -83,7 +98,8 @@ def main(args: Args) -> None:
         f"  training waits    {waited:.3f} s for the copy: {waited / base:.2%} of an epoch\n"
         f"  beside it         {wall:.2f} s of writing, {cpu:.2f} s of it on one of the cores: "
         f"{cpu / base / cores():.2%} of what they can do in an epoch\n"
-        f"  a save each {every:.0f} s  is what segacc does, and so {(more - base) / every:+.2%}"
+        f"  a save each {SAVE_SECONDS:.0f} s  is what segacc does, and so "
+        f"{(more - base) / SAVE_SECONDS:+.2%}"
     )
 
 

@@ -13,7 +13,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import tyro
@@ -21,7 +20,10 @@ from torch.autograd import DeviceType
 
 from benchmarks.throughput import machine
 from segacc.config import parse_train
-from segacc.training import fit as loop
+from segacc.training.fit import fit
+from segacc.training.setup import Hooks
+
+SKIPPED = 4  # steps before the first one that is profiled
 
 
 @dataclass(frozen=True)
@@ -32,40 +34,43 @@ class Args:
     size: int = 128
     crop: int | None = None
     steps: int = 8
-    """that are profiled, after four that are not"""
+    """that are profiled, after a few that are not"""
     top: int = 16
     """operators shown"""
 
 
 def main(args: Args) -> None:
-    train_step, began, waited = loop.train_step, 0.0, 0.0
     profiler = torch.profiler.profile()
+    began, waited = 0.0, 0.0
 
-    def step(*given: Any) -> Any:
-        nonlocal began, waited
-        number = given[2]
-        if number == 4:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+    def begin(step: int) -> None:
+        nonlocal began
+        if step == SKIPPED:
+            finish_gpu()
             profiler.start()
-            began, waited = time.perf_counter(), 0.0
-        result, wait = train_step(*given)
-        waited += wait
-        if number == 3 + args.steps:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            began = time.perf_counter()
+
+    def end(step: int, wait: float) -> None:
+        nonlocal waited
+        waited += wait if step >= SKIPPED else 0.0
+        if step == SKIPPED + args.steps - 1:
+            finish_gpu()
             took = time.perf_counter() - began
             profiler.stop()
             report(args, profiler, took, waited)
-            raise SystemExit  # as if it had been stopped; the folder goes
-        return result, wait
+            raise SystemExit  # the run is over, and its folder goes
 
-    loop.train_step = step
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--dataset", args.dataset, "--model", args.model, "--weights", "none"]
         flags += ["--size", str(args.size), "--tracker", "none", "--output-dir", f"{folder}/run"]
         flags += ["--crop", str(args.crop)] if args.crop else []
-        loop.fit(parse_train(flags))
+        fit(parse_train(flags), Hooks(step_begins=begin, step_done=end))
+
+
+def finish_gpu() -> None:
+    """Wait until the GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def report(args: Args, profiler: torch.profiler.profile, took: float, waited: float) -> None:

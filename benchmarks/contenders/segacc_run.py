@@ -1,140 +1,125 @@
-"""segacc as it is: fit() with nothing left out, told when it has its turn."""
+"""segacc as it is: fit() with nothing left out, which stands still while others have their turn."""
 
 from __future__ import annotations
 
+import ctypes
 import tempfile
 import time
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders.turns import Task, Turns, task
 
+if TYPE_CHECKING:
+    from segacc.training.setup import Job
 
-def do_without(default: str) -> list[str]:
-    """Undo one of the defaults; flags of train.py that do."""
+FLAGS = {"1 worker": ["--workers", "1"], "2 workers": ["--workers", "2"], "compile": ["--compile"]}
+"""What `--without` adds to the flags of train.py; the rest is undone when the run is ready."""
+
+
+def undo_default(job: Job, default: str) -> None:
+    """Undo what segacc does by default."""
     import torch
 
-    from segacc.training import setup
-
-    build_model, make_optimizer = setup.build_model, setup.make_optimizer
-
-    def other_format(*args, **named):  # type: ignore[no-untyped-def]
-        built = build_model(*args, **named)
-        last = built.model.memory_format == torch.channels_last
-        built.model.memory_format = torch.contiguous_format if last else torch.channels_last
-        built.model.to(memory_format=built.model.memory_format)
-        return built
-
-    def not_fused(*args):  # type: ignore[no-untyped-def]
-        optimizer = make_optimizer(*args)
-        for group in optimizer.param_groups:
-            group["fused"] = None  # PyTorch's default
-        return optimizer
-
+    model = job.model.trained.model
     if default == "memory":
-        setup.keep_memory = lambda: None
+        # What glibc comes to on its own after some steps: it keeps 64 MB and maps what is larger
+        # than 32 MB.
+        libc = ctypes.CDLL(None)
+        for option, value in ((-4, 65536), (-3, 32 << 20), (-1, 64 << 20)):
+            libc.mallopt(option, value)  # M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
     elif default == "format":
-        setup.build_model = other_format
+        last = model.memory_format == torch.channels_last
+        model.memory_format = torch.contiguous_format if last else torch.channels_last
+        model.to(memory_format=model.memory_format)
     elif default == "fused":
-        setup.make_optimizer = not_fused
+        for group in job.model.trained.optimizer.param_groups:
+            group["fused"] = None  # PyTorch's default
     elif default == "threads":
-        setup.set_threads = lambda _: torch.set_num_threads(1) or 1
-    elif default in ("1 worker", "2 workers"):
-        return ["--workers", default[0]]
-    elif default == "compile":
-        return ["--compile"]
-    else:
+        torch.set_num_threads(1)
+    elif default and default not in FLAGS:
         raise SystemExit(f"--without {default} is not known")
-    return []
+
+
+class Watch:
+    """What is measured of a run, by the functions that it calls."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.turns = task, Turns()
+        self.away = 0.0  # seconds in others' turns
+        self.began = 0.0
+        self.start_epoch()
+
+    def start_epoch(self) -> None:
+        self.steps, self.waited, self.in_model = 0, 0.0, 0.0
+
+    def clock(self) -> float:
+        """A state is due by a clock that stands still while others have their turn."""
+        return time.monotonic() - self.away
+
+    def ready(self, job: Job) -> None:
+        undo_default(job, self.task.without)
+        model = job.model.trained.model
+        model.register_forward_pre_hook(self.prediction_begins)
+        model.register_forward_hook(self.prediction_ends)
+        self.turns.wait()
+
+    def step_begins(self, step: int) -> None:
+        self.began = time.perf_counter()
+
+    def step_done(self, step: int, waited: float) -> None:
+        self.in_model += time.perf_counter() - self.began - waited
+        self.steps, self.waited = self.steps + 1, self.waited + waited
+        away = self.turns.away
+        self.turns.stepped()
+        self.away += self.turns.away - away
+
+    def prediction_begins(self, model: Any, images: Any) -> None:
+        if not model.training:
+            self.began = time.perf_counter()
+
+    def prediction_ends(self, model: Any, images: Any, logits: Any) -> None:
+        if not model.training:
+            self.in_model += time.perf_counter() - self.began
+
+    def steps_done(self, job: Job) -> None:
+        self.turns.trained()
+
+    def epoch_done(self, job: Job) -> None:
+        import torch
+
+        # What a GPU does is not in the seconds of the calls.
+        share = {} if torch.cuda.is_available() else {"in_model": self.in_model}
+        images = self.steps * self.task.batch_size
+        self.turns.done(images=images, data_wait=self.waited, **share)
+        self.start_epoch()
+        job.writer.wait()  # in its own turn, though a run goes on beside it
+        gone = time.monotonic()
+        self.turns.wait()
+        self.away += time.monotonic() - gone
 
 
 def main(task: Task) -> None:
-    import torch
-
     from segacc.config import parse_train
-    from segacc.prediction import logits as inference
-    from segacc.training import fit as loop
+    from segacc.training.fit import fit
+    from segacc.training.setup import Hooks
 
-    turns = Turns()
-    undone = do_without(task.without) if task.without else []
-    set_up, train_step, validate, last = (
-        loop.set_up,
-        loop.train_step,
-        loop.validate,
-        loop.log_epoch_pictures,
+    watch = Watch(task)
+    hooks = Hooks(
+        ready=watch.ready,
+        step_begins=watch.step_begins,
+        step_done=watch.step_done,
+        steps_done=watch.steps_done,
+        epoch_done=watch.epoch_done,
+        clock=watch.clock,
     )
-    writers: list[loop.Writer] = []
-    waited, steps, in_model, given = 0.0, 0, 0.0, 0.0
-
-    def first_turn(config):  # type: ignore[no-untyped-def]
-        job = set_up(config)
-        schedule_step = job.schedule.step
-
-        def stepped():  # type: ignore[no-untyped-def]
-            nonlocal in_model
-            in_model += time.perf_counter() - given
-            schedule_step()
-
-        job.schedule.step = stepped
-        turns.wait()
-        return job
-
-    def to_device(*args):  # type: ignore[no-untyped-def]
-        nonlocal given
-        batch = loaded(*args)
-        given = time.perf_counter()
-        return batch
-
-    def predict(*args):  # type: ignore[no-untyped-def]
-        nonlocal in_model
-        began = time.perf_counter()
-        logits = predict_logits(*args)
-        in_model += time.perf_counter() - began
-        return logits
-
-    def step(*args):  # type: ignore[no-untyped-def]
-        nonlocal waited, steps
-        result, wait = train_step(*args)
-        waited, steps = waited + wait, steps + 1
-        away = turns.away
-        turns.stepped()
-        saved_later(turns.away - away)
-        return result, wait
-
-    def saved_later(seconds):  # type: ignore[no-untyped-def]
-        for writer in writers:  # a state is due by the clock, which went on in others' turns
-            writer._saved_at += seconds
-
-    def validated(*args):  # type: ignore[no-untyped-def]
-        turns.trained()
-        return validate(*args)
-
-    def over(*args):  # type: ignore[no-untyped-def]
-        nonlocal waited, steps, in_model
-        last(*args)
-        # What a GPU does is not in the seconds of the calls.
-        share = {} if torch.cuda.is_available() else {"in_model": in_model}
-        turns.done(images=steps * task.batch_size, data_wait=waited, **share)
-        waited, steps, in_model = 0.0, 0, 0.0
-        writers[-1].wait()  # in its own turn, though a run goes on beside it
-        gone = time.monotonic()
-        turns.wait()
-        saved_later(time.monotonic() - gone)
-
-    class Writer(loop.Writer):
-        def __init__(self, *args, **named):  # type: ignore[no-untyped-def]
-            super().__init__(*args, **named)
-            writers.append(self)
-
-    loaded, predict_logits = loop.to_device, inference.predict_logits
-    loop.to_device, inference.predict_logits = to_device, predict
-    loop.set_up, loop.train_step, loop.validate = first_turn, step, validated
-    loop.log_epoch_pictures, loop.Writer = over, Writer  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--dataset", str(task.data), "--model", task.model, "--weights", "none"]
         flags += ["--size", str(task.size), "--batch-size", str(task.batch_size), "--flips", "h"]
         flags += ["--crop", str(task.crop)] if task.crop else []
-        flags += ["--tracker", "none", "--precision", task.precision, *undone]
+        flags += ["--tracker", "none", "--precision", task.precision]
+        flags += FLAGS.get(task.without, [])
         flags += ["--epochs", str(task.epochs), "--patience", "1000"]
-        loop.fit(parse_train([*flags, "--output-dir", f"{folder}/run"]))
+        fit(parse_train([*flags, "--output-dir", f"{folder}/run"]), hooks)
 
 
 if __name__ == "__main__":
