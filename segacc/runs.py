@@ -126,18 +126,25 @@ def new_folder(config: TrainConfig) -> Path:
 
 
 def git_commit() -> str | None:
-    """The commit of this code, with a + when files differ from it; None outside git."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    """The commit of segacc's own code, with a + when files differ from it; None outside of git.
+
+    An installed copy may lie inside another project's repository (a virtual environment in a
+    checkout), whose commit says nothing about it. So git has to know this file.
+    """
+    source = Path(__file__)
+    git = ["git", "-C", str(source.parent)]
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        _, commit, changed = (
+            subprocess.run([*git, *arguments], capture_output=True, text=True, check=True).stdout
+            for arguments in (
+                ("ls-files", "--error-unmatch", source.name),
+                ("rev-parse", "HEAD"),
+                ("status", "--porcelain", "--untracked-files=no"),
+            )
+        )
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changed else "")
+    return commit.strip() + ("+" if changed.strip() else "")
 
 
 def per_image_csv(names: list[str], sizes: np.ndarray, counts: Tensor, **more: Tensor) -> str:
