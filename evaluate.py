@@ -1,16 +1,16 @@
-"""Score a trained model on full images: python evaluate.py runs/NAME"""
+"""Score a trained model on full images: python evaluate.py runs/NAME
+
+The same as `segacc evaluate`, which needs no checkout.
+"""
 
 import sys
 
-from segacc.config import parse_evaluate
+from segacc.cli import evaluate
 from segacc.errors import run_program
 
 
 def main() -> None:
-    config = parse_evaluate(sys.argv[1:])
-    from segacc.evaluation.evaluate import evaluate
-
-    evaluate(config)
+    evaluate(sys.argv[1:])
 
 
 if __name__ == "__main__":

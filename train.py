@@ -1,16 +1,16 @@
-"""Fine-tune a segmentation model: accelerate launch train.py --model linknet --crop 256"""
+"""Fine-tune a segmentation model: accelerate launch train.py --model linknet --crop 256
+
+The same as `accelerate launch -m segacc train`, which needs no checkout.
+"""
 
 import sys
 
-from segacc.config import parse_train
+from segacc.cli import train
 from segacc.errors import run_program
 
 
 def main() -> None:
-    config = parse_train(sys.argv[1:])
-    from segacc.training.fit import fit
-
-    fit(config)
+    train(sys.argv[1:])
 
 
 if __name__ == "__main__":

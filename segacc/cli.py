@@ -1,15 +1,26 @@
-"""The commands around training: segacc prepare, check, predict, compare, study and dashboard."""
+"""The command `segacc`: train, evaluate, prepare, check, predict, compare, study, dashboard.
+
+Libraries are imported by the commands that need them, so that every --help is instant.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from segacc.config import Tracker
-from segacc.errors import InputError, run_program
+from segacc.config import (
+    STUDY_MODELS,
+    EvaluateConfig,
+    Tracker,
+    TrainConfig,
+    parse_evaluate,
+    parse_train,
+)
+from segacc.errors import InputError, run_program, speaks
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 Images = Annotated[
@@ -30,20 +41,36 @@ def _shown(metavar: str, default: str) -> object:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
+def train(args: Sequence[str], prog: str | None = None) -> None:
+    """Train as the flags say; `prog` as in `parse_train`."""
+    config = parse_train(args, prog)
+    from segacc.training.fit import fit
+
+    fit(config)
+
+
+def evaluate(args: Sequence[str], prog: str | None = None) -> None:
+    """Score a trained model as the flags say; `prog` as in `parse_train`."""
+    config = parse_evaluate(args, prog)
+    from segacc.evaluation.evaluate import evaluate as evaluate_run
+
+    evaluate_run(config)
+
+
 def prepare(dataset: Dataset, size: int = 256, save: Path | None = None) -> None:
     """Fetch, convert and resize a data set ahead of training.
 
     Args:
-        dataset: what train.py takes as --dataset.
-        size: what train.py takes as --size.
+        dataset: what `segacc train` takes as --dataset.
+        size: what `segacc train` takes as --size.
         save: also write the images and masks, as they are, as a datasets.DatasetDict (for
             `load_from_disk` and `push_to_hub`) into this new folder.
     """
-    from segacc.data import prepare as room
+    from segacc.data.prepare import prepare as prepare_dataset
     from segacc.data.reading.sources import load_dataset
 
     source = load_dataset(dataset)
-    prepared = room.prepare(source, size)
+    prepared = prepare_dataset(source, size)
     for name, split in prepared.splits.items():
         print(f"{name:<6} {len(split):>6} images of {size} x {size} px in {split.path}")
     print(f"fingerprint {prepared.fingerprint}")
@@ -52,17 +79,17 @@ def prepare(dataset: Dataset, size: int = 256, save: Path | None = None) -> None
             raise InputError(f"--save {save} is not empty: give a new folder.")
         from datasets import Image
 
-        # For whoever loads it, pictures; we read the encoded bytes ourselves.
+        # segacc reads the encoded bytes itself; other users of the data set expect images.
         shown = source.cast_column("image", Image()).cast_column("mask", Image())
         shown.save_to_disk(str(save))
         print(f"written: {save} (--dataset {save}, or load_from_disk and push_to_hub)")
 
 
 def check(dataset: Dataset) -> int:
-    """Look for all that can be wrong with a data set, and name the files.
+    """List everything that is wrong with a data set, with the names of the files.
 
     Args:
-        dataset: what train.py takes as --dataset.
+        dataset: what `segacc train` takes as --dataset.
 
     Returns:
         1 when there is an error that stops training, else 0.
@@ -109,7 +136,7 @@ def predict(
     """
     from segacc.prediction.find import plan
 
-    jobs = plan(images, out, probabilities, overlays)  # a wrong path is told before torch is there
+    jobs = plan(images, out, probabilities, overlays)  # before the slow import of torch
     from segacc.models.weights import load_segmenter
     from segacc.prediction.files import predict_images
     from segacc.runtime.accelerator import make_accelerator
@@ -124,8 +151,8 @@ def predict(
         print("\n".join(f"  {sentence}" for sentence in done.failed), file=sys.stderr)
     speed = len(jobs) / done.seconds
     rate = f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"
-    masks = f"{done.masks} mask" + "s" * (done.masks != 1)
-    print(f"{masks} in {out}, {rate} img/s on {accelerator.device.type}")
+    masks = "mask" if done.masks == 1 else "masks"
+    print(f"{done.masks} {masks} in {out}, {rate} img/s on {accelerator.device.type}")
     return int(bool(done.failed))
 
 
@@ -133,7 +160,7 @@ def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> 
     """Trained models in one table: scores with intervals, each against the best, and a report.
 
     Args:
-        runs: folders of runs that evaluate.py has scored, such as runs/*
+        runs: folders of runs that `segacc evaluate` has scored, such as runs/*
         split: the split that they were scored on.
         out: folder for comparison.md, comparison.csv and a report for each data set.
     """
@@ -156,33 +183,40 @@ def study(
     Runs are spread over the GPUs. Given again, it skips what is done and resumes what was killed.
 
     Args:
-        dataset: what train.py takes as --dataset; several with commas between them.
-        models: what train.py takes as --model; several with commas, all for the study's six.
+        dataset: what `segacc train` takes as --dataset; several with commas between them.
+        models: what `segacc train` takes as --model; several with commas, all for the study's six.
         seeds: numbers with commas between them; each is another run of every cell.
-        weights: what train.py takes as --weights; none for random weights.
+        weights: what `segacc train` takes as --weights; none for random weights.
         out: folder for the runs, the table (study.md, study.csv) and the reports.
-        tracker: what train.py takes as --tracker; W&B shows the runs as one group.
+        tracker: what `segacc train` takes as --tracker; W&B shows the runs as one group.
         fast: the demo sets at half the size for two epochs from random weights: the whole table in
             minutes, to see it work.
 
     Returns:
         1 when a run has failed, else 0.
     """
-    from segacc import study as room
-    from segacc.config import STUDY_MODELS
-
     try:
-        numbers = [int(seed) for seed in seeds.split(",")]
+        seed_numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise InputError(f"--seeds {seeds}: expected numbers such as 0,1,2.") from None
-    sets = (dataset or ("demo-pedestrian,demo" if fast else "pedestrian,gland")).split(",")
-    names = list(STUDY_MODELS) if models == "all" else models.split(",")
-    folder = out or Path("runs") / ("study-fast" if fast else "study")
-    start = weights or ("none" if fast else None)
-    follow = tracker or ("none" if fast else "wandb")
-    sets, names = ([word.strip() for word in words] for words in (sets, names))
-    cells = room.cells_of(sets, names, numbers, start, follow, fast, folder)
-    return room.study(cells, folder)
+    from segacc.study.cells import cells_of
+    from segacc.study.study import study as run_study
+
+    out = out or Path("runs") / ("study-fast" if fast else "study")
+    cells = cells_of(
+        datasets=_words(dataset or ("demo-pedestrian,demo" if fast else "pedestrian,gland")),
+        models=list(STUDY_MODELS) if models == "all" else _words(models),
+        seeds=seed_numbers,
+        weights=weights or ("none" if fast else None),
+        tracker=tracker or ("none" if fast else "wandb"),
+        fast=fast,
+        out=out,
+    )
+    return run_study(cells, out)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 def dashboard(project: str = "segacc", entity: str | None = None, out: Path | None = None) -> None:
@@ -193,33 +227,45 @@ def dashboard(project: str = "segacc", entity: str | None = None, out: Path | No
         entity: a user or a team of W&B; by default who the key belongs to.
         out: write what would be sent into this file instead, as JSON; needs no key and no network.
     """
-    from segacc.tracking import dashboard as room
+    from segacc.tracking.dashboard import save_workspace, write_workspace
 
     if out is not None:
-        room.write_workspace(out, entity or "", project)
+        write_workspace(out, entity or "", project)
         print(f"written: {out}")
     else:
-        print(f"saved: {room.save_workspace(entity, project)}")
+        print(f"saved: {save_workspace(entity, project)}")
+
+
+def run_command(args: list[str]) -> int | None:
+    """Run the command that `args` begin with.
+
+    Returns:
+        its exit code, None for 0.
+    """
+    # --resume takes the other flags from the run's folder, which only parse_train knows how to do.
+    if args[:1] == ["train"]:
+        train(args[1:], prog="segacc train")
+        return None
+    if args[:1] == ["evaluate"]:
+        evaluate(args[1:], prog="segacc evaluate")
+        return None
+    commands: dict[str, Callable[..., Any]] = {
+        "train": TrainConfig,  # this one and the next only for the list of commands in --help
+        "evaluate": EvaluateConfig,
+        "prepare": prepare,
+        "check": check,
+        "predict": predict,
+        "compare": compare,
+        "study": study,
+        "dashboard": dashboard,
+    }
+    code: int | None = tyro.extras.subcommand_cli_from_dict(
+        commands, prog="segacc", args=args, console_outputs=speaks()
+    )
+    return code
 
 
 def main() -> None:
     """Entry point of the command `segacc`."""
-    codes: list[int | None] = []
-
-    def program() -> None:
-        codes.append(
-            tyro.extras.subcommand_cli_from_dict(
-                {
-                    "prepare": prepare,
-                    "check": check,
-                    "predict": predict,
-                    "compare": compare,
-                    "study": study,
-                    "dashboard": dashboard,
-                },
-                prog="segacc",
-            )
-        )
-
-    failed = run_program(program, debug=False)
-    sys.exit(failed or codes[0] or 0)
+    args = sys.argv[1:]
+    sys.exit(run_program(lambda: run_command(args), debug="--debug" in args))

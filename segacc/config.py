@@ -235,20 +235,24 @@ MAY_CHANGE = [
 RESUME_MAY_CHANGE = {*MAY_CHANGE, "resume", "output_dir", "debug"}
 
 
-def parse_train(args: Sequence[str]) -> TrainConfig:
+def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
     """The command line of train.py. With --resume, flags not given come from the run's config.
+
+    Args:
+        args: the flags.
+        prog: the program's name in its help; None for that of the file that was started.
 
     Raises:
         InputError: a value is out of range, or a flag would make the resumed run another run.
         SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
     """
-    config = tyro.cli(TrainConfig, args=args, console_outputs=speaks())
+    config = tyro.cli(TrainConfig, prog=prog, args=args, console_outputs=speaks())
     if config.resume is None:
         config = with_protocol(config)
         check_values(config)
         return config
     saved = read_run_config(config.resume)
-    config = tyro.cli(TrainConfig, args=args, default=saved, console_outputs=speaks())
+    config = tyro.cli(TrainConfig, prog=prog, args=args, default=saved, console_outputs=speaks())
     config = dataclasses.replace(config, output_dir=saved.output_dir)
     check_values(config)
     changed = [
@@ -270,14 +274,14 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def parse_evaluate(args: Sequence[str]) -> EvaluateConfig:
-    """The command line of evaluate.py.
+def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConfig:
+    """The command line of evaluate.py; `prog` as in `parse_train`.
 
     Raises:
         InputError: a value is out of range.
         SystemExit: help was asked for, or a flag does not exist.
     """
-    config = tyro.cli(EvaluateConfig, args=args, console_outputs=speaks())
+    config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=speaks())
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
     if config.batch_size < 1:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 EXIT_INPUT = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped by a signal, to be continued
@@ -46,7 +47,21 @@ def disk_errors(run: Path) -> Iterator[None]:
 
 def goes_on(run: Path) -> str:
     """The end of a sentence that says how to continue a run."""
-    return f"continue with: accelerate launch train.py --resume {run}"
+    return f"continue with: {command('train')} --resume {run}"
+
+
+def command(program: Literal["train", "evaluate"]) -> str:
+    """How this user starts `program`, for a sentence that says what to do next.
+
+    Whoever started train.py or evaluate.py of the repository reads their names. Everybody else (the
+    command `segacc`, a program that calls `fit`) reads what an installed segacc has.
+    """
+    started = Path(sys.argv[0])
+    repository = Path(__file__).resolve().parents[1]
+    if started.name in ("train.py", "evaluate.py") and started.resolve().parent == repository:
+        script = started.with_name(f"{program}.py")
+        return f"{'accelerate launch' if program == 'train' else 'python'} {script}"
+    return "accelerate launch -m segacc train" if program == "train" else "segacc evaluate"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -82,14 +97,17 @@ def _may_say_error() -> bool:
     return True
 
 
-def run_program(program: Callable[[], object], debug: bool) -> int:
+def run_program(program: Callable[[], int | None], debug: bool) -> int:
     """Run a program and turn what the user can cause into one sentence and an exit code.
 
     Of several processes the one that fails first says its error, and no other.
+
+    Returns:
+        the exit code: what the program returns, 0 for None, or one of the codes above.
     """
     before = signal.signal(signal.SIGTERM, _stop_before_start)
     try:
-        program()
+        return program() or 0
     except InputError as error:
         if debug:
             raise
@@ -105,7 +123,6 @@ def run_program(program: Callable[[], object], debug: bool) -> int:
     finally:
         if signal.getsignal(signal.SIGTERM) is _stop_before_start:
             signal.signal(signal.SIGTERM, before)
-    return 0
 
 
 def _stop_before_start(number: int, frame: object) -> None:

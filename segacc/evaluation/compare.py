@@ -16,10 +16,10 @@ from torch import Tensor
 from segacc.config import SEGFORMER_B0, read_run_config
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
-from segacc.errors import InputError, write_text
+from segacc.errors import InputError, command, write_text
 from segacc.metrics.counts import iou_of
 from segacc.metrics.intervals import interval, resamples
-from segacc.report.page import read_scored, write_report
+from segacc.report.page import Scored, read_scored, write_report
 from segacc.runs import read_lines
 
 NOTE = (
@@ -30,19 +30,24 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class Result:
-    """A run and its results on a split."""
+class ScoredRun:
+    """A run and its results on a split, without its images."""
 
     run: Path
-    config: dict[str, Any]  # config.json
-    metrics: dict[str, Any]  # metrics.json
+    config: dict[str, Any]
+    """config.json"""
+    metrics: dict[str, Any]
+    """metrics.json"""
     epochs: list[dict[str, Any]]
+    """the lines of metrics.jsonl"""
     names: list[str]
-    counts: Tensor  # (N, 4) float64
+    """of the N images"""
+    counts: Tensor
+    """(N, 4) float64: true positive, false positive, false negative, true negative pixels"""
 
 
-def read_result(run: Path, split: str) -> Result | None:
-    """The results of a run; None where evaluate.py has not scored it.
+def read_scored_run(run: Path, split: str) -> ScoredRun | None:
+    """The results of a run on a split; None where it was not scored on it.
 
     Raises:
         InputError: the folder is not a run's.
@@ -57,9 +62,8 @@ def read_result(run: Path, split: str) -> Result | None:
     )
     rows = list(csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()))
     counts = torch.tensor([[int(row[k]) for k in ("tp", "fp", "fn", "tn")] for row in rows])
-    return Result(
-        run, config, metrics, read_lines(run), [row["name"] for row in rows], counts.double()
-    )
+    names = [row["name"] for row in rows]
+    return ScoredRun(run, config, metrics, read_lines(run), names, counts.double())
 
 
 @dataclass(frozen=True)
@@ -89,42 +93,41 @@ def paired_bootstrap(best: Tensor, other: Tensor) -> Paired:
     return Paired(two - one, *interval(drawn), p)
 
 
-def table_of(results: list[Result]) -> list[dict[str, str]]:
+def comparison_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
     """The table, best first within each data set; every value as text."""
-    of_data: dict[tuple[str, int], list[Result]] = {}
-    for result in results:
-        key = (result.metrics["dataset"], result.metrics["size"])
-        of_data.setdefault(key, []).append(result)
+    by_data: dict[tuple[str, int], list[ScoredRun]] = {}
+    for run in runs:
+        by_data.setdefault((run.metrics["dataset"], run.metrics["size"]), []).append(run)
     rows = []
-    for group in of_data.values():
-        group.sort(key=lambda r: r.metrics["scores"]["iou"]["value"], reverse=True)
-        rows += [_row(result, group[0]) for result in group]
+    for group in by_data.values():
+        group.sort(key=lambda run: run.metrics["scores"]["iou"]["value"], reverse=True)
+        rows += [_comparison_row(run, group[0]) for run in group]
     return rows
 
 
-def _row(result: Result, best: Result) -> dict[str, str]:
-    metrics = result.metrics
-    top = max(result.epochs, key=lambda line: line["valid_iou"])
+def _comparison_row(run: ScoredRun, best: ScoredRun) -> dict[str, str]:
+    metrics = run.metrics
+    best_epoch = max(run.epochs, key=lambda line: line["valid_iou"])["epoch"]
     against = ""
-    if result is not best and result.names == best.names and len(result.names) > 1:
-        pair = paired_bootstrap(best.counts, result.counts)
+    if run is not best and run.names == best.names and len(run.names) > 1:
+        pair = paired_bootstrap(best.counts, run.counts)
         against = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p:.3f}"
     return {
-        **columns_of(result),
+        **model_columns(run),
         f"iou on {metrics['split']}": _with_interval(metrics["scores"]["iou"]),
         "iou_image": _with_interval(metrics["scores"]["iou_image"]),
-        "against best": "best" if result is best else against,
+        "against best": "best" if run is best else against,
         "threshold": f"{metrics['threshold']:g}",
-        "best epoch": f"{top['epoch']} of {len(result.epochs)}",
-        "minutes": f"{sum(line['seconds'] for line in result.epochs) / 60:.1f}",
-        "img/s": f"{statistics.median(line['img_per_s'] for line in result.epochs):.1f}",
-        "run": result.run.name,
+        "best epoch": f"{best_epoch} of {len(run.epochs)}",
+        "minutes": f"{sum(line['seconds'] for line in run.epochs) / 60:.1f}",
+        "img/s": f"{statistics.median(line['img_per_s'] for line in run.epochs):.1f}",
+        "run": run.run.name,
     }
 
 
-def columns_of(result: Result) -> dict[str, str]:
-    """What a table says first of a run: its model and data, in the study's columns."""
-    config, metrics = result.config["config"], result.metrics
+def model_columns(run: ScoredRun) -> dict[str, str]:
+    """The first columns of each table: the run's model and data, as the study names them."""
+    config, metrics = run.config["config"], run.metrics
     backbone = "its own" if "/" in config["model"] else config["encoder"]
     if config["model"] == "segformer":
         backbone = SEGFORMER_B0.split("/")[1].split("-finetuned")[0]
@@ -133,7 +136,7 @@ def columns_of(result: Result) -> dict[str, str]:
         "model": config["model"],
         "backbone": backbone,
         "data": f"{Path(metrics['dataset'].rstrip('/')).name} {metrics['size']}{crop}",
-        "parameters (M)": f"{result.config['parameters']['whole'] / 1e6:.1f}",
+        "parameters (M)": f"{run.config['parameters']['whole'] / 1e6:.1f}",
     }
 
 
@@ -166,52 +169,59 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
     Raises:
         InputError: a folder is not a run's, or none has results on the split.
     """
-    results, missing = [], []
-    for run in runs:
-        result = read_result(run, split)
-        if result:
-            results.append(result)
-        else:
-            missing.append(run)
-    hint = f"`python evaluate.py RUN --split {split}`"
-    if not results:
+    found = [(run, read_scored_run(run, split)) for run in runs]
+    scored = [scores for _, scores in found if scores]
+    missing = [run for run, scores in found if not scores]
+    hint = f"`{command('evaluate')} RUN --split {split}`"
+    if not scored:
         raise InputError(f"none of {len(missing)} runs has results on {split}: {hint} makes them.")
-    table = table_of(results)
-    show(table)
+    table = comparison_table(scored)
+    print_table(table)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "comparison.md", markdown(table, NOTE))
     write_text(out / "comparison.csv", comma_separated(table))
     print(f"{NOTE}\nwritten: {out / 'comparison.md'}, comparison.csv")
     if missing:
         print(f"without results on {split}: {', '.join(map(str, missing))} ({hint})")
-    of_data: dict[str, list[Result]] = {}
-    for result in results:
-        of_data.setdefault(Path(result.metrics["dataset"].rstrip("/")).name, []).append(result)
-    for data, group in of_data.items():
-        report = out / f"report-{data}.html"
-        write_report(report, [_scored(result, split) for result in group], table)
+    write_reports(scored, split, table, out)
+
+
+def write_reports(
+    runs: list[ScoredRun], split: str, table: list[dict[str, str]], out: Path
+) -> None:
+    """A report for each data set, with its runs side by side.
+
+    Raises:
+        InputError: a data set is not what it was when a run was scored on it.
+    """
+    by_data: dict[str, list[ScoredRun]] = {}
+    for run in runs:
+        by_data.setdefault(Path(run.metrics["dataset"].rstrip("/")).name, []).append(run)
+    for name, group in by_data.items():
+        report = out / f"report-{name}.html"
+        write_report(report, [_with_images(run, split) for run in group], table)
         print(f"look at: {report}")
 
 
-def _scored(result: Result, split: str) -> Any:
-    metrics = result.metrics
+def _with_images(run: ScoredRun, split: str) -> Scored:
+    metrics = run.metrics
     data = prepare(load_dataset(metrics["dataset"]), metrics["size"])
     if data.fingerprint != metrics["fingerprint"]:
         raise InputError(
-            f"{result.run}: the data set {metrics['dataset']} has changed since it was scored: "
-            f"run `python evaluate.py {result.run} --split {split}` again."
+            f"{run.run}: the data set {metrics['dataset']} has changed since the run was scored on "
+            f"it: give `{command('evaluate')} {run.run} --split {split}` again."
         )
-    return read_scored(result.run, result.run / split, data.splits[split])
+    return read_scored(run.run, run.run / split, data.splits[split])
 
 
-# What a narrow terminal does without, first to last; the files have it all.
+# The columns that a narrow terminal leaves out, first to last; the files have all of them.
 LEFT_OUT = (
     *("img/s", "minutes", "weights", "backbone", "seeds"),
     *("best epoch", "parameters (M)", "threshold", "iou_image"),
 )
 
 
-def show(table: list[dict[str, str]]) -> None:
+def print_table(table: list[dict[str, str]]) -> None:
     """The table for a terminal, with as many columns as it is wide enough for."""
     from rich.console import Console
     from rich.table import Table

@@ -10,16 +10,16 @@ from segacc.errors import InputError
 from segacc.evaluation.compare import (
     NOTE,
     compare,
+    comparison_table,
     markdown,
     paired_bootstrap,
-    read_result,
-    show,
-    table_of,
+    print_table,
+    read_scored_run,
 )
 
 
 def results(*runs):
-    return [read_result(run, "test") for run in runs]
+    return [read_scored_run(run, "test") for run in runs]
 
 
 def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
@@ -28,7 +28,7 @@ def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
         make_run(tmp_path / "b", [0.7, 0.8, 0.9], model="segformer"),
         make_run(tmp_path / "c", [0.1, 0.2], dataset="/some/pedestrian/", size=128),
     ]
-    table = table_of(results(*runs))
+    table = comparison_table(results(*runs))
     assert [row["run"] for row in table] == ["b", "a", "c"]
     assert [row["data"] for row in table] == ["gland 256", "gland 256", "pedestrian 128"]
     assert [row["model"] for row in table] == ["segformer", "linknet", "linknet"]
@@ -46,7 +46,7 @@ def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
 
 def test_a_name_with_a_bar_does_not_break_the_table(tmp_path):
     run = make_run(tmp_path / "a|b", [0.5, 0.6])
-    assert "a\\|b |" in markdown(table_of(results(run)), NOTE)
+    assert "a\\|b |" in markdown(comparison_table(results(run)), NOTE)
 
 
 def counts_of(ious):
@@ -87,7 +87,7 @@ def test_the_paired_interval_agrees_with_scipy_and_is_narrower_than_an_unpaired_
 def test_what_cannot_be_compared_is_said(tmp_path):
     run = make_run(tmp_path / "a", [0.5, 0.6])
     (run / "test" / "metrics.json").unlink()
-    with pytest.raises(InputError, match=r"none of 1 runs has results on test: `python evaluate"):
+    with pytest.raises(InputError, match=r"none of 1 runs has results on test: `segacc evaluate"):
         compare([run], "test", tmp_path / "out")
     with pytest.raises(InputError, match="is not a run's folder"):
         compare([tmp_path], "test", tmp_path / "out")
@@ -95,19 +95,19 @@ def test_what_cannot_be_compared_is_said(tmp_path):
 
 def test_other_images_are_not_paired(tmp_path):
     runs = make_run(tmp_path / "a", [0.5, 0.6]), make_run(tmp_path / "b", [0.4, 0.5, 0.3])
-    assert [row["against best"] for row in table_of(results(*runs))] == ["best", ""]
+    assert [row["against best"] for row in comparison_table(results(*runs))] == ["best", ""]
 
 
 @pytest.mark.parametrize(
     ("columns", "shown", "left_out"), [(60, "iou on", "img/s"), (240, "img/s", "")]
 )
-def test_a_terminal_shows_the_columns_that_it_has_room_for(
+def test_a_narrow_terminal_shows_fewer_columns(
     tmp_path, monkeypatch, capsys, columns, shown, left_out
 ):
-    table = table_of(results(make_run(tmp_path / "a", [0.5, 0.6])))
+    table = comparison_table(results(make_run(tmp_path / "a", [0.5, 0.6])))
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("FORCE_COLOR", "1")  # so that rich takes the pipe for a terminal
-    show(table)
+    print_table(table)
     printed = capsys.readouterr().out
     assert shown in printed and "0.550" in printed and "linknet" in printed
     assert not left_out or left_out not in printed

@@ -12,13 +12,13 @@ import pytest
 from runs import make_run
 from small import ROOT, lines, run_program, write_blobs
 
-import segacc.study as study_room
 from segacc.config import STUDY_MODELS, parse_train
 from segacc.errors import InputError
-from segacc.evaluation.compare import read_result
-from segacc.study import Cell, cells_of, check_same, run_cells, study, table_of, training
-
-STUDY = "from segacc.cli import main; main()"
+from segacc.evaluation.compare import read_scored_run
+from segacc.study import schedule
+from segacc.study.cells import Cell, cells_of, check_same
+from segacc.study.study import study
+from segacc.study.table import study_table
 
 
 def cells(out, datasets=("pedestrian", "gland"), seeds=(0,), weights=None, fast=False):
@@ -67,7 +67,7 @@ def test_the_table_is_over_seeds_in_the_order_of_the_study(tmp_path):
         make_run(tmp_path / "b", [0.5, 0.7], model="fpn", size=512, crop=256, weights="none"),
         make_run(tmp_path / "c", [0.7, 0.9], seed=1, weights="none"),
     ]
-    both, single = table_of([read_result(run, "test") for run in runs])
+    both, single = study_table([read_scored_run(run, "test") for run in runs])
     assert both["iou on test"] == "0.700 ± 0.141" and both["published"] == "0.781"
     assert both["95 % interval"] == "0.600 to 0.800"  # of two images: either one twice
     assert (both["model"], both["data"], both["seeds"]) == ("linknet", "gland 256", "2")
@@ -111,17 +111,17 @@ def test_cells_are_spread_over_the_gpus_in_one_group(tmp_path, monkeypatch):
     """Of the GPUs only their number and names are made up."""
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    commands = []
+    commands, train_command = [], schedule.train_command
 
     def train(cell, gpu):
-        commands.append(training(cell, gpu))
+        commands.append(train_command(cell, gpu))
         return [sys.executable, "-c", RUN, str(cell.run)]
 
-    monkeypatch.setattr(study_room, "training", train)
-    monkeypatch.setattr(study_room, "scoring", lambda cell: [sys.executable, "-c", "pass"])
+    monkeypatch.setattr(schedule, "train_command", train)
+    monkeypatch.setattr(schedule, "score_command", lambda cell: [sys.executable, "-c", "pass"])
     (tmp_path / "night" / "logs").mkdir(parents=True)
     some = cells(tmp_path / "night", ["pedestrian"], weights="none")
-    assert run_cells(some, tmp_path / "night") == {} and all(cell.is_done for cell in some)
+    assert schedule.run_cells(some, tmp_path / "night") == {} and all(cell.is_done for cell in some)
     found = [(cell.run / "where").read_text() for cell in some]
     assert set(found) == {"4 night", "7 night"} and len(found) == len(commands) == 6
     assert all("gpu.yaml" in " ".join(command) for command in commands)
@@ -130,7 +130,7 @@ def test_cells_are_spread_over_the_gpus_in_one_group(tmp_path, monkeypatch):
 def test_a_small_study_ends_with_its_table_and_is_done(tmp_path):
     data, out = write_blobs(tmp_path / "blobs", train=8, valid=2, test=2), tmp_path / "study"
     flags = ["--fast", "--dataset", data, "--models", "segformer", "--out", out]
-    done = run_program("-c", STUDY, "study", *flags)
+    done = run_program("-m", "segacc", "study", *flags)
     assert done.returncode == 0, done.stdout + done.stderr
     for step in ("trains", "is scored", "done"):
         assert f"blobs-segformer-seed0: {step}" in done.stdout
@@ -141,7 +141,7 @@ def test_a_small_study_ends_with_its_table_and_is_done(tmp_path):
     assert (row["model"], row["parameters (M)"], row["seeds"]) == ("segformer", "3.7", "1")
     assert "| segformer |" in (out / "study.md").read_text()
     assert (out / "report-blobs.html").stat().st_size > 10_000
-    again = run_program("-c", STUDY, "study", *flags)
+    again = run_program("-m", "segacc", "study", *flags)
     assert again.returncode == 0 and "trains" not in again.stdout
 
 
@@ -149,7 +149,7 @@ def test_a_small_study_ends_with_its_table_and_is_done(tmp_path):
 def test_a_study_that_is_stopped_goes_on_and_one_that_fails_does_the_rest(tmp_path):
     data = write_blobs(tmp_path / "blobs", train=16)
     out = tmp_path / "study"
-    command = [sys.executable, "-c", STUDY, "study", "--fast"]
+    command = [sys.executable, "-m", "segacc", "study", "--fast"]
     command += ["--dataset", str(data), "--out", str(out), "--models"]
     options = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 

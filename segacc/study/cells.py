@@ -1,0 +1,111 @@
+"""The cells of the study's table: which run each one is, and whether it can be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from segacc.config import RESUME_MAY_CHANGE, STUDY_MODELS, parse_train, read_run_config
+from segacc.data.reading.sources import load_dataset
+from segacc.errors import InputError
+from segacc.models.segmenter import check_architecture
+
+CROPPED = ("linknet", "deeplabv3plus")
+"""models that the study also trained on crops of the full-size gland images"""
+DONE = "study-done"
+"""a file in the folder of a run that was trained and scored"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the study."""
+
+    run: Path
+    dataset: str
+    flags: tuple[str, ...]
+    """of the program that trains"""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run has ended and was scored."""
+        return (self.run / DONE).exists()
+
+    def mark_done(self) -> None:
+        """Record that the run has ended and was scored."""
+        (self.run / DONE).touch()
+
+
+def cells_of(
+    datasets: list[str],
+    models: list[str],
+    seeds: list[int],
+    weights: str | None,
+    tracker: str,
+    fast: bool,
+    out: Path,
+) -> list[Cell]:
+    """A run for each cell of the table and each seed; all runs of the first seed come first.
+
+    Raises:
+        InputError: the training would refuse a flag, or two cells are the same.
+    """
+    for model in models:
+        if model not in STUDY_MODELS and "/" not in model:
+            check_architecture(model)
+    cells: dict[Path, Cell] = {}
+    for seed in seeds:
+        for dataset in datasets:
+            plans = [(model, False) for model in models]
+            plans += [(m, True) for m in models if _is_gland(dataset) and m in CROPPED]
+            for model, cropped in plans:
+                flags = ["--dataset", dataset, "--model", model, "--seed", str(seed)]
+                flags += ["--weights", weights] if weights else []
+                flags += [*_size_flags(dataset, cropped, fast), "--tracker", tracker]
+                parse_train(flags)
+                data, name = Path(dataset.rstrip("/")).name, model.replace("/", "-")
+                run = out / f"{data}-{name}{'-crop' if cropped else ''}-seed{seed}"
+                if run in cells:
+                    raise InputError(
+                        f"two cells would be {run}: give each set, model and seed once, and sets "
+                        "of different names."
+                    )
+                cells[run] = Cell(run, dataset, tuple(flags))
+    return list(cells.values())
+
+
+def _is_gland(dataset: str) -> bool:
+    return dataset in ("gland", "demo")
+
+
+def _size_flags(dataset: str, cropped: bool, fast: bool) -> list[str]:
+    """The protocol gives the sizes; a fast study halves them and the number of epochs."""
+    if not fast:
+        return ["--crop", "256"] if cropped else []
+    size = 256 if cropped else 128 if _is_gland(dataset) else 64
+    flags = ["--crop", "128"] if cropped else []
+    return [*flags, "--size", str(size), "--epochs", "2", "--batch-size", "8"]
+
+
+def check_same(cell: Cell) -> None:
+    """Raises InputError when the cell's folder holds a run that was made with other flags."""
+    if not (cell.run / "config.json").exists():
+        return
+    found, wanted = read_run_config(cell.run), parse_train(cell.flags)
+    # The precision is that of the machine.
+    named = {"epochs", "patience"} | vars(wanted).keys() - RESUME_MAY_CHANGE - {"precision"}
+    for name in sorted(named):
+        have, want = getattr(found, name), getattr(wanted, name)
+        if have != want:
+            raise InputError(
+                f"{cell.run} was made with --{name.replace('_', '-')} {have}, and now {want} is "
+                "asked for: give another --out, or the flags of before."
+            )
+
+
+def check_test_split(dataset: str) -> None:
+    """Raises InputError when there is nothing to score a model on; fetches the data set."""
+    if "test" not in load_dataset(dataset):
+        raise InputError(
+            f"--dataset {dataset} has no test split, and the study's table is made of scores on "
+            "it: add one."
+        )

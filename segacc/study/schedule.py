@@ -1,0 +1,132 @@
+"""Runs the cells of the study: one at a time on each GPU, or one after the other on the CPU."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import torch
+from rich.live import Live
+from rich.table import Table
+
+import segacc
+from segacc.errors import InputError, Stopped
+from segacc.runs import read_lines
+from segacc.runtime.programs import Programs
+from segacc.study.cells import Cell
+
+CONFIGS = Path(segacc.__file__).parent / "accelerate_configs"
+
+
+def run_cells(cells: list[Cell], out: Path) -> dict[str, str]:
+    """Run the cells that are not done, and show how all are doing.
+
+    Returns:
+        name -> error of each cell that has failed.
+
+    Raises:
+        Stopped: by a signal, after the runs have saved their states.
+    """
+    waiting = deque(cell for cell in cells if not cell.is_done)
+    state = {cell.run.name: "done" if cell.is_done else "waits" for cell in cells}
+    failed: dict[str, str] = {}
+    programs = Programs()
+
+    def show(cell: Cell, what: str) -> None:
+        state[cell.run.name] = what
+        if not live.console.is_terminal:
+            print(f"{cell.run.name}: {what}", flush=True)
+
+    def work(device: str | None) -> None:
+        environment = {**os.environ, "WANDB_RUN_GROUP": out.name}
+        if device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = device
+        while True:
+            try:
+                cell = waiting.popleft()
+            except IndexError:
+                return
+            log = out / "logs" / f"{cell.run.name}.log"
+            try:
+                show(cell, "trains")
+                programs.run(train_command(cell, device is not None), environment, log)
+                show(cell, "is scored")
+                programs.run(score_command(cell), environment, log)
+                cell.mark_done()
+                show(cell, "done")
+            except Stopped:
+                return show(cell, "stopped")
+            except (InputError, OSError) as error:
+                failed[cell.run.name] = str(error)
+                show(cell, "failed")
+
+    live = Live(get_renderable=lambda: progress_table(cells, state), refresh_per_second=1)
+    threads = [threading.Thread(target=work, args=(device,)) for device in devices()]
+    with live:
+        stopped = wait_for(threads, programs)
+    if not live.console.is_terminal:
+        print()  # rich leaves out the newline after its last table
+    if stopped:
+        raise Stopped("stopped: the same command goes on from here.")
+    return failed
+
+
+def wait_for(threads: list[threading.Thread], programs: Programs) -> bool:
+    """Start the threads and wait until they have ended; a signal stops the programs first.
+
+    Returns:
+        whether there was a signal.
+    """
+    for thread in threads:
+        thread.start()
+    stopped = False
+    while True:
+        try:
+            while any(thread.is_alive() for thread in threads):
+                time.sleep(0.2)
+            return stopped
+        except (KeyboardInterrupt, Stopped):
+            stopped = True
+            programs.stop()  # a second signal makes them leave without saving
+
+
+def devices() -> list[str | None]:
+    """What each thread gives its runs as CUDA_VISIBLE_DEVICES; one None where there is no GPU."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    names = visible.split(",") if visible else [str(index) for index in range(count)]
+    return [*names[:count]] or [None]
+
+
+def train_command(cell: Cell, gpu: bool) -> list[str]:
+    """The command that trains a cell, or continues it.
+
+    It names its own config file, since accelerate would else read the user's.
+    """
+    config = CONFIGS / ("gpu.yaml" if gpu else "cpu.yaml")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    launch += ["--mixed_precision", "no"]  # training itself takes bf16 where the GPU has it
+    begun = (cell.run / "config.json").exists()
+    folder = ["--resume" if begun else "--output-dir", str(cell.run)]
+    return [*launch, "-m", "segacc", "train", *cell.flags, *folder]
+
+
+def score_command(cell: Cell) -> list[str]:
+    """The command that scores a trained cell on test."""
+    return [sys.executable, "-m", "segacc", "evaluate", str(cell.run)]
+
+
+def progress_table(cells: list[Cell], state: dict[str, str]) -> Table:
+    """What each cell is doing, with its epochs so far."""
+    table = Table("run", "", "epoch", "best valid iou", "minutes")
+    for cell in cells:
+        lines = read_lines(cell.run)
+        best = max((line["valid_iou"] for line in lines), default=None)
+        minutes = sum(line["seconds"] for line in lines) / 60
+        known = (f"{len(lines)}", f"{best:.3f}", f"{minutes:.1f}") if best is not None else ()
+        table.add_row(cell.run.name, state[cell.run.name], *known)
+    return table

@@ -1,0 +1,61 @@
+"""study(): trains and scores all cells of the study, and writes its table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from segacc.errors import InputError, write_text
+from segacc.evaluation.compare import (
+    comma_separated,
+    compare,
+    markdown,
+    print_table,
+    read_scored_run,
+)
+from segacc.study.cells import Cell, check_same, check_test_split
+from segacc.study.schedule import run_cells
+from segacc.study.table import NOTE, study_table
+
+
+def study(cells: list[Cell], out: Path) -> int:
+    """Train and score the cells that are not done yet, one at a time on each GPU, or one after the
+    other where there is none; then write the table and the reports into `out`.
+
+    Returns:
+        1 when a cell has failed, else 0.
+
+    Raises:
+        InputError: a cell's folder holds another run, a set has no test split, or `out` cannot be
+            written.
+        Stopped: by a signal; the same command continues.
+    """
+    for cell in cells:
+        check_same(cell)
+    for dataset in dict.fromkeys(cell.dataset for cell in cells):
+        check_test_split(dataset)
+    try:
+        (out / "logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out {out} cannot be written ({error}): give another folder."
+        ) from error
+    failed = run_cells(cells, out)
+    write_tables([cell.run for cell in cells if cell.is_done], out)
+    for name, sentence in failed.items():
+        log = out / "logs" / f"{name}.log"
+        print(f"failed: {name}: {sentence} (the whole output: {log})", file=sys.stderr)
+    return int(not all(cell.is_done for cell in cells))
+
+
+def write_tables(done: list[Path], out: Path) -> None:
+    """Print the study's table and write it, with the comparison and the reports, into `out`."""
+    runs = [scored for run in done if (scored := read_scored_run(run, "test"))]
+    if not runs:
+        return
+    table = study_table(runs)
+    print_table(table)
+    write_text(out / "study.md", markdown(table, NOTE))
+    write_text(out / "study.csv", comma_separated(table))
+    print(f"{NOTE}\nwritten: {out / 'study.md'}, study.csv\n")
+    compare([scored.run for scored in runs], "test", out)

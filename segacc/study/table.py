@@ -1,0 +1,77 @@
+"""The table of the study: a line for each model and data set, over its seeds."""
+
+from __future__ import annotations
+
+import statistics
+
+import torch
+
+from segacc.evaluation.compare import ScoredRun, model_columns
+from segacc.metrics.counts import constant_mask_iou, iou_of
+from segacc.metrics.intervals import interval, resamples
+
+# IoU on test as published, by data and crop.
+PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
+    ("pedestrian", False): {
+        "fpn": 0.592,
+        "pspnet": 0.592,
+        "segformer": 0.774,
+        "linknet": 0.683,
+        "deeplabv3plus": 0.653,
+    },
+    ("gland", False): {"fpn": 0.768, "segformer": 0.742, "linknet": 0.781, "deeplabv3plus": 0.758},
+    ("gland", True): {"linknet": 0.844, "deeplabv3plus": 0.844},
+}
+NOTE = (
+    "iou is over all pixels of the test split, iou_image the mean over its images, both at the "
+    "threshold that validation picked; mean ± standard deviation over seeds. 95 % interval of iou: "
+    "a bootstrap over images. constant: iou of calling every pixel foreground. published: IoU on "
+    "test in the study, from pretrained weights; it does not say which IoU."
+)
+
+
+def study_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
+    """A line for each model and data set, over its seeds, in the study's order."""
+    groups: dict[tuple[str, int, bool, str], list[ScoredRun]] = {}
+    for run in runs:
+        config = run.config["config"]
+        key = (config["dataset"], run.metrics["size"], bool(config["crop"]), config["model"])
+        groups.setdefault(key, []).append(run)
+    return [
+        _study_row(seeds, PUBLISHED.get((dataset, cropped), {}).get(model))
+        for (dataset, _, cropped, model), seeds in groups.items()
+    ]
+
+
+def _study_row(seeds: list[ScoredRun], published: float | None) -> dict[str, str]:
+    """The line of runs that differ only in their seed."""
+    first = seeds[0]
+    images = len(first.counts)
+    best_epochs = [max(run.epochs, key=lambda line: line["valid_iou"])["epoch"] for run in seeds]
+    minutes = [sum(line["seconds"] for line in run.epochs) / 60 for run in seeds]
+    speeds = [statistics.median(line["img_per_s"] for line in run.epochs) for run in seeds]
+    weights = resamples(images)
+    ious = torch.stack([iou_of(weights @ run.counts) for run in seeds]).mean(dim=0)
+    low, high = interval(ious)
+    return {
+        **model_columns(first),
+        "iou on test": _over_seeds([r.metrics["scores"]["iou"]["value"] for r in seeds], 3),
+        "95 % interval": f"{low:.3f} to {high:.3f}" if images > 1 else "",
+        "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in seeds], 3),
+        "constant": f"{constant_mask_iou(first.counts):.3f}",
+        "published": "" if published is None else f"{published:.3f}",
+        "weights": first.config["config"]["weights"],
+        "seeds": f"{len(seeds)}",
+        "threshold": _over_seeds([run.metrics["threshold"] for run in seeds], 2),
+        "best epoch": ", ".join(
+            f"{best} of {len(run.epochs)}" for best, run in zip(best_epochs, seeds, strict=True)
+        ),
+        "minutes": _over_seeds(minutes, 1),
+        "img/s": _over_seeds(speeds, 1),
+    }
+
+
+def _over_seeds(values: list[float], digits: int) -> str:
+    """The mean, with the standard deviation where there are several values."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
