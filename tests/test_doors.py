@@ -28,6 +28,7 @@ def test_launch_train_evaluate_and_start_from_the_result(blobs, tmp_path):
     done = run_program(*launch, "--crop", 32, "--weights", "none", "--output-dir", run)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "crops of 32 px in training only" in done.stdout
+    assert f"next: python evaluate.py {run}" in done.stdout
     scored = run_program("evaluate.py", run)
     assert scored.returncode == 0, scored.stderr[-3000:]
     assert "3 full images of 64 x 64 px" in scored.stdout
@@ -89,7 +90,7 @@ def assert_one_sentence(done, word):
 
 
 def segacc(*args, **changed):
-    return run_program("-c", "from segacc.cli import main; main()", *args, **changed)
+    return run_program("-m", "segacc", *args, **changed)
 
 
 def test_check_lists_every_finding_and_fails(tmp_path):

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 import segacc
 from segacc.config import TrainConfig
 from segacc.data.split import Prepared
+from segacc.errors import command
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, dtype
 from segacc.training.checkpoint import Progress
@@ -90,7 +91,7 @@ def resumed_line(before: TrainConfig, config: TrainConfig, step: int) -> str:
 
 def final_lines(config: TrainConfig, run: Path, progress: Progress, has_test: bool) -> str:
     """How a run ended, and the command that scores it."""
-    score = f"python evaluate.py {run}" + ("" if has_test else " --split valid")
+    score = f"{command('evaluate')} {run}" + ("" if has_test else " --split valid")
     why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"
     return (
         f"\n{why}: best epoch {progress.best_epoch} of {progress.epoch}, validation iou "

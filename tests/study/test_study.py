@@ -1,7 +1,5 @@
 """segacc study: its cells, its table, and runs that fail, are killed and go on."""
 
-import csv
-import json
 import shutil
 import signal
 import subprocess
@@ -10,7 +8,7 @@ import time
 
 import pytest
 from runs import make_run
-from small import ROOT, lines, run_program, write_blobs
+from small import ROOT, lines, write_blobs
 
 from segacc.config import STUDY_MODELS, parse_train
 from segacc.errors import InputError
@@ -125,24 +123,6 @@ def test_cells_are_spread_over_the_gpus_in_one_group(tmp_path, monkeypatch):
     found = [(cell.run / "where").read_text() for cell in some]
     assert set(found) == {"4 night", "7 night"} and len(found) == len(commands) == 6
     assert all("gpu.yaml" in " ".join(command) for command in commands)
-
-
-def test_a_small_study_ends_with_its_table_and_is_done(tmp_path):
-    data, out = write_blobs(tmp_path / "blobs", train=8, valid=2, test=2), tmp_path / "study"
-    flags = ["--fast", "--dataset", data, "--models", "segformer", "--out", out]
-    done = run_program("-m", "segacc", "study", *flags)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for step in ("trains", "is scored", "done"):
-        assert f"blobs-segformer-seed0: {step}" in done.stdout
-    (row,) = csv.DictReader((out / "study.csv").open())
-    (scores,) = out.glob("*/test/metrics.json")
-    iou = json.loads(scores.read_text())["scores"]["iou"]["value"]
-    assert row["iou on test"] == f"{iou:.3f}" and row["weights"] == "none"
-    assert (row["model"], row["parameters (M)"], row["seeds"]) == ("segformer", "3.7", "1")
-    assert "| segformer |" in (out / "study.md").read_text()
-    assert (out / "report-blobs.html").stat().st_size > 10_000
-    again = run_program("-m", "segacc", "study", *flags)
-    assert again.returncode == 0 and "trains" not in again.stdout
 
 
 @pytest.mark.soak

@@ -77,7 +77,7 @@ def test_a_model_learns_and_the_run_folder_holds_what_the_contract_says(blobs, t
     said = capsys.readouterr().out
     for word in ("cpu, fp32", "4 global = 1 process x 4", "0.4 M", "none (random)", "dice"):
         assert word in said
-    assert f"next: python evaluate.py {run}" in said
+    assert f"next: segacc evaluate {run}" in said
     best = max(history, key=lambda line: line["valid_iou"])
     assert f"best epoch {best['epoch']} of 12" in said
     assert "all foreground" not in re.findall(r"^epoch +12/.*$", said, re.MULTILINE)[0]
