@@ -52,7 +52,7 @@ class TrainConfig:
     model: str = "linknet"
     """unet, fpn, pspnet, linknet, deeplabv3plus, segformer, any other architecture of
     segmentation_models_pytorch, or the Hub id of a transformers segmentation model"""
-    encoder: str = "resnet34"
+    encoder: Annotated[str | None, _arg("NAME", "resnet34")] = None
     """any encoder of segmentation_models_pytorch (transformers models bring their own)"""
     weights: Annotated[str | None, _arg("STR", f"imagenet; segformer {SEGFORMER_B0}")] = None
     """what to start from: a pretrained name, a local file or folder (a run's too), or `none` for
@@ -114,10 +114,22 @@ class TrainConfig:
 
 
 def with_protocol(config: TrainConfig) -> TrainConfig:
-    """Fill what was left open with the study's protocol for this data set and model."""
+    """Fill what was left open with the study's protocol for this data set and model.
+
+    Raises:
+        InputError: an encoder was given to a model that has its own.
+    """
     street = config.dataset in ("pedestrian", "demo-pedestrian")
     small = street or config.dataset == "gland-128"
     size, flips, weights = config.size, config.flips, config.weights
+    encoder = config.encoder
+    if config.model != "segformer" and "/" not in config.model:
+        encoder = encoder or "resnet34"
+    elif encoder is not None:
+        raise InputError(
+            f"--encoder {encoder} has no effect on --model {config.model}, which has its own "
+            "encoder: leave it out. (A larger SegFormer is --weights nvidia/mit-b2, for one.)"
+        )
     if size is None:
         size = 128 if small else 512 if config.crop else 256
     if flips is None:
@@ -126,7 +138,7 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
         weights = config.model
     elif weights is None:
         weights = SEGFORMER_B0 if config.model == "segformer" else "imagenet"
-    return dataclasses.replace(config, size=size, flips=flips, weights=weights)
+    return dataclasses.replace(config, size=size, flips=flips, encoder=encoder, weights=weights)
 
 
 def check_values(config: TrainConfig) -> None:

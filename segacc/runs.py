@@ -204,7 +204,7 @@ The threshold {line["valid_threshold"]:g} has the largest `iou` on this split; i
 model, and is what evaluate.py and `segacc predict` use.
 
 ```python
-from segacc.models import Segmenter
+from segacc.models.segmenter import Segmenter
 
 model = Segmenter.from_pretrained("PATH")  # this folder
 logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> (B, 1, H, W)

@@ -145,6 +145,13 @@ CHANGED = {
 }
 
 
+@pytest.mark.parametrize("model", ["segformer", "owner/name"])
+def test_an_encoder_for_a_model_that_has_its_own_is_refused(model):
+    assert parse_train(["--model", model]).encoder is None
+    with pytest.raises(InputError, match=f"--encoder mit_b2 has no effect on --model {model}"):
+        parse_train(["--model", model, "--encoder", "mit_b2"])
+
+
 def test_every_flag_is_either_refused_or_allowed():
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     assert names == CHANGED.keys() | RESUME_MAY_CHANGE

@@ -252,7 +252,7 @@ def hub():
     encoder = build_model("unet", "resnet34", "none").model.net.encoder.state_dict()
     segformer = SegformerForSemanticSegmentation(SegformerConfig(num_labels=150))
     Hub.files = {
-        f"{resnet}/config.json": b"{}",
+        f"{resnet}/config.json": b'{"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.25]}',
         f"{resnet}/model.safetensors": save({k: v.contiguous() for k, v in encoder.items()}),
         f"/{SEGFORMER_B0}/resolve/main/config.json": segformer.config.to_json_string().encode(),
         f"/{SEGFORMER_B0}/resolve/main/model.safetensors": save(
@@ -284,6 +284,7 @@ def test_pretrained_weights_come_from_the_hub(hub, tmp_path, name):
         assert built["net.decode_head.classifier.weight"].shape[0] == 1
     else:
         served = {f"net.encoder.{k}": v for k, v in encoder.items()}
+        assert "normalised by mean 0.5 0.4 0.3 and std 0.1 0.2 0.25" in done.stdout
     kept = [k for k in served if k in built]
     assert all(torch.equal(built[k], served[k]) for k in kept)
     assert len(kept) == len(served) or name == "pspnet"

@@ -1,12 +1,13 @@
-"""Layers that look beyond one sample, or draw numbers for it, made functions of the global batch.
+"""BatchNorm and dropout of the global batch, so that the number of processes changes no number.
 
-With these the curve of a run does not depend on how many processes compute a step: BatchNorm takes
-the statistics of all of them, and what dropout drops of a sample is drawn from the seed, the step,
-the layer and the sample's place in the global batch.
+BatchNorm takes the statistics of the samples of all processes. What dropout drops of a sample is
+drawn from the seed, the step, the layer and the sample's place in the global batch.
 """
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+log = logging.getLogger(__name__)
 
 Unit = Literal["value", "channel", "sample"]
 
@@ -100,6 +103,8 @@ def place_dropout(model: nn.Module) -> Place:
     """Replace dropout and stochastic depth in `model`, and return the place that they read."""
     place, layer = Place(), 0
     for module in list(model.modules()):
+        if hasattr(module, "_drop_connect_rate"):  # EfficientNet of SMP
+            layer = _place_drop_connect(module, place, layer)
         for name, child in module.named_children():
             p: Any
             unit: Unit
@@ -114,6 +119,70 @@ def place_dropout(model: nn.Module) -> Place:
             setattr(module, name, PlacedDropout(p, unit, place, layer).train(child.training))
             layer += 1
     return place
+
+
+def _place_drop_connect(encoder: Any, place: Place, layer: int) -> int:
+    """Give the blocks of an EfficientNet of SMP, which call a function, a layer for it.
+
+    Block i drops its samples with the probability rate * i / blocks, as in its encoder's forward.
+
+    Returns:
+        The number of the next layer.
+    """
+    for i, block in enumerate(encoder._blocks):
+        p = encoder._drop_connect_rate * i / len(encoder._blocks)
+        if p > 0 and getattr(block, "_has_drop_connect", False):
+            block.stochastic_depth = PlacedDropout(p, "sample", place, layer).train(block.training)
+            block._has_drop_connect = False  # so that the class below adds the input, not its base
+            kind = type(block)
+            block.__class__ = type(f"Placed{kind.__name__}", (kind,), {"forward": _drop_and_add})
+            layer += 1
+    return layer
+
+
+def _drop_and_add(self: Any, inputs: Tensor, drop_connect_rate: float | None = None) -> Tensor:
+    return self.stochastic_depth(super(type(self), self).forward(inputs)) + inputs
+
+
+def find_unplaced_random_layers(model: nn.Module, images: Tensor) -> list[str]:
+    """Names of the layers that still draw from torch's own stream in training.
+
+    Args:
+        model: with its dropout placed, on the CPU; it is left as it is.
+        images: a batch that it takes, of two images or more.
+    """
+    probe = copy.deepcopy(model).train()  # a probe would move BatchNorm's statistics
+    before: dict[str, Tensor] = {}
+    found: list[str] = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def start(*_: Any) -> None:
+            before[name] = torch.get_rng_state()
+
+        def end(*_: Any) -> None:
+            drew = not torch.equal(before[name], torch.get_rng_state())
+            if drew and not any(inner.startswith(name) for inner in found):
+                found.append(name)
+
+        module.register_forward_pre_hook(start)
+        module.register_forward_hook(end)
+
+    for name, module in probe.named_modules():
+        watch(name and f"{name}.", module)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        probe(images)
+    return [name.rstrip(".") for name in found]
+
+
+def warn_of_unplaced_random_layers(model: nn.Module, images: Tensor) -> None:
+    """Say once that a run will depend on what it should not, if its model makes it so."""
+    found = find_unplaced_random_layers(model, images)
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        log.warning(
+            f"{found[0]}{more} of this model draws random numbers that do not come from --seed, "
+            "step and image: the run will differ with the number of processes and after --resume."
+        )
 
 
 @cache

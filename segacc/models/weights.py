@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import inspect
 import json
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from segacc.errors import InputError
+from segacc.models.huggingface import load_pretrained_net
+from segacc.models.local import check_share, config_beside, load_weights, some
+from segacc.models.normalisation import Normalisation, from_image_processor, from_smp
 from segacc.models.segmenter import Segmenter
+from segacc.models.smp import make_smp_net
+from segacc.models.tensors import copy_matching, read_tensors
+
+STRIDE_OF_0_1_0 = 32
 
 
 @dataclass(frozen=True)
@@ -25,31 +28,39 @@ class Built:
     weights: str
 
 
-def build_model(name: str, encoder: str, weights: str, classes: int = 1) -> Built:
+def build_model(
+    name: str, encoder: str | None, weights: str, classes: int = 1, channels: int = 3
+) -> Built:
     """Build the model `--model` with the weights `--weights`.
 
     Args:
         name: one of the study's six names, an architecture of segmentation_models_pytorch, or the
             Hub id (or folder) of a transformers model.
+        encoder: of segmentation_models_pytorch. Models of transformers have their own.
         weights: `none`, a file or folder, a name of pretrained encoder weights, or a Hub id.
+        classes: logits per pixel.
+        channels: channels of an image.
 
     Raises:
         InputError: unknown name, or weights that cannot be had. Never random weights instead.
     """
     local = Path(weights).expanduser()
     if name == "segformer" or "/" in name:
-        built = _build_transformers(name, "none" if local.exists() else weights, classes)
-        return Built(built.model, load_weights(built.model, local)) if local.exists() else built
-    model = Segmenter(name, encoder, classes)
+        if local.exists() and "model_type" not in config_beside(local):
+            built = _build_transformers(name, "none", classes, channels)
+            return Built(built.model, load_weights(built.model, local))
+        return _build_transformers(name, weights, classes, channels)
+    assert encoder is not None
+    model = Segmenter(name, encoder, classes, channels=channels)
     if weights == "none":
-        return Built(model, "none (random)")
+        return Built(model, f"none (random); images normalised by {model.normalisation}")
     if local.exists():
-        return Built(model, load_weights(model, local))
+        return Built(model, load_weights(model, local, encoder))
     return Built(model, _load_encoder_by_name(model, encoder, weights))
 
 
-def _build_transformers(name: str, weights: str, classes: int) -> Built:
-    from transformers import AutoConfig, AutoModelForSemanticSegmentation, SegformerConfig
+def _build_transformers(name: str, weights: str, classes: int, channels: int) -> Built:
+    from transformers import AutoConfig, SegformerConfig
 
     if name == "segformer" and weights == "none":
         config = SegformerConfig()
@@ -59,28 +70,27 @@ def _build_transformers(name: str, weights: str, classes: int) -> Built:
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise _no_weights(f"{flag} {source}", error) from error
-    model = Segmenter("transformers", classes=classes, backbone_config=config.to_dict())
+    model = Segmenter(
+        "transformers", classes=classes, backbone_config=config.to_dict(), channels=channels
+    )
     if weights == "none":
-        return Built(model, "none (random)")
+        return Built(model, f"none (random); images normalised by {model.normalisation}")
     try:
-        net, info = AutoModelForSemanticSegmentation.from_pretrained(
-            weights,
-            num_labels=classes,
-            ignore_mismatched_sizes=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        net, new = load_pretrained_net(weights, classes)
     except OSError as error:
         raise _no_weights(f"--weights {weights}", error) from error
-    loaded = _copy_matching(model.net, net.state_dict())
-    assert not loaded.missing and not loaded.reshaped, loaded
-    reshaped = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
-    new = sorted([*info["missing_keys"], *reshaped])
-    return Built(model, f"{weights}" + (f" (new: {_some(new)})" if new else ""))
+    loaded = copy_matching(model.net, net.state_dict())
+    assert not loaded.missing, loaded
+    fitting = {f"net.{k}" for k in loaded.fitting} - {f"net.{k}" for k in new}
+    check_share(model, fitting, weights)
+    model.normalise_by(from_image_processor(weights) or Normalisation())
+    new += loaded.reshaped
+    said = f"{weights}" + (f" (new: {some(new)})" if new else "")
+    return Built(model, f"{said}; images normalised by {model.normalisation}")
 
 
 def _load_encoder_by_name(model: Segmenter, encoder: str, weights: str) -> str:
-    from segmentation_models_pytorch.encoders import encoders, get_encoder
+    from segmentation_models_pytorch.encoders import encoders
 
     if encoder.startswith("tu-"):
         names = ["imagenet"]
@@ -91,19 +101,18 @@ def _load_encoder_by_name(model: Segmenter, encoder: str, weights: str) -> str:
             f"--weights {weights} is neither a file, a folder nor a name known for --encoder "
             f"{encoder}: expected {', '.join([*names, 'none'])}, or a path that exists."
         )
-    source = model.net.encoder
     try:
-        pretrained = get_encoder(
-            encoder,
-            weights=weights,
-            depth=getattr(source, "_depth", 5),
-            output_stride=getattr(source, "_output_stride", 32),
-        )
+        # SMP's, which also fits the first layer to other channels than three.
+        net = make_smp_net(model.architecture, encoder, 1, model.channels, weights)
+        model.normalise_by(from_smp(encoder, weights))
     except (OSError, ValueError, RuntimeError) as error:  # hub and timm raise different ones
         raise _no_weights(f"--weights {weights}", error) from error
-    loaded = _copy_matching(source, pretrained.state_dict())
-    assert not loaded.missing, loaded
-    return f"{weights} ({encoder} encoder; the decoder is new)"
+    loaded = copy_matching(model.encoder, net.encoder.state_dict())
+    assert not loaded.missing and not loaded.reshaped, loaded
+    return (
+        f"{weights} ({encoder} encoder; the decoder is new); "
+        f"images normalised by {model.normalisation}"
+    )
 
 
 def _no_weights(flag: str, error: Exception) -> InputError:
@@ -117,100 +126,6 @@ def _no_weights(flag: str, error: Exception) -> InputError:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or ["no reason"]
     return f"{type(error).__name__}: {lines[0].rstrip('. ')}"
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    tensors: int
-    missing: list[str]  # in the model, not in the file
-    reshaped: list[str]  # in both, of different shape
-    left: list[str]  # in the file only
-
-
-def _copy_matching(module: nn.Module, state: dict[str, Tensor]) -> _Loaded:
-    own = module.state_dict()
-    fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    module.load_state_dict(fits, strict=False)
-    return _Loaded(
-        len(fits),
-        missing=[k for k in own if k not in state],
-        reshaped=[k for k in own if k in state and k not in fits],
-        left=[k for k in state if k not in own],
-    )
-
-
-def load_weights(model: Segmenter, path: Path) -> str:
-    """Start from a local file or folder; tensors are matched by name and shape.
-
-    Args:
-        path: a run's folder, a from_pretrained folder, or a .safetensors, .pt, .pth or .bin file
-            of a whole model or of its encoder.
-
-    Returns:
-        What was loaded, what not, and why, as a sentence.
-
-    Raises:
-        InputError: nothing can be read, or nothing fits this model.
-    """
-    state = _read_state(path)
-    names = model.state_dict()
-    # The same tensors go by other names in files of the model, of its net and of its encoder.
-    prefixes = ("", "net.", "net.encoder.", f"net.{getattr(model.net, 'base_model_prefix', '')}.")
-    named = [{prefix + k: v for k, v in state.items()} for prefix in prefixes]
-    state = max(named, key=lambda s: sum(k in names and names[k].shape == s[k].shape for k in s))
-    # Every model has the buffers mean and std; they do not make it the same model.
-    both = names.keys() & state.keys()
-    if not any(k.startswith("net.") and names[k].shape == state[k].shape for k in both):
-        raise InputError(
-            f"--weights {path} has no tensor that fits the model (it holds {_some(list(state))}; "
-            f"the model expects {_some(list(names))}): give weights of this --model and --encoder."
-        )
-    loaded = _copy_matching(model, state)
-    text = f"{path} ({loaded.tensors} of {len(names)} tensors loaded"
-    missing = [k for k in loaded.missing if k not in ("mean", "std")]
-    if missing:
-        text += f"; new, because not in it: {_some(missing)}"
-    if loaded.reshaped:
-        text += f"; new, because of another shape there: {_some(loaded.reshaped)}"
-    if loaded.left:
-        text += f"; unused: {_some(loaded.left)}"
-    return text + ")"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path.is_dir():
-        folders = [path / "best", path]
-        names = ("model.safetensors", "pytorch_model.bin")
-        files = [f / n for f in folders for n in names if (f / n).is_file()]
-        if not files:
-            raise InputError(
-                f"--weights {path} has no model.safetensors: give a run's folder, a "
-                "from_pretrained folder or a weights file."
-            )
-        path = files[0]
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(
-            f"{path} cannot be read ({(str(error) or type(error).__name__).splitlines()[0]}): "
-            "expected tensors in a .safetensors file, or in a .pt file that holds nothing else."
-        ) from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict):
-        raise InputError(f"--weights {path} holds a {type(state).__name__}, not named tensors.")
-    return {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
 
 
 def load_segmenter(source: str | Path) -> Segmenter:
@@ -243,7 +158,7 @@ def load_segmenter(source: str | Path) -> Segmenter:
     # from_pretrained of the mixin does the same and prints a line from every rank.
     model = Segmenter(**_arguments(config))
     try:
-        model.load_state_dict(_read_state(weights))
+        model.load_state_dict(read_tensors(weights))
     except RuntimeError as error:
         raise InputError(
             f"{weights} does not fit the model that {config} describes "
@@ -267,7 +182,7 @@ def _arguments(path: Path) -> dict[str, Any]:
             f"{path} does not describe a model of this segacc: expected one that train.py has "
             f"trained, with an architecture and no other keys than {', '.join(known)}."
         )
-    return found
+    return {"stride": STRIDE_OF_0_1_0, **found}
 
 
 def _from_hub(repository: str, name: str) -> Path:

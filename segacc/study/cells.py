@@ -8,7 +8,7 @@ from pathlib import Path
 from segacc.config import RESUME_MAY_CHANGE, STUDY_MODELS, parse_train, read_run_config
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
-from segacc.models.segmenter import check_architecture
+from segacc.models.smp import check_architecture
 
 CROPPED = ("linknet", "deeplabv3plus")
 """models that the study also trained on crops of the full-size gland images"""

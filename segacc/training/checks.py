@@ -108,7 +108,7 @@ def check_batchnorm(config: TrainConfig, model: Segmenter) -> None:
     side = min(config.crop or config.size or 0, 2 * model.stride)
     try:
         with torch.no_grad():
-            probe(torch.zeros(1, 3, side, side))
+            probe(model.example_input(side=side))
     except ValueError as error:
         raise InputError(
             f"--batch-size {config.batch_size} leaves one image for each forward pass, and "

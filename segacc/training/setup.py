@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from segacc.config import TrainConfig, read_run_config
@@ -22,8 +22,13 @@ from segacc.data.loading.stream import StepSampler, epoch_end
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.data.split import Prepared, Split
-from segacc.models.global_batch import Place, normalise_over_ranks, place_dropout
-from segacc.models.segmenter import without_random_order
+from segacc.models.global_batch import (
+    Place,
+    normalise_over_ranks,
+    place_dropout,
+    warn_of_unplaced_random_layers,
+)
+from segacc.models.pooling import without_random_order
 from segacc.models.weights import Built, build_model
 from segacc.runs import check_output_dir, keep_epochs, open_run
 from segacc.runtime.accelerator import make_accelerator
@@ -163,6 +168,7 @@ def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) 
     cuda = accelerator.device.type == "cuda"
     # Neither changes the names of layers, so saved models stay those of plain layers.
     place = place_dropout(segmenter)
+    warn_of_unplaced_random_layers(segmenter, segmenter.example_input(images=2))
     if world > 1 and not config.freeze_bn:
         if cuda:  # timm's conversion, unlike torch's, keeps the activation of its layers
             from timm.layers import convert_sync_batchnorm
@@ -177,7 +183,7 @@ def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) 
         # BatchNorm's statistics are of all processes' samples, and so the same on all. (As an
         # argument of DDP it is deprecated in torch 2.15, by a name that accelerate does not know.)
         wrapped.broadcast_buffers = False
-        lay_out_buckets(wrapped, segmenter.stride, accelerator.device)
+        lay_out_buckets(wrapped, segmenter.example_input().to(accelerator.device))
         any_rank(accelerator, False)  # so that processes that cannot connect are told now
     if config.compile:  # validation stays as evaluate.py will compute it
         if not cuda:
@@ -189,15 +195,14 @@ def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) 
     return Model(wrapped, trained, place, built.weights)
 
 
-def lay_out_buckets(model: nn.Module, stride: int, device: torch.device) -> None:
+def lay_out_buckets(model: nn.Module, images: Tensor) -> None:
     """Have DDP arrange its buckets before the first step, by a gradient that is thrown away.
 
     It arranges them after the first backward pass. Sums over three ranks and more round by the
     place in the bucket, so the first step after a resume would otherwise differ from what it was.
     """
     model.eval()  # leaves BatchNorm's statistics alone
-    side = 2 * stride
-    model(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)).sum().backward()
+    model(images).sum().backward()
     model.zero_grad()
 
 

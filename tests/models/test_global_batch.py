@@ -2,8 +2,17 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
-from segacc.models.global_batch import Place, PlacedDropout
+from segacc.models.global_batch import (
+    Place,
+    PlacedDropout,
+    find_unplaced_random_layers,
+    place_dropout,
+    warn_of_unplaced_random_layers,
+)
+from segacc.models.segmenter import Segmenter
 
 
 def dropout(p=0.3, unit="value", layer=0, **place):
@@ -49,3 +58,44 @@ def test_gradients_pass_where_values_do():
 def test_evaluation_drops_nothing():
     x = torch.randn(2, 3, 8, 8)
     assert dropout().eval()(x) is x and dropout(p=0.0)(x) is x
+
+
+def test_drop_connect_of_efficientnet_is_placed():
+    """SMP draws it by a function from torch's own stream, which each process has its own of."""
+    torch.manual_seed(0)
+    model = Segmenter("unet", "efficientnet-b0")
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    plain, names = model.eval()(images), list(model.state_dict())
+    place = place_dropout(model)
+    assert torch.equal(model.eval()(images), plain) and list(model.state_dict()) == names
+    blocks = [m for m in model.modules() if hasattr(m, "stochastic_depth")]
+    assert [round(b.stochastic_depth.p, 4) for b in blocks] == [
+        round(0.2 * i / 16, 4) for i in (2, 4, 6, 7, 9, 10, 12, 13, 14)
+    ]
+    place.total, block = 32, blocks[-1].train()
+    block._bn1.eval(), block._bn2.eval(), block._bn0.eval()
+    x = torch.randn(32, block._project_conv.out_channels, 4, 4)
+    whole = block(x, 0.5)  # the rate that the encoder goes on to give
+    parts = []
+    for place.first in (0, 8, 16, 24):
+        parts.append(block(x[place.first : place.first + 8], 0.5))
+    torch.testing.assert_close(torch.cat(parts), whole)
+    dropped = sum(torch.equal(y, inputs) for y, inputs in zip(whole, x, strict=True))
+    assert 1 <= dropped <= 15
+
+
+class DropsByAFunction(nn.Module):
+    def forward(self, x):
+        return functional.dropout(x, 0.5, self.training)
+
+
+def test_a_layer_that_cannot_be_placed_is_named_at_the_start(caplog):
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5), DropsByAFunction())
+    place_dropout(net)
+    images, before = torch.ones(2, 3, 8, 8), {k: v.clone() for k, v in net.state_dict().items()}
+    state = torch.get_rng_state()
+    warn_of_unplaced_random_layers(net, images)
+    assert "3 of this model draws random numbers that do not come from --seed" in caplog.text
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert find_unplaced_random_layers(net[:3], images) == []

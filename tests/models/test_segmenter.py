@@ -9,8 +9,10 @@ from torch import nn
 
 from segacc.config import STUDY_MODELS
 from segacc.errors import InputError
-from segacc.models.segmenter import MatmulAvgPool2d, Segmenter, without_random_order
-from segacc.models.weights import build_model, load_segmenter, load_weights
+from segacc.models.local import load_weights
+from segacc.models.pooling import MatmulAvgPool2d, without_random_order
+from segacc.models.segmenter import Segmenter
+from segacc.models.weights import build_model, load_segmenter
 
 # Of the whole model, counted from the study's architectures (STUDY.md: 24.4 .. 3.7 M).
 PARAMETERS = {
@@ -216,8 +218,27 @@ def test_synchronised_batchnorm_keeps_the_activation_of_timms_layers():
 
 
 def test_a_model_of_one_fixed_size_is_refused():
-    with pytest.raises(InputError, match=r"does not run on an image of 128 x 128 px"):
-        build_model("dpt", "tu-vit_tiny_patch16_224", "none")
+    with pytest.raises(InputError, match=r"does not run on an image of 160 x 128 px"):
+        build_model("unet", "tu-swin_tiny_patch4_window7_224", "none")
+
+
+@pytest.mark.parametrize(("encoder", "stride"), [("test_vit", 32), ("vit_tiny_patch16_224", 32)])
+def test_dpt_takes_vision_transformers_and_images_of_any_size(encoder, stride):
+    model = Segmenter("dpt", f"tu-{encoder}").eval()
+    assert model.stride == stride
+    with torch.no_grad():
+        assert model(torch.zeros(1, 3, 50, 70)).shape == (1, 1, 50, 70)
+
+
+def test_dpt_refuses_patches_that_its_decoder_cannot_scale():
+    with pytest.raises(InputError, match=r"tu-vit_small_patch14_dinov2 \(its patches are 14 px"):
+        build_model("dpt", "tu-vit_small_patch14_dinov2", "none")
+
+
+def test_pan_takes_small_images():
+    model = build_model("pan", "resnet18", "none").model
+    assert model.least_side == 128
+    model.train()(torch.zeros(2, 3, 64, 50)).sum().backward()
 
 
 def test_any_architecture_of_segmentation_models_pytorch_builds():

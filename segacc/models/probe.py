@@ -1,0 +1,150 @@
+"""What a network is like, found by running it: the parts it uses, their order, its least input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segacc.errors import InputError
+from segacc.runtime.accelerator import is_out_of_memory
+
+Order = dict[nn.Module, int]
+REFUSALS = (RuntimeError, ValueError, AssertionError)  # of networks that an image does not suit
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a network returns: those of transformers return an object around them."""
+    return getattr(output, "logits", output)
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode, since a probe must not move BatchNorm's statistics or draw numbers."""
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
+
+
+def drop_stages_without_gradient(net: nn.Module, channels: int, stride: int) -> Order:
+    """Remove modules that never run and freeze parameters that the output does not depend on.
+
+    PSPNet, for one, reads only the first stages of its encoder. DDP waits for the gradients of
+    the others and stops; they would also be stored, averaged and counted for nothing.
+
+    Returns:
+        The modules that ran, with their places in the order in which they were done.
+
+    Raises:
+        InputError: the network does not run on an image of 4 x 5 strides.
+    """
+    order: Order = {}
+
+    def record(module: nn.Module, args: Any, output: Any) -> None:
+        order.setdefault(module, len(order))
+
+    hooks = [module.register_forward_hook(record) for module in net.modules()]
+    # Not square, on which networks of one fixed size fail: theirs is square.
+    height, width = 4 * stride, 5 * stride
+    try:
+        with evaluating(net), torch.enable_grad():
+            logits_of(net(torch.zeros(1, channels, height, width))).sum().backward()
+    except REFUSALS as error:
+        if is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"--model: this architecture does not run on an image of {width} x {height} px "
+            f"({error}); expected one that takes any size, so choose another --model or --encoder."
+        ) from error
+    for hook in hooks:
+        hook.remove()
+    _prune(net, order)
+    for parameter in net.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    return order
+
+
+def _prune(module: nn.Module, ran: Order) -> None:
+    for name, child in module.named_children():
+        # Some layers are read by their parent, which takes their weights and never calls them.
+        used = any(m in ran for m in child.modules()) or any(
+            p.grad is not None for p in child.parameters()
+        )
+        if not used and any(True for _ in child.parameters()):
+            setattr(module, name, nn.Identity())
+        else:
+            _prune(child, ran)
+
+
+def find_least_side(net: nn.Module, channels: int, stride: int) -> int:
+    """The least width and height in px that the network takes, a multiple of its stride.
+
+    PAN, for one, halves the map of its encoder three times more.
+    """
+    for side in (stride, 2 * stride):
+        try:
+            with evaluating(net), torch.no_grad():
+                net(torch.zeros(1, channels, side, side))
+        except REFUSALS as error:
+            if is_out_of_memory(error):
+                raise
+            continue
+        return side
+    return 4 * stride  # on which `drop_stages_without_gradient` has run it
+
+
+def parameters_by_depth(net: nn.Module, encoder: nn.Module, order: Order) -> list[list[str]]:
+    """Names of the parameters of `net`, in groups from the input to the output.
+
+    A group is one block of the encoder (a residual block, a transformer layer, a convolution
+    outside of them), as in timm's `group_matcher`; the decoder and the head are the last one.
+
+    Args:
+        order: the modules in the order in which they ran.
+    """
+    names = {parameter: name for name, parameter in net.named_parameters()}
+    root = getattr(encoder, "model", encoder)  # SMP wraps encoders of timm
+    blocks = [block for child in root.children() for block in _blocks(child, in_list=False)]
+    place, places = 0, []
+    for block in blocks:  # one that was read and not called stays behind the one before it
+        place = order.get(block, place)
+        places.append(place)
+    groups: list[list[nn.Parameter]] = []
+    for _, block in sorted(zip(places, blocks, strict=True), key=lambda pair: pair[0]):
+        parameters = list(block.parameters())
+        if groups and all(p.ndim < 2 for p in parameters):  # a norm layer, of what is before it
+            groups[-1] += parameters
+        elif parameters:
+            groups.append(parameters)
+    grouped = {p for group in groups for p in group}
+    # Parameters of no block, such as embeddings of positions, are added to the input.
+    groups[0] += [p for p in encoder.parameters() if p not in grouped]
+    grouped |= set(groups[0])
+    groups.append([p for p in net.parameters() if p not in grouped])
+    return [[names[p] for p in group] for group in groups if group]
+
+
+def _blocks(module: nn.Module, in_list: bool) -> Iterator[nn.Module]:
+    """The items of the outermost lists of blocks in `module`; itself if it has none."""
+    if _is_list_of_blocks(module):
+        for child in module.children():
+            yield from _blocks(child, in_list=True)
+    elif not in_list and any(map(_is_list_of_blocks, module.modules())):
+        for child in module.children():
+            yield from _blocks(child, in_list=False)
+    else:
+        yield module
+
+
+def _is_list_of_blocks(module: nn.Module) -> bool:
+    lists = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    return isinstance(module, lists) and any(
+        any(True for _ in block.children()) for block in module.children()
+    )
