@@ -122,14 +122,13 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
     street = config.dataset in ("pedestrian", "demo-pedestrian")
     small = street or config.dataset == "gland-128"
     size, flips, weights = config.size, config.flips, config.weights
-    encoder = config.encoder
-    if config.model != "segformer" and "/" not in config.model:
-        encoder = encoder or "resnet34"
-    elif encoder is not None:
+    has_own_encoder = config.model == "segformer" or "/" in config.model
+    if has_own_encoder and config.encoder is not None:
         raise InputError(
-            f"--encoder {encoder} has no effect on --model {config.model}, which has its own "
+            f"--encoder {config.encoder} has no effect on --model {config.model}, which has its own "
             "encoder: leave it out. (A larger SegFormer is --weights nvidia/mit-b2, for one.)"
         )
+    encoder = None if has_own_encoder else config.encoder or "resnet34"
     if size is None:
         size = 128 if small else 512 if config.crop else 256
     if flips is None:
