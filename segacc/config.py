@@ -53,7 +53,7 @@ class TrainConfig:
     """unet, fpn, pspnet, linknet, deeplabv3plus, segformer, any other architecture of
     segmentation_models_pytorch, or the Hub id of a transformers segmentation model"""
     encoder: Annotated[str | None, _arg("NAME", "resnet34")] = None
-    """any encoder of segmentation_models_pytorch (transformers models bring their own)"""
+    """an encoder of segmentation_models_pytorch (transformers models have their own)"""
     weights: Annotated[str | None, _arg("STR", f"imagenet; segformer {SEGFORMER_B0}")] = None
     """what to start from: a pretrained name, a local file or folder (a run's too), or `none` for
     random weights"""
@@ -114,19 +114,15 @@ class TrainConfig:
 
 
 def with_protocol(config: TrainConfig) -> TrainConfig:
-    """Fill what was left open with the study's protocol for this data set and model.
-
-    Raises:
-        InputError: an encoder was given to a model that has its own.
-    """
+    """Fill what was left open with the study's protocol; InputError for an unused encoder."""
     street = config.dataset in ("pedestrian", "demo-pedestrian")
     small = street or config.dataset == "gland-128"
     size, flips, weights = config.size, config.flips, config.weights
     has_own_encoder = config.model == "segformer" or "/" in config.model
     if has_own_encoder and config.encoder is not None:
         raise InputError(
-            f"--encoder {config.encoder} has no effect on --model {config.model}, which has its own "
-            "encoder: leave it out. (A larger SegFormer is --weights nvidia/mit-b2, for one.)"
+            f"--encoder {config.encoder} has no effect on --model {config.model}, which has its "
+            "own encoder: leave it out. (A larger SegFormer is --weights nvidia/mit-b2, for one.)"
         )
     encoder = None if has_own_encoder else config.encoder or "resnet34"
     if size is None:
