@@ -2,136 +2,163 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from segacc.config import EvaluateConfig, read_run_config
+from segacc.config import EvaluateConfig, TrainConfig, read_run_config
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.data.split import Prepared, Split
-from segacc.errors import InputError, write_text
+from segacc.errors import InputError
+from segacc.evaluation.results import calibration_table, print_results, write_results
 from segacc.metrics.counts import constant_mask_iou
 from segacc.metrics.intervals import INTERVALS, Score
-from segacc.metrics.scores import (
-    BINS,
-    FORMULAS,
-    LOWER_IS_BETTER,
-    ImageStats,
-    image_stats,
-    scores_with_intervals,
-)
+from segacc.metrics.scores import FORMULAS, ImageStats, image_stats, scores_with_intervals
 from segacc.metrics.thresholds import levels_of
+from segacc.models.segmenter import Segmenter
 from segacc.models.weights import load_segmenter
 from segacc.prediction.logits import predict_split
 from segacc.report.page import read_scored, write_report
-from segacc.report.pictures import overview, picture_name, triptych
-from segacc.runs import per_image_csv
-from segacc.runtime.accelerator import make_accelerator
-from segacc.runtime.ranks import gather_images
+from segacc.report.pictures import picture_name, triptych
+from segacc.runtime.accelerator import is_out_of_memory, make_accelerator, uses_gpu
+from segacc.runtime.ranks import gather_images, has_lost_others
 from segacc.runtime.threads import set_threads
 
-OVERVIEW_IMAGES = 6
 HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is scored on what, and how."""
+
+    config: EvaluateConfig
+    trained: TrainConfig
+    """the config of the run"""
+    accelerator: Accelerator
+    precision: str
+    """fp32, bf16 or fp16"""
+    model: Segmenter
+    threshold: float
+    dataset: str
+    data: Prepared
+    split: Split
+    folder: Path
+    """for the results"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the images of the split were found to be; the same on all ranks."""
+
+    at_threshold: ImageStats
+    at_half: ImageStats
+    seconds: float
+    """that this rank has predicted"""
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, float]:
     """Score the run's best model on a split, write the results into the run's folder, print them.
 
-    Each image counts once whatever the number of processes.
+    Each image counts once for any number of processes.
 
     Returns:
         The scores, by the names of FORMULAS.
 
     Raises:
-        InputError: no model in the folder, no such split.
+        InputError: the folder has no model, the data set no such split, or the memory is too small.
+    """
+    with explained(config):
+        evaluation = set_up(config)
+        make_folders(evaluation)
+        found = predict_images(evaluation)
+    scores = scores_with_intervals(found.at_threshold)
+    if evaluation.accelerator.is_main_process:
+        record = record_of(evaluation, found, scores)
+        folder, split = evaluation.folder, evaluation.split
+        write_results(folder, split, found.at_threshold, record)
+        write_report(folder / "report.html", [read_scored(config.run, folder, split)])
+        print_results(folder, split, found.at_threshold, record, config.explain)
+    evaluation.accelerator.end_training()
+    return {name: score.value for name, score in scores.items()}
+
+
+def set_up(config: EvaluateConfig) -> Evaluation:
+    """Load the run's best model, and the split to score it on.
+
+    Raises:
+        InputError: the folder has no model, or the data set no such split.
     """
     trained = read_run_config(config.run)
-    dataset = config.dataset or trained.dataset
-    assert trained.size is not None
-    on_cpu = not torch.cuda.is_available()
-    precision = "fp32" if trained.precision == "fp16" and on_cpu else trained.precision
+    precision = "fp32" if trained.precision == "fp16" and not uses_gpu() else trained.precision
     accelerator = make_accelerator(precision)
     set_threads(accelerator)
-    segmenter = load_segmenter(config.run).to(accelerator.device)
-    threshold = segmenter.threshold if config.threshold is None else config.threshold
+    model = load_segmenter(config.run).to(accelerator.device)
+    dataset = config.dataset or trained.dataset
+    assert trained.size is not None
     data = prepare(load_dataset(dataset), trained.size)
     if config.split not in data.splits:
         raise InputError(
             f"--split {config.split}: {dataset} has no such split, it has {', '.join(data.splits)}."
         )
-    split = data.splits[config.split]
-    folder = config.run / config.split
-    if config.dataset:
-        folder = folder.with_name(f"{config.split}-{Path(dataset.rstrip('/')).stem}")
-    if accelerator.is_main_process:
-        for pictures in ("overlays", "probabilities"):
-            shutil.rmtree(folder / pictures, ignore_errors=True)
-            (folder / pictures).mkdir(parents=True)
-    accelerator.wait_for_everyone()
+    name = f"{config.split}-{Path(dataset.rstrip('/')).stem}" if config.dataset else config.split
+    return Evaluation(
+        config=config,
+        trained=trained,
+        accelerator=accelerator,
+        precision=precision,
+        model=model,
+        threshold=model.threshold if config.threshold is None else config.threshold,
+        dataset=dataset,
+        data=data,
+        split=data.splits[config.split],
+        folder=config.run / name,
+    )
 
-    width = ImageStats.width()
+
+def make_folders(evaluation: Evaluation) -> None:
+    """Make the folders of the pictures, without those of an earlier evaluation."""
+    if evaluation.accelerator.is_main_process:
+        for pictures in ("overlays", "probabilities"):
+            shutil.rmtree(evaluation.folder / pictures, ignore_errors=True)
+            (evaluation.folder / pictures).mkdir(parents=True)
+    evaluation.accelerator.wait_for_everyone()
+
+
+def predict_images(evaluation: Evaluation) -> Found:
+    """Predict each image once, draw it, and count its pixels; when it returns, all ranks have."""
+    config, accelerator, split = evaluation.config, evaluation.accelerator, evaluation.split
+    threshold, width = evaluation.threshold, ImageStats.width()
     own = [torch.zeros(0, 2 * width, dtype=torch.double)]
-    spent, asked = 0.0, time.perf_counter()
+    seconds, asked = 0.0, time.perf_counter()
     batches = predict_split(
-        segmenter, split, accelerator, config.batch_size, tta=config.tta, tile=config.tile
+        evaluation.model, split, accelerator, config.batch_size, tta=config.tta, tile=config.tile
     )
     for indices, logits, masks in batches:
-        probabilities = logits.sigmoid().cpu()
-        spent += time.perf_counter() - asked
-        masks = masks.cpu()
+        probabilities, masks = logits.sigmoid().cpu(), masks.cpu()
+        seconds += time.perf_counter() - asked
         stats = image_stats(probabilities, masks, threshold)
         at_half = stats if threshold == HALF else image_stats(probabilities, masks, HALF)
         own.append(torch.cat([stats.packed(), at_half.packed()], dim=1))
-        write_pictures(folder, split, indices, probabilities[:, 0], threshold, stats)
+        write_pictures(evaluation, indices, probabilities[:, 0], stats)
         asked = time.perf_counter()
     gathered = gather_images(accelerator, len(split), torch.cat(own).to(accelerator.device))
+    accelerator.wait_for_everyone()  # until all pictures are written
     stats, at_half = (ImageStats.unpacked(part) for part in gathered.split(width, dim=1))
-    result = scores_with_intervals(stats)
-    accelerator.wait_for_everyone()  # all pictures are there
-    if accelerator.is_main_process:
-        record = {
-            "dataset": dataset,
-            "fingerprint": data.fingerprint,
-            "split": config.split,
-            "images": len(split),
-            "size": data.size,
-            "threshold": threshold,
-            "threshold_from": "validation" if config.threshold is None else "given",
-            "tta": config.tta,
-            "tile": config.tile,
-            "precision": precision,
-            "scores": {name: asdict(score) for name, score in result.items()},
-            "scores_at_half": {k: asdict(s) for k, s in scores_with_intervals(at_half).items()},
-            "constant_mask_iou": constant_mask_iou(stats.counts[:, None]),
-            "formulas": FORMULAS,
-            "intervals": INTERVALS,
-            "seconds": spent,
-            "img_per_s": len(split) / spent,  # of all processes, which work side by side
-            "calibration": calibration_table(stats),
-        }
-        write_results(folder, data, split, stats, record)
-        write_report(folder / "report.html", [read_scored(config.run, folder, split)])
-        say(config, folder, trained.model, record, split, stats)
-    accelerator.end_training()
-    return {name: score.value for name, score in result.items()}
+    return Found(stats, at_half, seconds)
 
 
 def write_pictures(
-    folder: Path,
-    split: Split,
-    indices: list[int],
-    probabilities: Tensor,
-    threshold: float,
-    stats: ImageStats,
+    evaluation: Evaluation, indices: list[int], probabilities: Tensor, stats: ImageStats
 ) -> None:
     """Image, truth and prediction side by side, and the probabilities in 256 levels.
 
@@ -141,80 +168,63 @@ def write_pictures(
     """
     ious = stats.columns()["iou"].tolist()
     for index, p, iou in zip(indices, probabilities, ious, strict=True):
-        name = split.names[index]
+        name = evaluation.split.names[index]
         levels = Image.fromarray(levels_of(p).numpy())
-        levels.save(folder / "probabilities" / picture_name(name))
-        found = (p > threshold).numpy()
-        picture = triptych(*split[index], found, f"{name}   IoU {iou:.3f}")
-        picture.save(folder / "overlays" / picture_name(name))
+        levels.save(evaluation.folder / "probabilities" / picture_name(name))
+        prediction = (p > evaluation.threshold).numpy()
+        picture = triptych(*evaluation.split[index], prediction, f"{name}   IoU {iou:.3f}")
+        picture.save(evaluation.folder / "overlays" / picture_name(name))
 
 
-def calibration_table(stats: ImageStats) -> dict[str, list[Any]]:
-    """Per bin of the probability: pixels, their mean probability, their share of foreground."""
-    pixels, confidence, foreground = stats.calibration.sum(dim=0).view(3, BINS).tolist()
+def record_of(evaluation: Evaluation, found: Found, scores: dict[str, Score]) -> dict[str, Any]:
+    """What metrics.json holds."""
+    config, images = evaluation.config, len(evaluation.split)
     return {
-        "edges": [i / BINS for i in range(BINS + 1)],
-        "pixels": [int(n) for n in pixels],
-        "confidence": [c / n if n else None for c, n in zip(confidence, pixels, strict=True)],
-        "foreground": [f / n if n else None for f, n in zip(foreground, pixels, strict=True)],
+        "model": evaluation.trained.model,
+        "dataset": evaluation.dataset,
+        "fingerprint": evaluation.data.fingerprint,
+        "split": config.split,
+        "images": images,
+        "size": evaluation.data.size,
+        "threshold": evaluation.threshold,
+        "threshold_from": "validation" if config.threshold is None else "given",
+        "tta": config.tta,
+        "tile": config.tile,
+        "precision": evaluation.precision,
+        "precision_of_training": evaluation.trained.precision,
+        "scores": {name: asdict(score) for name, score in scores.items()},
+        "scores_at_half": {
+            name: asdict(score) for name, score in scores_with_intervals(found.at_half).items()
+        },
+        "constant_mask_iou": constant_mask_iou(found.at_threshold.counts[:, None]),
+        "formulas": FORMULAS,
+        "intervals": INTERVALS,
+        "seconds": found.seconds,
+        "img_per_s": images / found.seconds,  # of all processes, which work at the same time
+        "calibration": calibration_table(found.at_threshold),
     }
 
 
-def write_results(
-    folder: Path, data: Prepared, split: Split, stats: ImageStats, record: dict[str, Any]
-) -> None:
-    """metrics.json, per_image.csv and overview.png."""
-    order = worst_first(stats)
-    chosen = [order[i] for i in spread(len(order), OVERVIEW_IMAGES)]
-    pictures = [folder / "overlays" / picture_name(split.names[i]) for i in chosen]
-    overview(pictures).save(folder / "overview.png")
-    columns = stats.columns()
-    more = {name: columns[name] for name in ("boundary_iou", "hd95", "ece")}
-    table = per_image_csv(split.names, split.sizes, stats.counts, **more)
-    write_text(folder / "per_image.csv", table)
-    write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
+@contextmanager
+def explained(config: EvaluateConfig) -> Iterator[None]:
+    """Say in a sentence what the machine or another process has done to an evaluation.
 
-
-def say(
-    config: EvaluateConfig,
-    folder: Path,
-    model: str,
-    record: dict[str, Any],
-    split: Split,
-    stats: ImageStats,
-) -> None:
-    """Print the results for a person."""
-    how = f", flips {config.tta} averaged" * (config.tta != "none")
-    how += f", in windows of {config.tile} px" * bool(config.tile)
-    chosen = "picked on validation" if config.threshold is None else "given"
-    print(
-        f"{model} on {record['split']} of {record['dataset']}: {len(split)} full images of "
-        f"{record['size']} x {record['size']} px, {record['precision']}{how}\n"
-        f"{'':<14}threshold {record['threshold']:<9g} 95 % interval       at 0.5   ({chosen})"
-    )
-    for name, formula in FORMULAS.items():
-        score, half = (Score(**record[key][name]) for key in ("scores", "scores_at_half"))
-        between = "" if score.low is None else f"{score.low:.4f} to {score.high:.4f}"
-        better = "lower is better" if name in LOWER_IS_BETTER else ""
-        print(f"  {name:<13} {score.value:<17.4f}  {between:<18}  {half.value:<8.4f} {better}")
-        if config.explain:
-            print(f"  {'':<13} {formula}")
-    print(f"  {'constant':<13} {record['constant_mask_iou']:<17.4f}  iou of the best mask without")
-    print("  worst         " + ", ".join(split.names[i] for i in worst_first(stats)[:3]))
-    if config.explain:
-        print(f"  intervals: {INTERVALS}")
-    print(
-        f"written: {folder}: metrics.json, per_image.csv, overlays/, probabilities/, overview.png\n"
-        f"look at: {folder / 'report.html'}",
-        flush=True,
-    )
-
-
-def worst_first(stats: ImageStats) -> list[int]:
-    """Positions of the images by their IoU."""
-    return torch.argsort(stats.columns()["iou"], stable=True).tolist()
-
-
-def spread(total: int, wanted: int) -> list[int]:
-    """Up to `wanted` different positions from first to last of 0..total-1."""
-    return sorted(set(np.linspace(0, total - 1, min(total, wanted)).round().astype(int).tolist()))
+    Raises:
+        InputError: in place of the libraries' errors.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
+            tile = f"a --tile below {config.tile}" if config.tile else "--tile 256"
+            raise InputError(
+                f"{where} has too little memory for --batch-size {config.batch_size}: give a "
+                f"smaller --batch-size, or {tile} to predict in smaller windows."
+            ) from error
+        if has_lost_others(error):
+            raise InputError(
+                "this process cannot talk to the others, one of which has probably ended: its own "
+                "error is above, or named by the launcher below; give the same command again."
+            ) from error
+        raise

@@ -16,6 +16,14 @@ from segacc.errors import InputError
 log = logging.getLogger(__name__)
 
 
+def uses_gpu() -> bool:
+    """Whether this process computes on a GPU.
+
+    ACCELERATE_USE_CPU, which `accelerate launch --cpu` sets, forbids it where there is one.
+    """
+    return torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
 def make_accelerator(precision: str) -> Accelerator:
     """The accelerator of this process, with `--precision` resolved.
 
@@ -23,7 +31,7 @@ def make_accelerator(precision: str) -> Accelerator:
         InputError: the precision does not exist on this device.
     """
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    cuda = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+    cuda = uses_gpu()
     if precision == "auto" and asked == "no":
         asked = "bf16" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     elif precision != "auto":

@@ -72,3 +72,8 @@ def leave_together(accelerator: Accelerator) -> None:
     accelerator.trackers = []
     any_rank(accelerator, False)
     accelerator.end_training()
+
+
+def has_lost_others(error: BaseException) -> bool:
+    """Whether an error says that another process cannot be reached, mostly since it has ended."""
+    return isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)

@@ -15,6 +15,7 @@ from segacc.data.split import Prepared
 from segacc.errors import InputError, goes_on
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import is_out_of_memory
+from segacc.runtime.ranks import has_lost_others
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def _sentence(error: Exception, config: TrainConfig, run: Path | None) -> str | 
             f"PyTorch has no deterministic version of ({said.split()[0]}): choose another "
             "model or loss, or leave the flag out."
         )
-    if isinstance(error, torch.distributed.DistError) or "/gloo/" in said:
+    if has_lost_others(error):
         return (
             "this process cannot talk to the others, one of which has probably ended: its own "
             f"error is above, or named by the launcher below ({said.splitlines()[-1]}); {again}"

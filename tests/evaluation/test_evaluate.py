@@ -2,11 +2,11 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
-import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 from small import TINY, write_blobs
@@ -14,7 +14,8 @@ from small import TINY, write_blobs
 from segacc.config import EvaluateConfig, parse_train
 from segacc.errors import InputError
 from segacc.evaluation.compare import compare
-from segacc.evaluation.evaluate import evaluate, spread
+from segacc.evaluation.evaluate import evaluate
+from segacc.evaluation.results import spread
 from segacc.training.fit import fit
 
 
@@ -81,6 +82,7 @@ def test_scores_table_and_pictures_tell_the_same(run, capsys):
     assert low <= result["iou"] <= high and f"{low:.4f} to {high:.4f}" in said
     assert f"{result['iou']:.4f}" in said and f"{foreground:.4f}" in said
     assert "report.html" in said and (run / "test" / "report.html").stat().st_size > 10_000
+    assert re.search(r"^  constant .* iou of the best constant mask$", said, re.MULTILINE)
     assert "TP / (TP + FP + FN)" not in said
     again = evaluate(EvaluateConfig(run, explain=True))
     assert again == result
@@ -153,13 +155,25 @@ def test_another_data_set_has_its_own_folder(run, tmp_path):
     assert json.loads((run / "test-other" / "metrics.json").read_text())["images"] == 2
 
 
-def test_a_run_trained_in_fp16_is_scored_without_a_gpu(run, tmp_path, capsys):
+def test_a_run_trained_in_fp16_is_scored_in_fp32_on_a_cpu(run, tmp_path, monkeypatch, capsys):
+    """Also on a machine with a GPU that the user has switched off for this process."""
     record = json.loads((run / "config.json").read_text())
     record["config"]["precision"] = "fp16"
     (tmp_path / "config.json").write_text(json.dumps(record))
     (tmp_path / "best").symlink_to(run / "best")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     evaluate(EvaluateConfig(tmp_path))
-    assert "fp32" in capsys.readouterr().out or torch.cuda.is_available()
+    assert "64 x 64 px, fp32 (trained in fp16, which needs a GPU)\n" in capsys.readouterr().out
+    assert json.loads((tmp_path / "test" / "metrics.json").read_text())["precision"] == "fp32"
+
+
+@pytest.mark.parametrize(("tile", "remedy"), [(None, "--tile 256"), (48, "a --tile below 48")])
+def test_too_little_memory_is_a_sentence_with_the_remedy(run, tile, remedy):
+    """No machine has the memory for a list of 10**15 positions."""
+    told = f"too little memory for --batch-size {10**15}: give a smaller --batch-size, or {remedy}"
+    with pytest.raises(InputError, match=re.escape(told)):
+        evaluate(EvaluateConfig(run, batch_size=10**15, tile=tile))
 
 
 def test_a_split_that_is_not_there_is_named(run, tmp_path):
