@@ -1,7 +1,13 @@
 """An archive (zip, tar, tar.gz, tar.bz2, tar.xz) -> a folder in the cache, unpacked once.
 
 What comes out of an archive stays in its folder: members with absolute or `..` paths are refused
-by name, and no link is ever created (a link to a file of the archive becomes a copy of it).
+by name, and no link is ever created (a link to a file of the archive becomes a copy of it). It is
+bounded, too: by the free space of the disk and by a ratio to the archive's own size.
+
+Why not `tarfile`'s filter="data" and `ZipFile.extractall`? Python 3.11.0 lacks the filter. It
+creates links, which led out of the folder in some releases (CVE-2025-4517). Both drop a leading
+`/` in silence, and `ZipFile` a `..` too, so that a file may replace another one. Neither bounds
+what it writes, nor reads the backslashes of Windows.
 """
 
 from __future__ import annotations
@@ -14,6 +20,8 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +38,13 @@ FOREIGN_MAGIC = {
     b"\x28\xb5\x2f\xfd": "a Zstandard file", b"%PDF": "a PDF", b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image", b"version https://git-lfs": "a Git LFS pointer",
 }  # fmt: skip
+SMALL_BYTES = 1 << 30
+"""Any archive may unpack to so much."""
+MOST_RATIO = 100
+"""A larger one to so many times its own size. Compressed images hardly shrink, uncompressed masks
+may do so by a factor of a hundred; an archive made to fill the disk shrinks by a thousand."""
+BLOCK_BYTES = 4096
+"""What an empty file or a folder counts for, so that their number is bounded, too."""
 
 
 def archive_type(path: Path) -> str | None:
@@ -67,11 +82,12 @@ def require_archive(path: Path) -> str:
 
 
 def extracted(archive: Path) -> Path:
-    """The folder with the archive's content, unpacked at the first call and shared by all
+    """The folder with the archive's content. It is unpacked at the first call, by one of all
     processes; a changed archive (path, size or time) is unpacked anew.
 
     Raises:
-        InputError: no archive, empty, damaged, or a member that would leave the folder.
+        InputError: no archive, empty, damaged, larger than allowed when unpacked, or with a member
+            that would leave the folder.
     """
     return once(place(archive), lambda folder: _extract(archive, folder))
 
@@ -85,17 +101,60 @@ def place(archive: Path) -> Path:
     return cache_dir() / "extracted" / f"{archive.name.split('.')[0]}-{digest}"
 
 
+@dataclass(frozen=True)
+class _Member:
+    """A file or a folder of an archive."""
+
+    name: str
+    size: int  # bytes when unpacked, as the archive declares
+    source: IO[bytes] | None  # to read it from; None for a folder
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """How much an archive may take on the disk when unpacked."""
+
+    archive: Path
+    folder: Path
+    most: int
+    free: int
+
+    def check(self, size: int) -> None:
+        """Raises:
+        InputError: `size` bytes are too many.
+        """
+        if size > self.most:
+            raise InputError(
+                f"{self.archive} ({_shown(self.archive.stat().st_size)}) unpacks to "
+                f"{_shown(size)} or more, expected at most {_shown(self.most)}: it may be damaged "
+                "or made to fill the disk; if you trust it, unpack it yourself and give the folder"
+            )
+        if size > self.free:
+            raise InputError(
+                f"{self.archive} unpacks to {_shown(size)} or more, and {self.folder.parent} has "
+                f"{_shown(self.free)} free: free some space, or set SEGACC_CACHE to a folder on "
+                "another disk"
+            )
+
+
+def _shown(size: int) -> str:
+    return f"{size / 1e9:.3g} GB" if size >= 1e8 else f"{size / 1e6:.3g} MB"
+
+
 def _extract(archive: Path, folder: Path) -> None:
     kind = require_archive(archive)
+    most = max(SMALL_BYTES, MOST_RATIO * archive.stat().st_size)
+    bounds = _Bounds(archive, folder, most, shutil.disk_usage(folder).free)
+    members = _zip_members(archive, bounds) if kind == "zip" else _tar_members(archive)
     try:
-        count = (_extract_zip if kind == "zip" else _extract_tar)(archive, folder)
+        files = _write_members(members, bounds)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
         raise _damaged(archive, kind, error) from error
     except OSError as error:
-        if error.errno is not None:  # the disk's, not the archive's
+        if error.errno is not None:  # of the disk, not of the archive
             raise
         raise _damaged(archive, kind, error) from error
-    if not count:
+    if not files:
         raise InputError(f"{archive} is an empty {kind} archive: expected images and masks in it")
 
 
@@ -122,20 +181,36 @@ def _inside(archive: Path, folder: Path, member: str) -> Path:
     return folder.joinpath(*parts)
 
 
-def _write(source: IO[bytes], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "wb") as file:
-        shutil.copyfileobj(source, file, 1 << 20)
+def _write_members(members: Iterable[_Member], bounds: _Bounds) -> int:
+    """Write all members; the number of files among them.
+
+    What an archive declares may be false, so what is really written is counted as well.
+    """
+    written, files = 0, 0
+    for member in members:
+        target = _inside(bounds.archive, bounds.folder, member.name)
+        written += BLOCK_BYTES
+        bounds.check(written + member.size)
+        if member.source is None:
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with member.source as source, open(target, "wb") as file:
+            while some := source.read(1 << 20):
+                written += len(some)
+                bounds.check(written)
+                file.write(some)
+        files += 1
+    return files
 
 
-def _extract_zip(archive: Path, folder: Path) -> int:
-    count = 0
+def _zip_members(archive: Path, bounds: _Bounds) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as zipped:
+        bounds.check(sum(info.file_size + BLOCK_BYTES for info in zipped.infolist()))
         for info in zipped.infolist():
-            # Some Windows programs write backslashes.
-            target = _inside(archive, folder, info.filename.replace("\\", "/"))
+            name = info.filename.replace("\\", "/")  # some Windows programs write backslashes
             if info.is_dir():
-                target.mkdir(parents=True, exist_ok=True)
+                yield _Member(name, 0, None)
                 continue
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise _refuse(archive, info.filename, "is a link")
@@ -145,19 +220,14 @@ def _extract_zip(archive: Path, folder: Path) -> int:
                 source = zipped.open(info)
             except NotImplementedError as error:
                 raise _refuse(archive, info.filename, f"cannot be read ({error})") from error
-            with source:
-                _write(source, target)
-            count += 1
-    return count
+            yield _Member(name, info.file_size, source)
 
 
-def _extract_tar(archive: Path, folder: Path) -> int:
-    count = 0
+def _tar_members(archive: Path) -> Iterator[_Member]:
     with tarfile.open(archive, "r:*") as tar:
         for member in tar:
-            target = _inside(archive, folder, member.name)
             if member.isdir():
-                target.mkdir(parents=True, exist_ok=True)
+                yield _Member(member.name, 0, None)
                 continue
             try:
                 # Of a link this is the file of the archive that it leads to.
@@ -167,11 +237,8 @@ def _extract_tar(archive: Path, folder: Path) -> int:
             if source is None:
                 what = f"is a link to {member.linkname!r}, which is no file of the archive"
                 raise _refuse(archive, member.name, what if member.linkname else "is no file")
-            with source:
-                _write(source, target)
-            count += 1
+            yield _Member(member.name, member.size, source)
         # tarfile takes the end of the file for the end of the archive.
         tar.fileobj.seek(tar.offset)
         if not tar.fileobj.read(512):
             raise tarfile.ReadError("the end mark is missing")
-    return count

@@ -16,12 +16,14 @@ import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
 
+from segacc.data.reading import archives
 from segacc.data.reading.sources import CORPORA, load_dataset, locate
 from segacc.errors import InputError
 
@@ -303,6 +305,89 @@ def test_an_empty_archive_is_named(tmp_path, cache, kind):
 )
 def test_what_is_no_archive_is_called_what_it_seems_to_be(tmp_path, cache, content, seems):
     refuses(tmp_path, cache, content, seems, "repack it")
+
+
+def false_size(content: bytes, size: int) -> bytes:
+    """A zip whose last member declares another size than it has."""
+    changed = bytearray(content)
+    directory = changed.rindex(b"PK\x01\x02")
+    changed[directory + 24 : directory + 28] = size.to_bytes(4, "little")
+    return bytes(changed)
+
+
+def deflated(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def sparse(size: int) -> bytes:
+    """A tar with a member that is `size` bytes of nothing, which takes no room in it."""
+    member = tarfile.TarInfo("train/a.png")
+    member.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(size)}
+    return tarred({}, "w", member)
+
+
+@pytest.mark.parametrize(
+    ("content", "unpacked"),
+    [
+        (false_size(zipped(), 0xFFFFFFF0), "4.29 GB or more"),
+        (sparse(1 << 41), "2.2e+03 GB or more"),
+    ],
+)
+def test_an_archive_that_declares_too_much_is_refused(tmp_path, cache, content, unpacked):
+    expected = (f"unpacks to {unpacked}, expected at most 1.07 GB", "unpack it yourself and give")
+    refuses(tmp_path, cache, content, *expected)
+
+
+@pytest.fixture
+def small_bounds(monkeypatch):
+    monkeypatch.setattr(archives, "SMALL_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "MOST_RATIO", 1.5)
+
+
+MANY = {**PAIRS, **{f"train/{index}.txt": b"" for index in range(400)}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        deflated({**PAIRS, "zeros": bytes(2_000_000)}),
+        tarred({**PAIRS, "zeros": bytes(2_000_000)}, "w:gz"),
+        tarred({**PAIRS, "zeros": bytes(2_000_000)}, "w:xz"),
+        # Links declare no size, and each becomes a copy.
+        tarred({"a": bytes(90_000)}, "w:gz", *(link(f"l{n}", "a") for n in range(20))),
+        tarred({"a": bytes(90_000)}, "w:gz", *(link(f"l{n}", "a", b"1") for n in range(20))),
+        tarred(MANY, "w:gz"),  # empty files take room, too
+    ],
+)
+def test_what_is_written_is_bounded(tmp_path, cache, small_bounds, content):
+    refuses(tmp_path, cache, content, "MB or more, expected at most 1 MB")
+
+
+def test_a_zip_cannot_write_more_than_it_declares(tmp_path, cache):
+    content = false_size(deflated({**PAIRS, "zeros": bytes(2_000_000)}), 10)
+    refuses(tmp_path, cache, content, "truncated or damaged zip archive")
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_an_archive_of_images_is_within_the_bounds(tmp_path, small_bounds, kind):
+    archive = tmp_path / "data.bin"
+    files = {**PAIRS, **{f"train/{n}.jpg": random.Random(n).randbytes(500_000) for n in range(4)}}
+    archive.write_bytes(ARCHIVES[kind](files))
+    folder = locate(str(archive))
+    assert folder is not None
+    assert contents(folder) == files
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_an_archive_that_does_not_fit_on_the_disk_is_refused(tmp_path, cache, monkeypatch, kind):
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: SimpleNamespace(free=300_000))
+    content = ARCHIVES[kind]({**BULKY, "more": random.Random(0).randbytes(10_000)})
+    expected = (f"{cache}/extracted has 0.3 MB free", "set SEGACC_CACHE to a folder on another")
+    refuses(tmp_path, cache, content, *expected)
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
