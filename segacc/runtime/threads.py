@@ -11,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from segacc.runtime.spinning import watch_cores
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -94,6 +96,7 @@ def set_threads(accelerator: Accelerator) -> int:
 
     if accelerator.device.type == "cpu":
         torch.set_num_threads(cores_of_process())
+        watch_cores(torch.get_num_threads())
     return torch.get_num_threads()
 
 
