@@ -15,7 +15,7 @@ import tyro
 from segacc.config import (
     STUDY_MODELS,
     EvaluateConfig,
-    Tracker,
+    TrackerName,
     TrainConfig,
     parse_evaluate,
     parse_train,
@@ -175,7 +175,7 @@ def study(
     seeds: str = "0",
     weights: Annotated[str | None, _shown("STR", "each model's pretrained ones")] = None,
     out: Annotated[Path | None, _shown("DIR", "runs/study, or runs/study-fast")] = None,
-    tracker: Annotated[Tracker | None, _shown("NAME", "wandb, with --fast none")] = None,
+    tracker: Annotated[TrackerName | None, _shown("NAME", "wandb, with --fast none")] = None,
     fast: bool = False,
 ) -> int:
     """Train and score all models on the study's sets, and compare them: one command, one table.

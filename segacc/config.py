@@ -33,7 +33,7 @@ def _arg(metavar: str, default: str) -> object:
 
 Flips = Literal["none", "h", "hv", "d4"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Tracker = Literal["wandb", "trackio", "tensorboard", "none"]
+TrackerName = Literal["wandb", "trackio", "tensorboard", "none"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class TrainConfig:
     """number of newest states that stay on the disk"""
     resume: Annotated[Path | None, _arg("DIR", "none")] = None
     """continue the run in this folder; its config is taken from there"""
-    tracker: Tracker = "wandb"
+    tracker: TrackerName = "wandb"
     """where curves go besides metrics.jsonl; with no key W&B runs offline"""
     pictures: int = 5
     """show the tracker a few validation images after every so many epochs; 0 never does"""

@@ -1,9 +1,9 @@
-"""The other side of W&B: what it writes offline, read back, and a server on 127.0.0.1."""
+"""What W&B receives: the files that it writes offline, and a small server on 127.0.0.1."""
 
 import gzip
 import json
 import re
-import struct
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,48 +11,37 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.util import get_core_path
 
 
-def wandb_records(path: Path) -> list[Record]:
-    """The records in a .wandb file: LevelDB's log format, in blocks of 32 KiB."""
-    data, records, part = path.read_bytes(), [], b""
-    position = 7  # W&B's own header
-    while position + 7 <= len(data):
-        left = 32768 - position % 32768
-        if left < 7:
-            position += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        if position + 7 + length > len(data):
-            break  # cut off by a kill
-        part += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
-            records.append(Record.FromString(part))
-            part = b""
-    return records
-
-
-def _values(items: Any) -> dict[str, Any]:
-    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+def wandb_records(path: Path) -> list[dict[str, Any]]:
+    """The complete records in a .wandb file, as W&B's own program prints them."""
+    program = [get_core_path(), "leet", "inspect", "-no-observability", "-json", "-run-file", path]
+    printed = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 class Life:
-    """What W&B has written of one life of a run."""
+    """What W&B has written between a start of a run and its end."""
 
     def __init__(self, file: Path) -> None:
         self.files = file.parent / "files"
-        self.records = wandb_records(file)
-        self.ids = {r.run.run_id for r in self.records if r.HasField("run")}
-        self.history = [_values(r.history.item) for r in self.records if r.HasField("history")]
+        records = wandb_records(file)
+
+        def of_type(name: str) -> list[dict[str, Any]]:
+            return [record[name] for record in records if record["type"] == name]
+
+        self.runs = of_type("run")
+        self.ids = {run["run_id"] for run in self.runs}
+        self.history = [row["item"] for row in of_type("history")]
         self.steps = [row["_step"] for row in self.history]
         self.summary: dict[str, Any] = {}
+        for summary in of_type("summary"):
+            self.summary |= summary.get("update", {})
         self.config: dict[str, Any] = {}
-        for r in self.records:
-            self.summary |= _values(r.summary.update)
-            self.config |= _values(r.config.update) | _values(r.run.config.update)
-        self.artifacts = [r.artifact for r in self.records if r.HasField("artifact")]
+        for config in [run["config"] for run in self.runs] + of_type("config"):
+            self.config |= config["update"]
+        self.artifacts = of_type("artifact")
 
     def column(self, name: str) -> dict[int, Any]:
         """The values of a metric by step."""

@@ -1,13 +1,11 @@
-"""What only W&B can do: resuming, masks that are switched on and off, models as artifacts."""
+"""Calls of W&B's own functions: a run that is resumed, images with masks, models as artifacts."""
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import re
-import struct
-from collections.abc import Iterator
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,36 +16,38 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 CLASSES = {0: "background", 1: "foreground"}
-BLOCK = 32768
-WHOLE, LAST = 1, 4  # kinds of pieces of a record
 
 
 def start(
     accelerator: Accelerator, project: str, run: Path, run_id: str, config: dict[str, Any]
 ) -> tuple[str, int]:
-    """Open or resume the run, on rank 0.
+    """Open a new run or a resumed one, on rank 0.
+
+    Args:
+        project: where the run goes, unless WANDB_PROJECT or a sweep says otherwise.
+        config: what W&B shows as the run's config.
 
     Returns:
-        What W&B does, for the banner; the first step that it lacks.
+        where the curves go, for the banner; the first step that W&B has no row of.
 
     Raises:
-        InputError: W&B refuses the key, or is out of reach.
+        InputError: W&B refuses the key, cannot be reached, or cannot read its own files.
     """
     import wandb
 
     options = {"name": run.name, "dir": str(run), "resume": "allow", "config": config}
     if "WANDB_SWEEP_ID" in os.environ:
-        chosen: Any = None  # by the agent, as is the id; W&B warns of others
+        chosen: Any = None  # the agent chooses project and id, and W&B warns of others
     else:
         chosen = os.environ.get("WANDB_PROJECT", project)
         options["id"] = run_id
     mode = os.environ.get("WANDB_MODE")
-    says = f"wandb ({mode or 'online'})"
+    description = f"wandb ({mode or 'online'})"
     try:
         if mode is None and not wandb.login(prompt=False, verify=False):
             options["mode"] = "offline"
             upload = f"wandb sync {run}/wandb/offline-run-*"
-            says = f"wandb, offline for want of a key; upload with `{upload}`"
+            description = f"wandb, offline for want of a key; upload with `{upload}`"
         accelerator.init_trackers(chosen, init_kwargs={"wandb": options})
     except wandb.errors.Error as error:
         raise InputError(
@@ -55,60 +55,46 @@ def start(
             "WANDB_MODE=offline, or give another --tracker."
         ) from error
     wandb_run: Any = accelerator.get_tracker("wandb", unwrap=True)
-    # Not of the last epoch but of the best one: `log_epoch` sets it.
+    # W&B would put the last epoch's scores into the summary; `log_epoch` puts the best epoch's.
     wandb_run.define_metric("valid/*", summary="none")
     first = 1 + last_step(run / "wandb", run_id) if wandb_run.offline else wandb_run.starting_step
-    return says, first
+    return description, first
 
 
 def last_step(folder: Path, run_id: str) -> int:
-    """The last step in the files that earlier lives of a run have written; -1 when there is none.
+    """The last step of a run that is in W&B's files; -1 when there is none.
 
-    Offline W&B knows nothing of them, and `wandb sync` sends all that they hold. What a kill has
-    left in memory (up to 32 KiB) or half written does not count, so it is logged again.
+    Each time an offline run starts, W&B makes a new folder and does not look into the older ones;
+    `wandb sync` later sends what they all hold. So steps that are in them must not be logged again.
+    Rows that a kill has lost are not in the files, and are logged again. The files are read by
+    W&B's own program, the one behind `wandb leet inspect`.
+
+    Args:
+        folder: W&B's folder of the run; it holds a folder for each time the run was started.
+
+    Raises:
+        InputError: W&B cannot read its files.
     """
-    from wandb.proto import wandb_internal_pb2
+    from wandb.util import get_core_path
 
-    protocol: Any = wandb_internal_pb2
-    for path in sorted(folder.glob(f"*run-*-{run_id}/run-{run_id}.wandb"), reverse=True):
-        for encoded in reversed(list(_records(path))):
-            try:
-                items = protocol.Record.FromString(encoded).history.item
-            except Exception:  # protobuf's own, of a record that is damaged
-                continue
-            for item in items:
-                if "_step" in (item.key, *item.nested_key):
-                    return int(json.loads(item.value_json))
+    files = folder.glob(f"*run-*/run-{run_id}.wandb")
+    newest_first = sorted(files, key=lambda file: file.parent.name.removeprefix("offline-"))[::-1]
+    reader = [get_core_path(), "leet", "inspect", "-no-observability", "-summary", "-json"]
+    for file in newest_first:
+        done = subprocess.run([*reader, "-run-file", str(file)], capture_output=True, text=True)
+        if done.returncode:
+            raise InputError(
+                f"W&B cannot read {file}, which it wrote before the run was resumed "
+                f"({done.stderr.strip()[-200:]}): move its folder away, or give --tracker none."
+            )
+        step = json.loads(done.stdout).get("step")
+        if step is not None:
+            return int(step)
     return -1
 
 
-def _records(path: Path) -> Iterator[bytes]:
-    """The complete records of a .wandb file, which has the log format of LevelDB.
-
-    Blocks of 32 KiB hold pieces of records, each behind a checksum, a length and its kind.
-    https://github.com/google/leveldb/blob/main/doc/log_format.md
-    """
-    with path.open("rb") as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
-        position, record = 7, b""  # after W&B's own header
-        while position + 7 <= len(data):
-            left = BLOCK - position % BLOCK
-            if left < 7:  # too little for another piece
-                position += left
-                continue
-            _, length, kind = struct.unpack_from("<IHB", data, position)
-            piece = data[position + 7 : position + 7 + length]
-            if len(piece) < length:
-                return
-            position += 7 + length
-            record += piece
-            if kind in (WHOLE, LAST):
-                yield record
-                record = b""
-
-
 def masked_images(pictures: list[Picture]) -> list[Any]:
-    """wandb.Image of each, with truth and prediction as masks of both classes."""
+    """A wandb.Image of each picture, with truth and prediction as masks of both classes."""
     import wandb
 
     return [
@@ -126,7 +112,7 @@ def masked_images(pictures: list[Picture]) -> list[Any]:
 
 
 def log_model(wandb_run: Any, run: Path, metadata: dict[str, Any]) -> None:
-    """The best model as an artifact of its own. Its files stay where they are, in `run/best`."""
+    """Log the best model as an artifact. Its files are not copied: they stay in `run/best`."""
     import wandb
 
     name = re.sub(r"[^\w.-]", "-", f"{run.name}-{metadata['run_id']}", flags=re.ASCII)[-128:]

@@ -16,7 +16,8 @@ from segacc.runs import append_line, model_card, per_image_csv
 from segacc.runtime.accelerator import memory_gib
 from segacc.runtime.ranks import any_rank, leave_together
 from segacc.runtime.signals import StopRequest
-from segacc.tracking.trackers import log_epoch, log_epoch_pictures, log_results
+from segacc.tracking.results import log_epoch_pictures, log_results
+from segacc.tracking.trackers import log_epoch
 from segacc.training.banner import epoch_line, final_lines
 from segacc.training.checkpoint import Progress
 from segacc.training.checks import explained

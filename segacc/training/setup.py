@@ -34,7 +34,8 @@ from segacc.runs import check_output_dir, keep_epochs, open_run
 from segacc.runtime.accelerator import make_accelerator
 from segacc.runtime.ranks import any_rank, on_main
 from segacc.runtime.threads import cores_of_process, keep_memory, set_threads
-from segacc.tracking.trackers import Tracker, check_tracker, start_tracker
+from segacc.tracking.start import check_tracker, start_tracker
+from segacc.tracking.trackers import Tracker
 from segacc.training.banner import banner, resumed_line
 from segacc.training.checkpoint import Progress, Trained, load_state, model_of, newest_state
 from segacc.training.checks import check_batch, check_batchnorm, check_data
@@ -224,7 +225,7 @@ def open_outputs(
     tracker = start_tracker(accelerator, config, run, run_id, *done)
     if accelerator.is_main_process:
         print(banner(config, accelerator, data, segmenter, model.weights, loading))
-        print(f"  tracker     {tracker.says}\n  run         {run}", flush=True)
+        print(f"  tracker     {tracker.description}\n  run         {run}", flush=True)
         if config.resume:
             keep_epochs(run, progress.epoch)
             print(resumed_line(before, config, progress.step), flush=True)

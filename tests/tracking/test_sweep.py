@@ -79,9 +79,13 @@ def test_a_run_of_an_agent_is_the_agents_and_logs_the_metric(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Ignoring" not in done.stderr and "WARNING" not in done.stderr
     (life,) = lives(run)
-    (record,) = [r.run for r in life.records if r.HasField("run")]
-    assert (record.run_id, record.sweep_id, record.project) == (run_id, "sweep123", "study")
-    assert record.display_name == "run"
+    (record,) = life.runs
+    assert (record["run_id"], record["sweep_id"], record["project"]) == (
+        run_id,
+        "sweep123",
+        "study",
+    )
+    assert record["display_name"] == "run"
     assert json.loads((run / "config.json").read_text())["run_id"] == run_id
     assert (life.config["model"], life.config["lr"]) == ("linknet", 0.0003)
     assert SWEEP["metric"]["name"] in life.history[-1] and SWEEP["metric"]["name"] in life.summary

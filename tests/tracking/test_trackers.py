@@ -23,7 +23,8 @@ from wandb_side import Life, lives, wandb_server
 from segacc.config import parse_train
 from segacc.errors import InputError
 from segacc.runs import append_line, keep_epochs, read_lines
-from segacc.tracking.trackers import STEP_NAMES, check_tracker
+from segacc.tracking.start import check_tracker
+from segacc.tracking.trackers import STEP_NAMES
 from segacc.tracking.wandb_run import last_step
 from segacc.training.checkpoint import states
 from segacc.training.fit import fit
@@ -183,15 +184,15 @@ def test_the_pictures_are_of_the_best_model_at_the_end(offline, life):
 
 def test_the_best_model_is_an_artifact_and_nothing_is_copied(offline, life):
     run, _ = offline
-    (model,) = [artifact for artifact in life.artifacts if artifact.type == "model"]
-    assert model.name == f"run-{next(iter(life.ids))}" and "best" in model.aliases
-    files = {entry.path: entry for entry in model.manifest.contents}
+    (model,) = [artifact for artifact in life.artifacts if artifact["type"] == "model"]
+    assert model["name"] == f"run-{next(iter(life.ids))}" and "best" in model["aliases"]
+    files = {entry["path"]: entry for entry in model["manifest"]["contents"]}
     assert {"model.safetensors", "config.json", "README.md"} <= set(files)
     for name, entry in files.items():
         path = run / "best" / name
-        assert entry.local_path == str(path)
-        assert entry.digest == b64encode(hashlib.md5(path.read_bytes()).digest()).decode()
-    metadata = json.loads(model.metadata)
+        assert entry["local_path"] == str(path)
+        assert entry["digest"] == b64encode(hashlib.md5(path.read_bytes()).digest()).decode()
+    metadata = json.loads(model["metadata"])
     assert metadata["best"] == best_line(run)
     assert metadata["config"]["model"] == "linknet" and metadata["data"]["fingerprint"]
     size = (run / "best" / "model.safetensors").stat().st_size
@@ -199,19 +200,32 @@ def test_the_best_model_is_an_artifact_and_nothing_is_copied(offline, life):
         assert all(path.stat().st_size < size for path in folder.rglob("*") if path.is_file())
 
 
-def test_last_step_is_that_of_the_complete_records(offline, life, tmp_path):
+def test_the_last_step_is_that_of_the_newest_file_and_its_complete_rows(offline, life, tmp_path):
     (file,) = offline[0].glob("wandb/offline-run-*/run-*.wandb")
-    run_id = next(iter(life.ids))
+    run_id, whole = next(iter(life.ids)), file.read_bytes()
     assert last_step(offline[0] / "wandb", run_id) == STEPS
     assert last_step(offline[0] / "wandb", "another") == -1
-    whole = file.read_bytes()
-    assert len(whole) > 32768  # more than a block
-    copy = tmp_path / f"offline-run-20260101_000000-{run_id}" / f"run-{run_id}.wandb"
-    copy.parent.mkdir()
-    for size in [0, 3, 7, 20, *range(1000, len(whole), 997), 32768, 32770, len(whole) - 1]:
+
+    def write(folder: str, size: int) -> Path:
+        copy = tmp_path / f"{folder}-{run_id}" / f"run-{run_id}.wandb"
+        copy.parent.mkdir()
         copy.write_bytes(whole[:size])
-        found = Life(copy).steps if size > 7 else []
-        assert last_step(tmp_path, run_id) == (found[-1] if found else -1), size
+        return copy
+
+    first = write("run-20260101_000000", len(whole) // 2)  # ends within a row
+    expected = Life(first).steps[-1]
+    assert 0 < expected < STEPS and last_step(tmp_path, run_id) == expected
+    write("offline-run-20260102_000000", len(whole))
+    assert last_step(tmp_path, run_id) == STEPS
+    write("offline-run-20260103_000000", 0)  # killed before its first row
+    write("offline-run-20260104_000000", 20)
+    assert last_step(tmp_path, run_id) == STEPS
+
+
+def test_a_file_that_wandb_cannot_read_is_named(tmp_path):
+    (tmp_path / "offline-run-20260101_000000-a" / "run-a.wandb").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"W&B cannot read .*run-a.wandb"):
+        last_step(tmp_path, "a")
 
 
 def cut_after(life_file: Path, step: int) -> None:
@@ -328,7 +342,7 @@ def test_two_processes_are_one_run_with_one_set_of_pictures(blobs, tmp_path):
     assert only.steps == list(range(7))
     assert len(only.column("pictures/valid.captions")) == 2
     assert only.config["processes"] == 2
-    assert len([artifact for artifact in only.artifacts if artifact.type == "model"]) == 1
+    assert [artifact["type"] for artifact in only.artifacts].count("model") == 1
 
 
 def test_wandb_that_cannot_start_is_a_sentence(blobs, tmp_path):

@@ -1,0 +1,113 @@
+"""Open the tracker that `--tracker` names, for a run that is new or resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segacc.errors import InputError
+from segacc.runs import read_lines
+from segacc.tracking import wandb_run
+from segacc.tracking.trackers import PROJECT, Tracker, log_epoch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from segacc.config import TrainConfig
+
+
+def check_tracker(name: str) -> None:
+    """Raises InputError when the package of `--tracker` is not installed."""
+    if name != "none" and importlib.util.find_spec(name) is None:
+        raise InputError(
+            f"--tracker {name} needs the package {name}, which is not installed: run "
+            f"`pip install {name}` or give --tracker none."
+        )
+
+
+def start_tracker(
+    accelerator: Accelerator,
+    config: TrainConfig,
+    run: Path,
+    run_id: str,
+    step: int = 0,
+    epoch: int = 0,
+    best_epoch: int = 0,
+) -> Tracker:
+    """Open the tracker on rank 0.
+
+    It gets all that config.json holds. If the run is resumed, it also gets the epochs that were
+    done before and that it has no row of.
+
+    Args:
+        step, epoch: how many steps and epochs the run has done, 0 for a new run.
+        best_epoch: the best one of these epochs.
+
+    Raises:
+        InputError: W&B refuses the key, or cannot be reached.
+    """
+    name = config.tracker
+    active = name != "none" and accelerator.is_main_process
+    tracker = Tracker(accelerator, name, active, run, config.batch_size, config.pictures)
+    if not active:
+        return tracker
+    from accelerate.tracking import filter_trackers
+
+    # The Accelerator was made before the run's folder was known, so it gets both only now.
+    accelerator.project_configuration.set_directories(str(run))
+    accelerator.log_with = filter_trackers(name, accelerator.logging_dir)
+    record = read_record(run)
+    known = {**record.pop("config"), **record}
+    if name == "wandb":
+        description, first = wandb_run.start(accelerator, PROJECT, run, run_id, known)
+    elif name == "trackio":
+        description, first = _start_trackio(accelerator, run, run_id, known)
+    else:
+        description, first = _start_tensorboard(accelerator, run, step, known)
+    tracker = dataclasses.replace(tracker, first=first, description=description)
+    for line in read_lines(run):
+        if line["epoch"] <= epoch:
+            log_epoch(tracker, line, best=line["epoch"] == best_epoch)
+    return tracker
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """All of the run's config.json."""
+    return json.loads((run / "config.json").read_text(encoding="utf-8"))
+
+
+def _start_trackio(
+    accelerator: Accelerator, run: Path, run_id: str, config: dict[str, Any]
+) -> tuple[str, int]:
+    """Returns where the curves go, for the banner, and the first step that trackio lacks."""
+    options = {"name": f"{run.name}-{run_id}", "resume": "allow", "embed": False}
+    accelerator.init_trackers(PROJECT, init_kwargs={"trackio": {**options, "config": config}})
+    first = getattr(accelerator.get_tracker("trackio", unwrap=True), "_next_step", 0)
+    return f"trackio (`trackio show --project {PROJECT}`)", first
+
+
+def _start_tensorboard(
+    accelerator: Accelerator, run: Path, step: int, config: dict[str, Any]
+) -> tuple[str, int]:
+    """Returns where the curves go, for the banner, and the first step that is to be logged.
+
+    TensorBoard hides what was written before the resume from `purge_step` on, so these steps are
+    logged again.
+    """
+    purge = {"purge_step": step} if step else {}
+    accelerator.init_trackers(PROJECT, config=_flat(config), init_kwargs={"tensorboard": purge})
+    return f"tensorboard (`tensorboard --logdir {run}`)", step
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
+    """The config without nested dictionaries: TensorBoard's hparams are numbers and text only."""
+    flat: dict[str, int | float | str | bool] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}/")
+        else:
+            flat[prefix + key] = value if isinstance(value, int | float | bool) else str(value)
+    return flat
