@@ -1,6 +1,6 @@
 #!/bin/bash
-# One task per GPU under Slurm, on one or more nodes. In the repository's folder, with the
-# environment of segacc active, and the flags of train.py after the name of this script:
+# One task per GPU under Slurm, on one or more nodes. With the environment of segacc active, in the
+# folder that is to hold runs/, and with the flags of training after the name of this script:
 #   sbatch accelerate_configs/slurm.sh --dataset PATH --model unet
 #   sbatch --nodes=2 --time=8:00:00 accelerate_configs/slurm.sh --dataset PATH --model unet
 # Before the time is up, on preemption and on `scancel --signal=TERM ID` the run saves a state, and
@@ -21,14 +21,14 @@ else
   set -- "$@" --output-dir "$run"
 fi
 
-# What torchrun would set; a launcher would turn the exit code of train.py into 1.
+# What torchrun would set; a launcher would turn the exit code of training into 1.
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_PORT=$((10000 + SLURM_JOB_ID % 20000))
 export MASTER_ADDR MASTER_PORT
 # shellcheck disable=SC2016  # the task's shell is to expand them
 task='export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID
 export WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE
-exec python train.py "$@"'
+exec python -m segacc train "$@"'
 
 # Preemption and scancel also tell this shell, which then still has to wait for the tasks. When a
 # task ends, the others have a minute to do so; --kill-on-bad-exit would disturb those that save.

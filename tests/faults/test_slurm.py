@@ -44,10 +44,9 @@ def slurm(tmp_path):
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
         (commands / name).write_text(text)
         (commands / name).chmod(0o755)
-    for name in ("train.py", "segacc"):
-        (tmp_path / name).symlink_to(ROOT / name)
     return {
         **os.environ,
+        "PYTHONPATH": str(ROOT),
         "PATH": f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "ACCELERATE_USE_CPU": "true",
         "CALLS": str(tmp_path / "calls"),
