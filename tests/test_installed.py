@@ -1,4 +1,8 @@
-"""An installed segacc, far from the repository: the wheel is built, installed and used."""
+"""An installed segacc, far from the repository: the wheel is built, installed and used.
+
+Its processes do not find the optional packages, as after a plain `pip install .`, though this
+environment has them.
+"""
 
 import csv
 import json
@@ -13,11 +17,17 @@ from zipfile import ZipFile
 import pytest
 from small import ROOT, TINY, lines, write_blobs
 
+EXTRAS = ("tensorboard", "trackio", "wandb_workspaces", "albumentations", "lightning", "pytest")
+HIDE = (
+    f"import sys; sys.modules |= dict.fromkeys({EXTRAS}, None)  # as if they were not installed\n"
+)
 FLAGS = ("--size", 64, "--batch-size", 4, "--weights", "none", "--tracker", "none", *TINY)
 
 
-def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What the command does; it must succeed."""
+def run(
+    *command: object, cwd: Path, code: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """What the command does; it must end with this exit code."""
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
@@ -26,7 +36,7 @@ def run(*command: object, cwd: Path, **environment: str) -> subprocess.Completed
         text=True,
         timeout=240,
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-3000:]
     return done
 
 
@@ -43,6 +53,7 @@ def installed(tmp_path_factory):
     run(*pip, "wheel", *offline, "--wheel-dir", folder, source, cwd=folder)
     (wheel,) = folder.glob("segacc-*.whl")
     run(*pip, "install", "--no-deps", "--no-index", "--target", site, wheel, cwd=folder)
+    (site / "sitecustomize.py").write_text(HIDE)  # every Python program imports it
     write_blobs(home / "blobs", train=8, valid=2, test=2)
     return SimpleNamespace(wheel=wheel, site=site, home=home)
 
@@ -54,7 +65,7 @@ def user(installed):
         "PYTHONPATH": str(installed.site),
         "PATH": f"{installed.site / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    return lambda *command: run(*command, cwd=installed.home, **paths)
+    return lambda *command, code=0: run(*command, cwd=installed.home, code=code, **paths)
 
 
 def test_the_wheel_holds_the_package_and_nothing_of_the_repository_around_it(installed):
@@ -67,6 +78,7 @@ def test_the_wheel_holds_the_package_and_nothing_of_the_repository_around_it(ins
     assert {str(folder.relative_to(ROOT)) for folder in folders} <= {str(p.parent) for p in package}
 
 
+@pytest.mark.slow
 def test_train_resume_and_evaluate_with_every_launcher(installed, user):
     import_of = user(sys.executable, "-c", "import segacc; print(segacc.__file__)")
     assert import_of.stdout.startswith(str(installed.site))
@@ -91,6 +103,20 @@ def test_train_resume_and_evaluate_with_every_launcher(installed, user):
     assert (installed.home / "run" / "test" / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(
+    ("command", "package"),
+    [
+        (("train", "--dataset", "blobs", *FLAGS, "--tracker", "tensorboard"), "tensorboard"),
+        (("dashboard", "--out", "workspace.json"), "wandb-workspaces"),
+    ],
+)
+def test_an_optional_package_that_is_missing_is_one_sentence(user, command, package):
+    done = user("segacc", *command, code=2)
+    assert f"needs the package {package}, which is not installed: run `pip install" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 def test_a_small_study_ends_with_its_table_and_is_done(installed, user):
     out = installed.home / "study"
     study = ("segacc", "study", "--fast", "--dataset", "blobs", "--models", "segformer")
