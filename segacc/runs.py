@@ -10,6 +10,7 @@ import os
 import platform
 import secrets
 import subprocess
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 import segacc
@@ -49,32 +51,73 @@ def check_output_dir(folder: Path | None) -> None:
         )
 
 
-def open_run(
-    config: TrainConfig, data: Prepared, model: Segmenter, accelerator: Accelerator
-) -> tuple[Path, str]:
-    """Make the run's folder with its config.json, or find the one to resume.
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run that is open for writing."""
 
-    Returns:
-        The folder, and the id under which trackers know the run.
+    path: Path
+    run_id: str
+    """under which trackers know the run"""
+    changes: str = ""
+    """of a resumed run: what it was told to change, for the banner"""
+
+
+def open_run(
+    config: TrainConfig,
+    data: Prepared,
+    model: Segmenter,
+    accelerator: Accelerator,
+    epochs_done: int,
+) -> RunFolder:
+    """Make the run's folder with its config.json, or open the one to resume.
+
+    Rank 0 does it; the other ranks wait and get the same value.
+
+    Args:
+        epochs_done: of a resumed run; metrics.jsonl keeps these.
+
+    Raises:
+        InputError: the folder is taken or cannot be written, or the data set has changed.
     """
-    if config.resume:
-        path = config.resume / "config.json"
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if saved["data"]["fingerprint"] != data.fingerprint:
-            raise InputError(
-                f"--resume {config.resume}: the data set {config.dataset} has changed since the "
-                "run began (its fingerprint differs): restore it or start a new run."
-            )
-        # Epochs, patience and the like may have changed.
-        saved["config"] = {**to_json(config), "resume": None}
-        with disk_errors(config.resume):
-            write_text(path, json.dumps(saved, indent=2) + "\n")
-        return config.resume, saved["run_id"]
+    box: list[RunFolder | None] = [None]
+    if accelerator.is_main_process and config.resume:
+        box = [_continue_run(config, config.resume, data.fingerprint, epochs_done)]
+    elif accelerator.is_main_process:
+        box = [_start_run(config, data, model, accelerator)]
+    folder = broadcast_object_list(box)[0]
+    assert folder is not None
+    return folder
+
+
+def _continue_run(config: TrainConfig, run: Path, fingerprint: str, epochs_done: int) -> RunFolder:
+    path = run / "config.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record["data"]["fingerprint"] != fingerprint:
+        raise InputError(
+            f"--resume {run}: the data set {config.dataset} has changed since the run began (its "
+            "fingerprint differs): restore it or start a new run."
+        )
+    before, now = record["config"], to_json(config) | {"resume": None}
+    changes = [
+        f", {name} {before[name]} -> {now[name]}"
+        for name in ("epochs", "patience")
+        if before[name] != now[name]
+    ]
+    with disk_errors(run):
+        write_text(path, json.dumps(record | {"config": now}, indent=2) + "\n")
+        keep_epochs(run, epochs_done)
+    return RunFolder(run, record["run_id"], "".join(changes))
+
+
+def _start_run(
+    config: TrainConfig, data: Prepared, model: Segmenter, accelerator: Accelerator
+) -> RunFolder:
     run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # an agent of a sweep sets it
     try:
         run = new_folder(config)
+        own = {"output_dir": str(run), "precision": dtype(accelerator)}
         record = {
-            "config": {**to_json(config), "output_dir": str(run), "precision": dtype(accelerator)},
+            "config": to_json(config) | own,
             "run_id": run_id,
             "data": {
                 "fingerprint": data.fingerprint,
@@ -96,7 +139,7 @@ def open_run(
             f"--output-dir {config.output_dir or 'runs'} cannot be written ({error.strerror}): "
             "give another folder."
         ) from error
-    return run, run_id
+    return RunFolder(run, run_id)
 
 
 def new_folder(config: TrainConfig) -> Path:

@@ -25,6 +25,7 @@ def banner(
     model: Segmenter,
     weights: str,
     loading: str,
+    more: dict[str, str],
 ) -> str:
     """What is really in effect, for a person to read before the first epoch."""
     steps = math.ceil(len(data.splits["train"]) / config.batch_size)
@@ -57,7 +58,7 @@ def banner(
         f"{config.patience}, lr {config.lr:g}, loss {config.loss}, seed {config.seed}",
     }
     lines = [f"segacc {segacc.__version__}: {config.model}{backbone} on {config.dataset}"]
-    return "\n".join(lines + [f"  {name:<11} {text}" for name, text in rows.items()])
+    return "\n".join(lines + [f"  {name:<11} {text}" for name, text in (rows | more).items()])
 
 
 def epoch_line(
@@ -77,16 +78,6 @@ def epoch_line(
         f"{line['img_per_s']:.1f} img/s  wait {line['data_wait']:.1%}  "
         f"{line['seconds']:.1f} s  {best}"
     )
-
-
-def resumed_line(before: TrainConfig, config: TrainConfig, step: int) -> str:
-    """After which step a run continues, and what it was told to change; for below the banner."""
-    changed = [
-        f", {name} {getattr(before, name)} -> {getattr(config, name)}"
-        for name in ("epochs", "patience")
-        if getattr(before, name) != getattr(config, name)
-    ]
-    return f"  resumed     after step {step}{''.join(changed)}"
 
 
 def final_lines(config: TrainConfig, run: Path, progress: Progress, has_test: bool) -> str:

@@ -43,7 +43,7 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
         job = set_up(config, hooks)
     hooks.ready(job)
     progress = job.progress
-    with StopRequest(speaks=job.is_main) as request, explained(config, job.run), job.writer:
+    with explained(config, job.run), StopRequest(speaks=job.is_main) as request, job.writer:
         try:
             while progress.epoch < config.epochs and progress.epochs_without_gain < config.patience:
                 steps = train_epoch(job, progress, request.is_made)

@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from segacc.config import TrainConfig, read_run_config
+from segacc.config import TrainConfig
 from segacc.data.loading.loader import Batch, TrainSamples, train_loader
 from segacc.data.loading.resident import Resident, fits, resident_batches, send
 from segacc.data.loading.stream import StepSampler, epoch_end
@@ -30,13 +30,13 @@ from segacc.models.global_batch import (
 )
 from segacc.models.pooling import without_random_order
 from segacc.models.weights import Built, build_model
-from segacc.runs import check_output_dir, keep_epochs, open_run
+from segacc.runs import check_output_dir, open_run
 from segacc.runtime.accelerator import make_accelerator
-from segacc.runtime.ranks import any_rank, on_main
+from segacc.runtime.ranks import on_main
 from segacc.runtime.threads import cores_of_process, keep_memory, set_threads
 from segacc.tracking.start import check_tracker, start_tracker
 from segacc.tracking.trackers import Tracker
-from segacc.training.banner import banner, resumed_line
+from segacc.training.banner import banner
 from segacc.training.checkpoint import Progress, Trained, load_state, model_of, newest_state
 from segacc.training.checks import check_batch, check_batchnorm, check_data
 from segacc.training.losses import Loss, make_loss
@@ -114,36 +114,38 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     """
     assert config.size is not None  # the protocol is filled in
     accelerator = start_processes(config)
+    resume = config.resume
+    state = on_main(accelerator, lambda: newest_state(resume)) if resume else None
+    check_flags(config, accelerator)
     source = load_dataset(config.dataset)
-    state = find_state(accelerator, config.resume)
     built = build(config, state)
     data = prepare(source, config.size)
     check_data(config, data)
+    check_batchnorm(config, built.model)
     model = make_trainable(config, accelerator, built)
     progress = load_state(state, model.trained) if state else Progress()
     return open_outputs(config, hooks, accelerator, data, model, progress)
 
 
 def start_processes(config: TrainConfig) -> Accelerator:
-    """Check the flags that need neither data nor model, and make the accelerator."""
-    make_loss(config.loss)
-    check_tracker(config.tracker)
+    """Make the accelerator, and set what a process does with its cores and memory."""
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
     accelerator = make_accelerator(config.precision)
-    check_batch(config, accelerator.num_processes)
-    if accelerator.is_main_process and not config.resume:
-        check_output_dir(config.output_dir)
     set_threads(accelerator)
     if accelerator.device.type == "cpu":
         keep_memory()
     return accelerator
 
 
-def find_state(accelerator: Accelerator, resume: Path | None) -> Path | None:
-    """The newest state of the run to resume; None for a new run, or one without a state yet."""
-    return on_main(accelerator, lambda: newest_state(resume)) if resume else None
+def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
+    """Raises InputError for flags that are wrong whatever the data set and the model are."""
+    make_loss(config.loss)
+    check_batch(config, accelerator.num_processes)
+    check_tracker(config.tracker)
+    if accelerator.is_main_process and not config.resume:
+        check_output_dir(config.output_dir)
 
 
 def build(config: TrainConfig, state: Path | None) -> Built:
@@ -159,7 +161,6 @@ def build(config: TrainConfig, state: Path | None) -> Built:
     if config.deterministic:
         without_random_order(segmenter)
     segmenter.freeze(config.freeze_encoder, config.freeze_bn)
-    check_batchnorm(config, segmenter)
     return built
 
 
@@ -167,7 +168,8 @@ def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) 
     """Have the layers work on the global batch, wrap the model for DDP, and make its optimizer."""
     segmenter, world = built.model, accelerator.num_processes
     cuda = accelerator.device.type == "cuda"
-    # Neither changes the names of layers, so saved models stay those of plain layers.
+    optimizer = make_optimizer(segmenter, config.lr, config.weight_decay)
+    # What follows keeps the parameters and the names of layers: saved models are of plain layers.
     place = place_dropout(segmenter)
     warn_of_unplaced_random_layers(segmenter, segmenter.example_input(images=2))
     if world > 1 and not config.freeze_bn:
@@ -177,7 +179,6 @@ def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) 
             segmenter = convert_sync_batchnorm(segmenter)
         else:
             normalise_over_ranks(segmenter)
-    optimizer = make_optimizer(segmenter, config.lr, config.weight_decay)
     accelerator.gradient_accumulation_steps = config.accumulate
     wrapped, optimizer = accelerator.prepare(segmenter, optimizer)
     if world > 1:
@@ -185,7 +186,6 @@ def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) 
         # argument of DDP it is deprecated in torch 2.15, by a name that accelerate does not know.)
         wrapped.broadcast_buffers = False
         lay_out_buckets(wrapped, segmenter.example_input().to(accelerator.device))
-        any_rank(accelerator, False)  # so that processes that cannot connect are told now
     if config.compile:  # validation stays as evaluate.py will compute it
         if not cuda:
             log.warning("--compile has not repaid on a CPU with any model that was measured")
@@ -215,20 +215,21 @@ def open_outputs(
     model: Model,
     progress: Progress,
 ) -> Job:
-    """Start the stream of batches, open the run's folder and its tracker, and print the banner."""
-    before = read_run_config(config.resume) if config.resume else config
+    """Open the run's folder and its tracker, start the stream of batches, and print the banner."""
     segmenter = model.trained.model
-    run, run_id = on_main(accelerator, lambda: open_run(config, data, segmenter, accelerator))
+    folder = open_run(config, data, segmenter, accelerator, progress.epoch)
+    run = folder.path
+    done = (progress.step, progress.epoch, progress.best_epoch)
+    tracker = start_tracker(accelerator, config, run, folder.run_id, *done)
     last_step = epoch_end(config.epochs - 1, config.batch_size, len(data.splits["train"]))
     batches, valid, loading = start_loading(config, accelerator, data, progress.step, last_step)
-    done = (progress.step, progress.epoch, progress.best_epoch)
-    tracker = start_tracker(accelerator, config, run, run_id, *done)
     if accelerator.is_main_process:
-        print(banner(config, accelerator, data, segmenter, model.weights, loading))
-        print(f"  tracker     {tracker.description}\n  run         {run}", flush=True)
+        more = {"tracker": tracker.description, "run": str(run)}
         if config.resume:
-            keep_epochs(run, progress.epoch)
-            print(resumed_line(before, config, progress.step), flush=True)
+            more["resumed"] = f"after step {progress.step}{folder.changes}"
+        print(
+            banner(config, accelerator, data, segmenter, model.weights, loading, more), flush=True
+        )
     return Job(
         config=config,
         hooks=hooks,
@@ -270,7 +271,7 @@ def start_loading(
         world_size=accelerator.num_processes,
     )
     samples = TrainSamples(train, config.flips, config.crop, config.seed)
-    if config.workers is None and not any_rank(accelerator, not fits(device, [train, valid]))[0]:
+    if config.workers is None and fits(device, [train, valid]):
         batches = resident_batches(send(train, device), samples, sampler)
         return batches, send(valid, device), "all images on the GPU"
     workers = config.workers

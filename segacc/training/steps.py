@@ -70,14 +70,15 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
             stop, look = any_rank(job.accelerator, asked_to_stop(), look)
             if stop or look or due or step + 1 == last_step:
                 results = reduce_losses(job, pending, progress.step)
-                spent = (time.perf_counter() - looked, waited - waited_before)
                 rates = [rate_at(job.schedule, progress.step + i) for i in range(len(results))]
-                log_steps(job.tracker, progress.step, results, rates, *spent)
-                progress = progress.after_steps([loss for loss, _ in results])
-                job.writer.check()
-                pending, waited_before, looked = [], waited, time.perf_counter()
+                spent = (time.perf_counter() - looked, waited - waited_before)
+                done = progress.after_steps([loss for loss, _ in results])
                 images = (step + 1 - first_step) * config.batch_size
-                show_speed(bar, progress.mean_loss, images, looked - started, waited)
+                show_speed(bar, done.mean_loss, images, time.perf_counter() - started, waited)
+                log_steps(job.tracker, progress.step, results, rates, *spent)
+                job.writer.check()
+                progress, pending, waited_before = done, [], waited
+                looked = time.perf_counter()
             if stop:
                 break
             if due:
@@ -135,11 +136,16 @@ def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tupl
     for step, (loss, norm) in enumerate(values, start=first_step):
         # With fp16 the scaler skips steps that have an infinite gradient, as it should.
         if not math.isfinite(loss) or not (math.isfinite(norm) or job.model.trained.scaler):
-            train = job.data.splits["train"]
-            keys = step_keys(job.config.seed, step, job.config.batch_size, len(train))
             what = f"gradient is {norm}" if math.isfinite(loss) else f"loss is {loss}"
-            raise not_finite(job, what, step + 1, [train.names[i] for _, i in keys])
+            raise not_finite(job, what, step + 1, names_of(job, step))
     return [(loss, norm) for loss, norm in values]
+
+
+def names_of(job: Job, step: int) -> list[str]:
+    """The images of a step's global batch."""
+    names = job.data.splits["train"].names
+    keys = step_keys(job.config.seed, step, job.config.batch_size, len(names))
+    return [names[index] for _, index in keys]
 
 
 def not_finite(job: Job, what: str, step: int, names: list[str]) -> InputError:
