@@ -1,4 +1,4 @@
-"""Folders of the cache, made once by one of many processes."""
+"""Folders of the cache, each made by one process, once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from segacc.errors import InputError
 
 
 def once(target: Path, fill: Callable[[Path], None]) -> Path:
-    """Makes the folder `target` with `fill(folder)`, in one process; the others wait for it.
-    It appears with its whole content or not at all."""
+    """Make the folder `target` by calling `fill(folder)`, in one process; the others wait for it.
+
+    `fill` writes into a folder beside it, which is renamed at the end, so `target` never exists in
+    part.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
     from filelock import FileLock
 
     if target.exists():
@@ -33,12 +39,16 @@ def once(target: Path, fill: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def cache_errors(target: Path) -> Iterator[None]:
-    """Makes the target's parent folder; says it in a sentence when the cache cannot be written."""
+    """Make the parent folder of `target`, and turn the errors of the disk into a sentence.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         raise InputError(
-            f"{target} cannot be written ({error}): free some space or set "
-            "SEGACC_CACHE to another folder"
+            f"{target} cannot be written ({error}): free some space, or set SEGACC_CACHE to "
+            "another folder"
         ) from error

@@ -1,4 +1,4 @@
-"""Programs that run beside each other until they end or are all told to stop."""
+"""Programs that run at the same time, each started by a thread, until they end or are stopped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segacc.errors import InputError, Stopped
 
 
 class Programs:
-    """Those of one thread each, that one word stops."""
+    """The programs that run now. Each thread runs one; `stop` ends all of them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,14 +25,15 @@ class Programs:
     def run(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         """Run a program until all its processes have ended; what they print is added to `log`.
 
-        It has a session of its own, so that Ctrl-C reaches it through `stop` alone.
+        It gets a session of its own, so that Ctrl-C in the terminal does not reach it: only `stop`
+        stops it.
 
         Raises:
-            InputError: it has failed, or another life of the study still runs it.
-            Stopped: all were told to stop.
+            InputError: it has failed, or a study that was started earlier still runs it.
+            Stopped: `stop` was called.
         """
         with log.open("ab") as file:
-            try:  # the lock lives as long as a process that has inherited the file as its output
+            try:  # the lock is held until the last process that writes to the file has ended
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(
@@ -49,18 +50,18 @@ class Programs:
                 self._running.append(process)
         code = process.wait()
         with log.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # a launcher ends before a training that saves
+            fcntl.flock(file, fcntl.LOCK_EX)  # a launcher may end while its training still saves
             file.seek(before)
-            said = file.read().decode(errors="replace")
+            printed = file.read().decode(errors="replace")
         with self._lock:
             self._running.remove(process)
             if self._stopping:
                 raise Stopped
         if code:
-            raise InputError(error_in(said))
+            raise InputError(error_in(printed))
 
     def stop(self) -> None:
-        """Tell all that run to stop, and let nothing start any more."""
+        """Send SIGTERM to all running programs, and start no more."""
         with self._lock:
             self._stopping = True
             for process in self._running:
@@ -68,8 +69,9 @@ class Programs:
                     os.killpg(process.pid, signal.SIGTERM)
 
 
-def error_in(said: str) -> str:
-    """Our own sentence, or the error that a traceback ends with, but not that of the launcher."""
+def error_in(printed: str) -> str:
+    """The error in what a program printed: our own message, or the last line of a traceback, but
+    not that of the launcher."""
     kinds = r"^(?:error: (?P<own>.+)|(?P<raised>(?!subprocess\.)[\w.]*(?:Error|Exception)\b.*))"
-    found = [match["own"] or match["raised"] for match in re.finditer(kinds, said, re.MULTILINE)]
-    return (found or said.splitlines() or ["it said nothing"])[-1]
+    found = [match["own"] or match["raised"] for match in re.finditer(kinds, printed, re.MULTILINE)]
+    return (found or printed.splitlines() or ["it printed nothing"])[-1]

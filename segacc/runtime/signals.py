@@ -1,4 +1,4 @@
-"""Being told to stop: signals, and a launcher that is gone."""
+"""Requests to stop: SIGINT, SIGTERM, and the end of the launcher."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from types import TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_SECONDS = 1.0
-"""A terminal and a launcher that passes signals on may both send what the user sent once."""
+"""Ctrl-C may arrive twice: from the terminal, and from a launcher that passes it on. Signals that
+come within this time count as one."""
 
-# A launcher that is killed tells its processes nothing. Without one, the parent is a shell, which
-# a run in the background may outlive.
+# A launcher that is killed sends its processes no signal, so they look whether it still runs. A
+# process without a launcher has a shell as its parent, and may run longer than that.
 LAUNCHED = bool({"ACCELERATE_DYNAMO_BACKEND", "TORCHELASTIC_RUN_ID"} & set(os.environ))
 PARENT = os.getppid()
 
 
 class StopRequest:
-    """While this is entered, a first signal is only noted, and a second one leaves at once.
+    """While this is entered, the first signal is only noted, and a second one ends the process.
 
-    A thread hears them, since the main one may wait inside a library, for a rank that is lost.
+    A thread receives the signals: the main thread may hang in a library, for example when it waits
+    for a rank that is lost, and Python would not run its signal handlers then.
+
+    Args:
+        speaks: print a line at the first signal.
     """
 
     def __init__(self, speaks: bool) -> None:
@@ -31,7 +36,7 @@ class StopRequest:
 
     @property
     def reason(self) -> str | None:
-        """What told this process to stop; None so far."""
+        """What asked this process to stop; None as long as nothing has."""
         if self._signal is None and LAUNCHED and os.getppid() != PARENT:
             return "the end of the launcher"
         return self._signal
@@ -41,16 +46,17 @@ class StopRequest:
         return self.reason is not None
 
     def settle(self) -> None:
-        """All is saved: a launcher for which another process was faster changes nothing now."""
+        """Call this when all is saved: a later SIGTERM, which a launcher sends when another process
+        has ended first, is ignored."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._before.pop(signal.SIGTERM)
 
     def __enter__(self) -> StopRequest:
-        self._ears, self._bell = os.pipe()
-        os.set_blocking(self._bell, False)
-        signal.set_wakeup_fd(self._bell)
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+        signal.set_wakeup_fd(self._write_end)
         for number, before in self._before.items():
-            if before != signal.SIG_IGN:  # as in a background job of a script
+            if before != signal.SIG_IGN:  # a script ignores SIGINT for its background jobs
                 signal.signal(number, lambda number, frame: None)
         threading.Thread(target=self._listen, name="segacc-signals", daemon=True).start()
         return self
@@ -64,18 +70,18 @@ class StopRequest:
         for number, before in self._before.items():
             signal.signal(number, before)
         signal.set_wakeup_fd(-1)
-        os.close(self._bell)
+        os.close(self._write_end)
 
     def _listen(self) -> None:
-        heard_at = 0.0
-        while number := os.read(self._ears, 1):
+        first_at = 0.0
+        while number := os.read(self._read_end, 1):  # empty once the pipe is closed
             if number[0] not in SIGNALS:
                 continue
             if self._signal is None:
-                self._signal, heard_at = signal.Signals(number[0]).name, time.monotonic()
+                self._signal, first_at = signal.Signals(number[0]).name, time.monotonic()
                 if self._speaks:
-                    said = f"\n{self._signal}: saving; once more leaves at once\n"
-                    os.write(2, said.encode())
-            elif time.monotonic() - heard_at > SAME_SECONDS:
-                os._exit(128 + number[0])  # the shell's code for a death by this signal
-        os.close(self._ears)
+                    line = f"\n{self._signal}: saving; the same again ends it at once\n"
+                    os.write(2, line.encode())
+            elif time.monotonic() - first_at > SAME_SECONDS:
+                os._exit(128 + number[0])  # the shell's exit code for the end by this signal
+        os.close(self._read_end)

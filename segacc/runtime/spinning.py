@@ -59,19 +59,18 @@ def follow(shares: Iterable[float], threads: int) -> None:
         for taken in shares:
             quiet = quiet + 1 if taken < ALONE else 0
             if taken > SHARED and not sleeping:
+                if not told:
+                    log.warning(
+                        f"other processes take {taken:.0%} of the time of this process's {threads} "
+                        "cores: its threads sleep now while they wait for each other, which is "
+                        "slower than on cores of its own; for full speed end the others, or start "
+                        f"each on its own cores (taskset --cpu-list 0-{threads - 1} ...)"
+                    )
+                told = sleeping = True
                 team.enter_context(no_spinning(threads))
-                sleeping = True
             elif sleeping and quiet >= QUIET_PERIODS:
                 team.close()
                 sleeping = False
-            if sleeping and not told:
-                told = True
-                log.warning(
-                    f"other processes take {taken:.0%} of the processor time of this run's "
-                    f"{threads} cores: its threads now sleep while they wait for each other, which "
-                    "is slower than on cores of its own; for full speed end the others, or start "
-                    f"each on cores of its own (taskset --cpu-list 0-{threads - 1} ...)"
-                )
 
 
 def shares_taken(threads: int) -> Iterator[float]:

@@ -99,7 +99,7 @@ def test_a_second_signal_leaves_at_once(blobs, tmp_path):
     process.send_signal(signal.SIGINT)
     said = ended(process, within=5)
     assert process.returncode == 130
-    assert "SIGINT: saving; once more leaves at once" in said
+    assert "SIGINT: saving; the same again ends it at once" in said
 
 
 def test_a_signal_before_the_first_step_has_a_sentence_and_the_same_code(tmp_path):

@@ -1,4 +1,4 @@
-"""Programs beside each other: they end whole, run once, and their error is found."""
+"""Programs at the same time: all their processes end, none runs twice, their error is found."""
 
 import os
 import sys
@@ -45,8 +45,8 @@ def test_a_program_ends_with_all_its_processes_and_runs_once(tmp_path):
         (f"epoch 1\nerror: --model x is not known\n{LAUNCHER}", "--model x is not known"),
         (f"error: first\nTraceback:\n  a line\nKeyError: 'a'\n{LAUNCHER}", "KeyError: 'a'"),
         ("Killed", "Killed"),
-        ("", "it said nothing"),
+        ("", "it printed nothing"),
     ],
 )
-def test_the_error_of_a_run_is_found_in_what_it_said(text, error):
+def test_the_error_of_a_run_is_found_in_its_output(text, error):
     assert error_in(text).startswith(error)

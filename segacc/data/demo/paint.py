@@ -1,6 +1,7 @@
-"""What the demo scenes are painted with: noise, shapes, colours, sprites, and a camera.
+"""Drawing functions of the demo scenes: noise, shapes, colours, sprites, camera effects.
 
-Pixels are 8-bit throughout, so that the last bit of a float seldom decides one.
+All pixels are 8-bit integers, so that images rarely differ between machines whose floating-point
+results differ in the last bit.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Colour = tuple[int, int, int, int]  # RGB and an alpha of 255
 Point = tuple[float, float]
 
 SHIFT = 4  # cv2 takes polygon points in 1/16 pixel
-# Clothes, cars, bins, doors and walls all draw from these.
+# The colours of clothes, cars, bins, doors and walls alike.
 _PAINTS = (
     (235, 235, 230), (200, 200, 200), (120, 122, 125), (60, 62, 66), (28, 28, 32),
     (30, 38, 70), (52, 78, 125), (110, 150, 195), (150, 40, 45), (190, 60, 50),
@@ -31,11 +32,11 @@ _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], 1)
 def noise(
     rng: np.random.Generator, shape: tuple[int, ...], cell: float, wide: float | None = None
 ) -> np.ndarray:
-    """Value noise, uint8, of an image `shape`'s height and width, with blobs of about `cell`
-    pixels: `cell` high and `wide` across where `wide` is given."""
+    """Value noise (uint8) with the height and width of `shape`, in blobs of about `cell` pixels, or
+    `cell` high and `wide` across where `wide` is given."""
     height, width = shape[:2]
     wide = wide or cell
-    if min(cell, wide) >= 8:  # smooth enough to be made small, and ten times faster so
+    if min(cell, wide) >= 8:  # so smooth that a quarter of the size will do, ten times as fast
         small = noise(rng, (height // 4 + 1, width // 4 + 1), cell / 4, wide / 4)
         return cv2.resize(small, None, fx=4, fy=4)[:height, :width]
     grid = rng.integers(0, 256, (int(height / cell) + 4, int(width / wide) + 4), np.uint8)
@@ -56,13 +57,13 @@ def modulate(image: np.ndarray, field: np.ndarray, strength: float) -> np.ndarra
 def photograph(
     rng: np.random.Generator, image: np.ndarray, blur: float, grain: float
 ) -> np.ndarray:
-    """`image` (uint8 RGB) as a camera sees it: uneven light, a soft lens (`blur`, the sigma in
-    pixels) and sensor noise (`grain`, the standard deviation in grey levels)."""
+    """`image` (uint8 RGB) with uneven light, the blur of a lens (`blur`: sigma in pixels) and
+    sensor noise (`grain`: standard deviation in grey levels)."""
     height, width = image.shape[:2]
-    # Two by two random corners, scaled up, are a light that falls off in a random direction.
+    # Four random grey values, scaled up: light that gets weaker in a random direction.
     light = cv2.resize(rng.integers(70, 187, (2, 2), np.uint8), (width, height))
     image = cv2.GaussianBlur(modulate(image, light, 0.45), (0, 0), blur)
-    # The difference of two uniform draws (standard deviation 104) is near enough to a normal one.
+    # The difference of two uniform numbers (standard deviation 104) is close enough to normal.
     one, other = rng.integers(0, 256, (2, *image.shape), np.uint8)
     speckle = cv2.addWeighted(one, grain / 104, other, -grain / 104, 128)
     return cv2.addWeighted(image, 1, speckle, 1, -128)
@@ -74,8 +75,8 @@ def fill(canvas: np.ndarray, points: np.ndarray, value: int) -> None:
 
 
 def closed_curve(rng: np.random.Generator, stretch: float, rough: float) -> np.ndarray:
-    """A wobbly closed curve (96 x 2) about the origin with a radius near one: `stretch` is its
-    length over its width, `rough` the depth of its lobes."""
+    """An irregular closed curve (96 x 2) around the origin with a radius near one. `stretch` is its
+    length divided by its width, `rough` how deep its lobes are."""
     angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     lobes = np.arange(2, 7)[:, None]
     waves = np.cos(lobes * angle + rng.uniform(0, 2 * np.pi, (5, 1)))
@@ -94,8 +95,15 @@ def ellipses(
     direction: np.ndarray,
     values: np.ndarray,
 ) -> None:
-    """Paint n filled ellipses in order: centres (n x 2), half axes along and across `direction`
-    (n x 2, the latter unit vectors, n x 2), grey values (n)."""
+    """Draw n filled ellipses in order.
+
+    Args:
+        canvas: (H, W) uint8, drawn on.
+        centres: (n, 2), x and y in pixels.
+        halves: (n, 2), half axes along and across `direction` in pixels.
+        direction: (n, 2) unit vectors.
+        values: (n,) grey values.
+    """
     angle = np.linspace(0, 2 * np.pi, 10, endpoint=False)
     along = halves[:, :1] * np.cos(angle) * 2**SHIFT
     across = halves[:, 1:] * np.sin(angle) * 2**SHIFT
@@ -110,41 +118,41 @@ def ellipses(
 
 @dataclass(frozen=True)
 class Sprite:
-    """A person or a thing: RGBA pixels (uint8, height x width x 4) with alpha 0 or 255, and the
-    figure's height in pixels; there is room of a tenth of that above and below it.
+    """A drawn person or object: RGBA pixels (uint8, height x width x 4, alpha 0 or 255), and the
+    height of the figure in pixels, with a margin of a tenth of it above and below.
 
-    Shapes are drawn onto it in coordinates of its own: x from the middle, y from the top, both in
-    heights of the figure, so that (0, 0) is above a head and (0, 1) between the feet."""
+    Shapes are given in the figure's own coordinates: x from its middle and y from its top, both
+    divided by its height. (0, 0) is the top of the head, (0, 1) the ground between the feet."""
 
     pixels: np.ndarray
     unit: float
 
 
 def shade(colour: Sequence[int], factor: float) -> Colour:
-    """An opaque `colour` made darker (factor < 1) or lighter."""
+    """An opaque `colour`, darker (factor < 1) or lighter (factor > 1)."""
     red, green, blue = (int(min(255, channel * factor)) for channel in colour[:3])
     return red, green, blue, 255
 
 
 def pick(rng: np.random.Generator, colours: Sequence[Sequence[int]]) -> Colour:
-    """One of `colours` (RGB), a bit off."""
+    """One of `colours` (RGB), changed a little at random."""
     tint = rng.normal(0, 9, 3) + colours[int(rng.integers(len(colours)))]
     tint += rng.uniform(0, 0.5) * (tint.mean() - tint)  # some are faded
     return shade(np.clip(tint, 5, 250).astype(int).tolist(), rng.uniform(0.8, 1.1))
 
 
 def paint(rng: np.random.Generator) -> Colour:
-    """The colour of a garment or of a thing."""
+    """A random colour for clothes or objects."""
     return pick(rng, _PAINTS if rng.random() < 0.9 else SKINS)
 
 
 def blank(unit: float, width: float) -> Sprite:
-    """An empty sprite for a figure `unit` pixels tall and at most `width` of its heights wide."""
+    """An empty sprite for a figure `unit` pixels high, and at most `width` times that wide."""
     return Sprite(np.zeros((int(unit * 1.2), int(unit * width), 4), np.uint8), unit)
 
 
 def to_pixels(sprite: Sprite, points: Sequence[Point] | np.ndarray) -> np.ndarray:
-    """Points in the figure's heights as cv2's fixed-point pixels."""
+    """Points in the figure's coordinates, as fixed-point pixels for cv2."""
     middle = np.array([sprite.pixels.shape[1] / 2, sprite.unit / 10])
     return np.rint((np.asarray(points) * sprite.unit + middle) * 2**SHIFT).astype(np.int32)
 
@@ -165,7 +173,7 @@ def disc(sprite: Sprite, centre: Point, across: float, down: float, colour: Colo
 def limb(
     sprite: Sprite, start: Point, end: Point, thick: float, thin: float, colour: Colour
 ) -> None:
-    """A tapered limb with round ends; `thick` and `thin` are its widths at start and end."""
+    """A limb with round ends, `thick` wide at its start and `thin` at its end."""
     along = np.subtract(end, start)
     side = np.array([-along[1], along[0]]) / (np.hypot(*along) + 1e-9) / 2
     a, b = np.array(start), np.array(end)
@@ -176,5 +184,5 @@ def limb(
 
 
 def swing(start: Point, length: float, angle: float, facing: int) -> Point:
-    """The end of a bone that hangs from `start`, swung forward by `angle` (radians)."""
+    """The lower end of a bone that hangs from `start`, turned forward by `angle` (radians)."""
     return start[0] + facing * length * np.sin(angle), start[1] + length * np.cos(angle)

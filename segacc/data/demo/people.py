@@ -1,4 +1,4 @@
-"""The people of the demo's streets: a skeleton in a pose, dressed."""
+"""People for the street scenes of the demo: a skeleton in a random pose, with clothes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _HAIRS = ((25, 22, 22), (50, 36, 28), (90, 62, 40), (150, 115, 70), (150, 148, 1
 
 @dataclass(frozen=True)
 class Look:
-    """How somebody is built, stands and is dressed. Lengths are in heights of the person."""
+    """Body, pose and clothes of a person. Lengths are in heights of the person."""
 
     view: Literal["side", "front", "back"]
     facing: int  # -1: to the left, 1: to the right
-    build: float  # width, relative to a usual one
-    lean: float  # how far the shoulders are from above the hips
+    build: float  # width divided by that of an average person
+    lean: float  # horizontal distance from the hips to the shoulders
     stride: float  # the swing of the legs, in radians
-    ahead: int  # which leg is: 1 the near one, -1 the far one
+    ahead: int  # which leg is in front: 1 the near one, -1 the far one
     skin: Colour
     hair: Colour
     top: Colour
@@ -63,8 +63,8 @@ class Look:
 
 
 def person(rng: np.random.Generator, unit: float) -> Sprite:
-    """Somebody walking or standing, `unit` pixels tall, seen from the side, the front or behind.
-    What they wear and carry is part of them."""
+    """A person who walks or stands, `unit` pixels high, seen from the side, the front or behind.
+    Clothes and bags are part of the person."""
     sprite = blank(unit, 1.3)
     look = _look(rng)
     backpack, shoulder_bag, shopping = rng.random(3) < (0.2, 0.22, 0.18)
@@ -111,7 +111,7 @@ def _look(rng: np.random.Generator) -> Look:
 
 
 def _leg(rng: np.random.Generator, sprite: Sprite, look: Look, near: int) -> None:
-    """The near (1) or the far (-1) leg; from the front, the right and the left one."""
+    """Draw the near (1) or the far (-1) leg; seen from the front, the right or the left one."""
     light = 1.0 if near > 0 else 0.8
     leads = near == look.ahead
     thigh = (1 if leads else -1) * look.stride + rng.normal(0, 0.04)
@@ -135,11 +135,11 @@ def _leg(rng: np.random.Generator, sprite: Sprite, look: Look, near: int) -> Non
 
 
 def _arm(rng: np.random.Generator, sprite: Sprite, look: Look, near: int) -> Point:
-    """The near (1) or the far (-1) arm; returns where the hand is."""
+    """Draw the near (1) or the far (-1) arm, and return the place of its hand."""
     raised = rng.random() < 0.2  # a hand at the chest or at the ear
     if look.side:
         start, light = (look.lean * 0.8, 0.215), 1.0 if near > 0 else 0.75
-        # Arms swing against the legs.
+        # An arm moves in the opposite direction to the leg of its side.
         angle = -near * look.ahead * look.stride * rng.uniform(0.6, 1.3)
         bend, outwards = rng.uniform(1.2, 2.4) if raised else rng.uniform(0.05, 0.5), look.facing
     else:
@@ -156,7 +156,7 @@ def _arm(rng: np.random.Generator, sprite: Sprite, look: Look, near: int) -> Poi
 
 
 def _torso(rng: np.random.Generator, sprite: Sprite, look: Look) -> None:
-    """Shirt, coat or dress from the shoulders down, and its pattern."""
+    """Draw a shirt, coat or dress with its pattern."""
     shoulder, hips, lean = look.shoulder, look.hips, look.lean
     if look.wears == "skirt":
         hem, low = rng.uniform(0.1, 0.16) * look.build, rng.uniform(0.62, 0.85)
@@ -176,7 +176,7 @@ def _torso(rng: np.random.Generator, sprite: Sprite, look: Look) -> None:
 def _pattern(
     rng: np.random.Generator, sprite: Sprite, outline: Sequence[Point], lean: float
 ) -> None:
-    """Stripes, an open jacket, a print, or nothing within `outline`."""
+    """Draw stripes, an open jacket, a print or nothing inside `outline`."""
     kind, colour = rng.random(), paint(rng)
     height, width = sprite.pixels.shape[:2]
     inside = np.zeros((height, width), np.uint8)
@@ -195,7 +195,7 @@ def _pattern(
 
 
 def _head(rng: np.random.Generator, sprite: Sprite, look: Look) -> None:
-    """A neck and a head with hair, a cap, a hood or none of them."""
+    """Draw the neck and the head, with hair, a cap, a hood or nothing on it."""
     x = look.lean * 1.2
     limb(sprite, (look.lean, 0.12), (look.lean, 0.18), 0.05, 0.06, shade(look.skin, 0.85))
     back = -look.facing if look.side else 0

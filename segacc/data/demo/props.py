@@ -1,4 +1,4 @@
-"""The things of the demo's streets. Each is a function of a generator and a height in pixels."""
+"""Objects for the street scenes of the demo: each function draws one, `unit` pixels high."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from segacc.data.demo.paint import (
 
 
 def litter_bin(rng: np.random.Generator, unit: float) -> Sprite:
-    """A litter bin, a post box or a cabinet: upright, about as wide as a person."""
+    """A litter bin, a letter box or a cabinet: upright, about as wide as a person."""
     sprite, colour = blank(unit, 1.4), paint(rng)
     wide, taper = rng.uniform(0.2, 0.34), rng.uniform(0.8, 1)
     foot = wide * taper
@@ -36,7 +36,7 @@ def litter_bin(rng: np.random.Generator, unit: float) -> Sprite:
 
 
 def hydrant(rng: np.random.Generator, unit: float) -> Sprite:
-    """A hydrant or a bollard with a head: a small figure without limbs."""
+    """A hydrant or a bollard: like a small person without limbs."""
     sprite, colour = blank(unit, 1.2), paint(rng)
     wide = rng.uniform(0.1, 0.2)
     box(sprite, -wide, 0.25, wide, 1, colour)
@@ -48,7 +48,7 @@ def hydrant(rng: np.random.Generator, unit: float) -> Sprite:
 
 
 def sign(rng: np.random.Generator, unit: float) -> Sprite:
-    """A round or square sign, or a meter, on a post: a head without a body."""
+    """A round or square sign, or a parking meter, on a post: like a head without a body."""
     sprite, post, plate = blank(unit, 0.8), shade((110, 112, 115), 1), paint(rng)
     size, wide = rng.uniform(0.06, 0.17), rng.uniform(0.008, 0.025)
     box(sprite, -wide, 0.1, wide, 1, shade(post, rng.uniform(0.4, 1.3)))
@@ -63,7 +63,7 @@ def sign(rng: np.random.Generator, unit: float) -> Sprite:
 
 
 def pole(rng: np.random.Generator, unit: float) -> Sprite:
-    """A lamp post or a bare pole, taller than most pictures."""
+    """A lamp post or a pole, higher than most images."""
     sprite = blank(unit, 0.5)
     colour = shade((105, 105, 100), rng.uniform(0.4, 1.7)) if rng.random() < 0.7 else paint(rng)
     wide = rng.uniform(0.012, 0.03)
@@ -75,7 +75,7 @@ def pole(rng: np.random.Generator, unit: float) -> Sprite:
 
 
 def tree(rng: np.random.Generator, unit: float) -> Sprite:
-    """A tree: trunk, and a crown of many tufts."""
+    """A tree: a trunk, and a crown of many small discs."""
     sprite = blank(unit, 1.2)
     bark = shade((105, 88, 72), rng.uniform(0.5, 1.1))
     wide, low = rng.uniform(0.02, 0.05), rng.uniform(0.4, 0.65)
@@ -87,7 +87,7 @@ def tree(rng: np.random.Generator, unit: float) -> Sprite:
 
 
 def shrub(rng: np.random.Generator, unit: float) -> Sprite:
-    """A shrub or a potted plant, as tall and as narrow as a person or a child."""
+    """A shrub or a plant in a pot, as high and as narrow as a person or a child."""
     sprite = blank(unit, 1.2)
     across = rng.uniform(0.15, 0.4)
     if rng.random() < 0.5:
@@ -137,7 +137,7 @@ def car(rng: np.random.Generator, unit: float) -> Sprite:
 
 
 def bicycle(rng: np.random.Generator, unit: float) -> Sprite:
-    """A bicycle that leans on nothing."""
+    """A bicycle that stands by itself."""
     sprite, colour = blank(unit, 2.2), paint(rng)
     for x in (-0.52, 0.52):
         wheel = tuple(to_pixels(sprite, [(x, 0.68)])[0].tolist())

@@ -1,8 +1,8 @@
-"""Procedural images, so that a machine with no network can train.
+"""Procedural images, so that a machine without a network can train.
 
-Two sets: `demo`, gland-like tissue of 512 x 512 pixels, and `demo-pedestrian`, street-like scenes
-of varying sizes. Every picture has a random generator of its own, seeded from (set, split, index),
-so neither the order nor the number of threads changes one.
+Two sets: `demo`, gland-like tissue of 512 x 512 pixels, and `demo-pedestrian`, street scenes of
+different sizes. Each image has a random generator of its own, seeded by (set, split, index), so an
+image depends neither on the order nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from segacc.data.demo.tissue import tissue
 from segacc.runtime.threads import cores
 
 DEMO_NAMES = ("demo", "demo-pedestrian")
-DEMO_VERSION = "1"  # another one whenever the pictures change: it names the cache's folder
+DEMO_VERSION = "1"  # change it whenever the images change: it is part of the folder's name
 SIZES = {"train": 64, "valid": 16, "test": 16}  # images per split, of each set
 
 _SCENES: dict[str, Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]] = {
@@ -37,7 +37,7 @@ def demo_image(name: str, split: str, index: int) -> tuple[np.ndarray, np.ndarra
 
 def write_demo(name: str, folder: Path) -> None:
     """Write the set `name` ("demo" or "demo-pedestrian") as folder/{train,valid,test}/NAME.jpg and
-    NAME.png, the mask with 0 and 255. A call that is interrupted leaves part of it behind."""
+    NAME.png, the mask with 0 and 255. A call that is interrupted leaves a part of the files."""
     for split in SIZES:
         (folder / split).mkdir(parents=True, exist_ok=True)
 

@@ -1,8 +1,8 @@
-"""Street-like scenes: people of many poses and clothes between things that look a little like them.
+"""Street scenes: people in many poses and clothes, between objects that look a little like them.
 
-A scene is a backdrop (sky, houses, pavement, road) and things that stand on the ground, painted
-from far to near. People and things wear the same colours and the same shading; shadows, and
-whatever stands in front of a person, are not in the mask.
+A scene is a background (sky, houses, pavement, road) with people and objects that stand on the
+ground, drawn from far to near. All have the same colours and the same shading, so that colour does
+not tell a person. Shadows, and what stands in front of a person, are not in the mask.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from segacc.data.demo import props
 from segacc.data.demo.paint import Sprite, modulate, noise, paint, photograph
 from segacc.data.demo.people import person
 
-FINE = 2  # scenes are painted at twice their size and averaged down: smooth edges
-# What a thing is, how tall it is in heights of a person, and how often it comes.
+FINE = 2  # scenes are drawn at twice their size and averaged down, for smooth edges
+# The function that draws an object, its least and largest height in heights of a person, and the
+# share of the objects that are of this kind.
 Maker = Callable[[np.random.Generator, float], Sprite]
 PROPS: tuple[tuple[Maker, float, float, float], ...] = (
     (props.litter_bin, 0.4, 1.0, 0.2),
@@ -34,7 +35,7 @@ PROPS: tuple[tuple[Maker, float, float, float], ...] = (
 
 @dataclass(frozen=True)
 class Standing:
-    """A sprite in a scene: the pixel its feet stand on, and whether it is a person."""
+    """A sprite in a scene: the pixel where it stands, and whether it is a person."""
 
     sprite: Sprite
     x: int
@@ -44,7 +45,7 @@ class Standing:
 
 def street(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A street scene of a random size (220 to 320 high, 280 to 420 wide): the image (uint8 RGB)
-    and its mask (uint8, 0 or 255), where 255 is a pedestrian. At least a fiftieth is."""
+    and its mask (uint8, 0 or 255), where 255 is a pedestrian, at least a fiftieth of all pixels."""
     while True:
         height, width = int(rng.integers(220, 321)), int(rng.integers(280, 421))
         image, mask = _scene(rng, height * FINE, width * FINE)
@@ -64,7 +65,7 @@ def _scene(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarra
     _cast_shadows(rng, image, things, foot)
     for thing in sorted(things, key=lambda thing: thing.y):
         paste(rng, image, mask, thing)
-    if rng.random() < 0.35:  # the shade of leaves over people and ground
+    if rng.random() < 0.35:  # shadows of leaves on people and ground
         dapple = noise(rng, image.shape, height / rng.uniform(15, 40), width / 12)
         dapple = np.where(dapple > rng.integers(100, 180), 70, 150).astype(np.uint8)
         dapple[: horizon // 2] = 150
@@ -78,13 +79,13 @@ def _scene(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarra
 def _population(
     rng: np.random.Generator, height: int, width: int, horizon: int, foot: int
 ) -> list[Standing]:
-    """Who and what stands where. Sizes follow the perspective: a camera at breast height."""
-    scale = rng.uniform(1.05, 1.35)  # height of a person over the distance of feet from horizon
+    """People and objects at random places. A camera at breast height decides their sizes."""
+    scale = rng.uniform(1.05, 1.35)  # height of a person / distance from feet to horizon
     nearest = horizon + 0.85 * height / scale
     things = []
     for index in range(1 + min(rng.poisson(2.0), 5)):
         y = rng.uniform(max(foot, horizon + 0.2 * height), nearest)
-        if index == 0:  # one who is close enough to be seen well
+        if index == 0:  # the first person is near enough to be seen well
             y = max(y, horizon + 0.5 * height / scale)
         tall = (y - horizon) * scale * rng.normal(1, 0.06) * rng.choice([1, 0.65], p=[0.9, 0.1])
         x = rng.uniform(0.1, 0.9) if index == 0 else rng.uniform(0, 1)
@@ -99,7 +100,8 @@ def _population(
 
 
 def _window(thing: Standing, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], ...] | None:
-    """Where a thing's sprite lies in a scene of `shape`, and the part of the sprite that does."""
+    """The part of a scene of `shape` that a sprite covers, and the part of the sprite that lies in
+    the scene, each as rows and columns; None if it lies outside."""
     high, wide = thing.sprite.pixels.shape[:2]
     top = thing.y - int(1.1 * thing.sprite.unit)
     left = thing.x - wide // 2
@@ -112,7 +114,7 @@ def _window(thing: Standing, shape: tuple[int, ...]) -> tuple[tuple[slice, slice
 
 
 def paste(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, thing: Standing) -> None:
-    """Paint a thing over what is there, shaded by folds and by light from one side."""
+    """Draw a sprite into the image and the mask, shaded by folds and by light from one side."""
     place = _window(thing, image.shape)
     if place is None:
         return
@@ -132,7 +134,7 @@ def paste(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray, thing: 
 def _cast_shadows(
     rng: np.random.Generator, image: np.ndarray, things: list[Standing], foot: int
 ) -> None:
-    """Darken the ground where things keep the sun off: their outlines, sheared and flattened."""
+    """Darken the ground with shadows: the outlines of the sprites, sheared and flattened."""
     height, width = image.shape[:2]
     shear, flat = rng.uniform(-1, 1), rng.uniform(-0.35, 0.2)
     shadow: np.ndarray = np.zeros((height, width), np.uint8)
@@ -146,7 +148,7 @@ def _cast_shadows(
         alpha = cv2.extractChannel(thing.sprite.pixels, 3)
         fallen = cv2.warpAffine(alpha, matrix, (width, height), flags=cv2.INTER_NEAREST)
         shadow = cv2.max(shadow, fallen)
-        across = max(int(wide * 0.12), 1)  # and the dark spot that everything stands on
+        across = max(int(wide * 0.12), 1)  # the dark spot under each
         cv2.ellipse(shadow, (thing.x, thing.y), (across, across // 4 + 1), 0, 0, 360, 255, -1)
     shadow = cv2.GaussianBlur(shadow, (0, 0), rng.uniform(1, 4))
     shade = cv2.convertScaleAbs(shadow, alpha=-rng.uniform(0.15, 0.5) * 128 / 255, beta=128)
@@ -156,7 +158,7 @@ def _cast_shadows(
 def _backdrop(
     rng: np.random.Generator, height: int, width: int, horizon: int, foot: int
 ) -> np.ndarray:
-    """Sky, a row of houses down to the row `foot`, and the ground before them."""
+    """Sky, houses down to the row `foot`, and the ground in front of them."""
     image = np.empty((height, width, 3), np.uint8)
     sky = np.array([190, 205, 225]) * rng.uniform(0.75, 1.1) + rng.normal(0, 8, 3)
     image[:] = np.clip(sky, 0, 255).astype(int)
@@ -192,9 +194,9 @@ def _house(
     wall = image[top:foot, a:b]
     bricks = rng.random() < 0.45
     plain = (150, 95, 75) if bricks and rng.random() < 0.7 else (175, 165, 150)
-    mix = rng.uniform(0.4, 0.9)  # houses are duller than what stands before them
+    mix = rng.uniform(0.4, 0.9)  # houses have weaker colours than what is in front
     wall[:] = [int(a * (1 - mix) + b * mix) for a, b in zip(paint(rng), plain, strict=False)]
-    if bricks:  # bricks or blocks: pale joints, and a tint for each
+    if bricks:  # bricks or blocks, each with its own tint, between pale joints
         tall = int(rng.integers(7, 24))
         rows, columns = np.indices(wall.shape[:2])
         row = rows // tall
@@ -212,7 +214,7 @@ def _house(
         for x in range(left + step_x // 4, right - wide, step_x):
             _pane(rng, image, x, max(y, top + 2), x + wide, y + tall, frame, glass)
     for x in range(left + step_x // 3, right - wide, int(step_x * rng.uniform(1, 2.5))):
-        if rng.random() < 0.4:  # doors and shop windows, as tall as people
+        if rng.random() < 0.4:  # doors and shop windows, as high as people
             high = int(rng.uniform(0.25, 0.45) * height)
             _pane(rng, image, x, max(foot - high, top + 2), x + wide, foot, frame, paint(rng)[:3])
 
@@ -227,7 +229,7 @@ def _pane(
     frame: tuple[int, ...],
     fill: np.ndarray | tuple[int, ...],
 ) -> None:
-    """A window or a door: a frame, an inside with a reflection, bars."""
+    """A window or a door: a frame, glass with a reflection, bars."""
     if low - top < 8:
         return
     cv2.rectangle(image, (left, top), (right, low), tuple(map(int, frame)), -1)
@@ -243,7 +245,7 @@ def _pane(
 
 
 def _ground(rng: np.random.Generator, image: np.ndarray, horizon: int, foot: int) -> None:
-    """Pavement with slabs, a kerb, a road with marks: lines meet at the vanishing point."""
+    """Pavement with slabs, a kerb, and a road with marks. Lines meet at the vanishing point."""
     height, width = image.shape[:2]
     tone = rng.uniform(95, 205)
     ground = image[foot:]

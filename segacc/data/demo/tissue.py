@@ -1,9 +1,9 @@
-"""Gland-like tissue: a made-up section of colon, stained with haematoxylin and eosin.
+"""Gland-like tissue: an artificial section of colon, stained with haematoxylin and eosin.
 
-Painted the way the stain works: two canvases hold the optical density of haematoxylin (nuclei,
-purple) and of eosin (the rest, pink) in hundredths, and Beer-Lambert turns them into RGB. The
-stroma holds nuclei as dark as the epithelium's, and gaps, vessels and tears as pale as a lumen,
-so that colour alone does not tell a gland: the ring of cells around a lumen does.
+Two arrays hold the optical density (in hundredths) of haematoxylin (nuclei, purple) and of eosin
+(the rest, pink); the Beer-Lambert law turns them into RGB. The stroma has nuclei as dark as those
+of the epithelium, and gaps, vessels and tears as pale as a lumen. So colour alone does not tell a
+gland, but the ring of cells around its lumen does.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Gland:
 
 
 def tissue(rng: np.random.Generator, size: int = 512) -> tuple[np.ndarray, np.ndarray]:
-    """A field of view of size x size pixels: the image (uint8 RGB) and its mask (uint8, 0 or
-    255, of size x size), where 255 is gland: lumen and epithelium. A smaller size shows less
-    tissue at the same scale."""
+    """A field of view: the image (uint8 RGB, size x size x 3) and its mask (uint8, 0 or 255, size x
+    size), where 255 is gland: lumen and epithelium. A smaller size shows less tissue at the same
+    scale."""
     glands = _place_glands(rng, size)
     mask = np.zeros((size, size), np.uint8)
     for gland in glands:
@@ -49,7 +49,7 @@ def tissue(rng: np.random.Generator, size: int = 512) -> tuple[np.ndarray, np.nd
 
 
 def _place_glands(rng: np.random.Generator, size: int) -> list[Gland]:
-    """Glands that do not touch, thrown like darts until they cover what this image asks for."""
+    """Glands at random places where they do not touch, until they cover a random share."""
     cover = rng.uniform(0.28, 0.68) * size**2
     typical = rng.uniform(38, 84)
     stretch, rough = rng.uniform(1.0, 1.9), rng.uniform(0.05, 0.35)
@@ -63,7 +63,7 @@ def _place_glands(rng: np.random.Generator, size: int) -> list[Gland]:
         if not glands:
             centre = rng.uniform(0.3, 0.7, 2) * size
         column, row = np.clip(centre / coarse, 0, len(taken) - 1).astype(int)
-        if taken[row, column]:  # most darts end here, before anything costly
+        if taken[row, column]:  # most attempts end here, before anything slow
             continue
         curve = closed_curve(rng, stretch * rng.uniform(0.8, 1.4), rough)
         new = np.zeros_like(taken)
@@ -98,15 +98,15 @@ def _nuclei(
     darkness: float,
     vesicular: float,
 ) -> None:
-    """Nuclei of about `size` (length, width) pixels; `vesicular` (0..1) is how much paler they
-    are within than at their rim."""
+    """Draw nuclei of about `size` (length, width) pixels. `vesicular` (0 to 1) is how much paler
+    they are inside than at their rim."""
     count = len(centres)
     halves = np.array(size) / 2 * rng.uniform(0.75, 1.25, (count, 2))
     value = darkness * rng.uniform(0.7, 1.2, count)
     inner = value * (1 - vesicular * rng.uniform(0.3, 0.8, count))
     tilted = direction + rng.normal(0, 0.25, (count, 2))
     tilted /= np.hypot(tilted[:, 0], tilted[:, 1])[:, None]
-    # Each one's inside right after its rim, so that a neighbour may lie over both.
+    # The inside of each is drawn right after its rim, so that a neighbour may cover both.
     rims_and_insides = np.stack([halves, halves * (0.7, 0.65)], 1).reshape(-1, 2)
     values = np.stack([value, inner], 1).ravel()
     ellipses(hema, centres.repeat(2, 0), rims_and_insides, tilted.repeat(2, 0), values)
@@ -116,7 +116,7 @@ def _stroma(
     rng: np.random.Generator, mask: np.ndarray, darkness: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The densities of haematoxylin and eosin (uint8, like `mask`) of the tissue around glands:
-    fibres, gaps and vessels, spindle and round nuclei in crowds."""
+    fibres, gaps and vessels, groups of long and of round nuclei."""
     size = len(mask)
     turn = rng.uniform(0, np.pi)
     fibres = _fibres(rng, size, turn)
@@ -144,7 +144,7 @@ def _stroma(
 
 
 def _fibres(rng: np.random.Generator, size: int, turn: float) -> np.ndarray:
-    """Noise (uint8, size x size) drawn out along the direction `turn` and bent here and there."""
+    """Noise (uint8, size x size), stretched along the direction `turn` and bent at random."""
     wide = size * 3 // 2
     straight = noise(rng, (wide, wide), rng.uniform(3, 7), rng.uniform(18, 45))
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) - np.float32(size / 2)
@@ -181,7 +181,7 @@ def _open_vessels(
 def _shrink(
     rng: np.random.Generator, hema: np.ndarray, eosin: np.ndarray, mask: np.ndarray
 ) -> None:
-    """Clefts where glands shrank away from the stroma, more in one image than in another."""
+    """Clefts between glands and stroma, where tissue has shrunk, wider in some images."""
     outside = cv2.distanceTransform(255 - mask, cv2.DIST_L2, 3)
     cleft = noise(rng, mask.shape, 45) * np.float32(18 / 255) - np.float32(rng.uniform(9, 20))
     shrunk = (outside > 0) & (outside < cleft)
@@ -196,7 +196,7 @@ def _cells_and_lumens(
     mask: np.ndarray,
     glands: list[Gland],
 ) -> np.ndarray:
-    """Paint columnar cells around lumens; returns where the lumens are (bool, like `mask`)."""
+    """Draw columnar cells around lumens; returns where the lumens are (bool, like `mask`)."""
     inside = mask > 0
     # Every pixel of a gland takes the value of the nearest point outside: streaks across the
     # ring, which are the columnar cells.
@@ -229,8 +229,8 @@ def _gland_nuclei(
     glands: list[Gland],
     darkness: float,
 ) -> None:
-    """Nuclei at the feet of the columnar cells, in one to three rows, and in some images the
-    pale bellies of goblet cells above them."""
+    """Draw nuclei at the outer ends of the columnar cells, in one to three rows, and in some images
+    the pale round bodies of goblet cells above them."""
     goblets = rng.random() < 0.45
     rows = rng.choice([1, 2, 3], p=[0.4, 0.35, 0.25])
     length, width = rng.uniform(9, 15), rng.uniform(5, 7)
@@ -259,7 +259,7 @@ def _gland_nuclei(
 
 
 def _stain(rng: np.random.Generator, hema: np.ndarray, eosin: np.ndarray) -> np.ndarray:
-    """The image (uint8 RGB) of two density canvases, in the colours of this image's stain."""
+    """The image (uint8 RGB) of two arrays of densities, with random colours of the stain."""
     grain, patches = noise(rng, hema.shape, 2.5), noise(rng, hema.shape, 150)
     hema = modulate(modulate(hema, grain, 0.45), patches, 0.25)
     eosin = modulate(modulate(eosin, grain, 0.25), patches[::-1], 0.3)

@@ -1,4 +1,4 @@
-"""Data sets that the `datasets` library itself loads: a Hub id, or what `save_to_disk` wrote."""
+"""Data sets that the `datasets` library loads: a Hub id, or a folder of `save_to_disk`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ Others hold no images, and one of them, `pandas`, unpickles files, which can run
 
 
 def from_hub(repository: str) -> DatasetDict:
-    """The data set `owner/name` of the Hub, in one of `FORMATS`; a repository's own code never
-    runs."""
+    """The data set `owner/name` of the Hub, in one of `FORMATS`. Code in the repository never runs.
+
+    Raises:
+        InputError: it cannot be loaded, or has another form than expected.
+    """
     import datasets
     from datasets.exceptions import DatasetGenerationError, DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
@@ -33,9 +36,9 @@ def from_hub(repository: str) -> DatasetDict:
             raise ValueError(f"it holds {kind} data, expected parquet or an image folder")
         builder.download_and_prepare()
         loaded = builder.as_dataset()
-    # All that the library raises for a missing, unreachable, gated, script-only, multi-config or
-    # malformed repository; the bases are the errors of the client's HTTP library, which is another
-    # one from version to version.
+    # What the library raises for a repository that is missing, not reachable, gated, malformed, or
+    # holds a script or several configurations. The bases of HfHubHTTPError are the errors of the
+    # HTTP library, which is requests or httpx, depending on the version of huggingface-hub.
     except (DatasetsError, OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__) as error:
         known = error.__cause__ if isinstance(error, DatasetGenerationError) else None
         reason = textwrap.shorten(str(known or error), 300, placeholder=" ...")
@@ -49,7 +52,11 @@ def from_hub(repository: str) -> DatasetDict:
 
 
 def from_saved(folder: Path) -> DatasetDict:
-    """The data set that `DatasetDict.save_to_disk` wrote to the folder."""
+    """The data set that `DatasetDict.save_to_disk` wrote to the folder.
+
+    Raises:
+        InputError: it cannot be loaded, or has another form than expected.
+    """
     import datasets
 
     try:
@@ -63,7 +70,7 @@ def from_saved(folder: Path) -> DatasetDict:
 
 
 def _in_our_form(loaded: DatasetDict, source: str) -> DatasetDict:
-    """Splits train, valid, test and columns image, mask, name, whatever they are called."""
+    """The data set with our names: splits train, valid, test; columns image, mask, name."""
     from datasets import DatasetDict
 
     splits = {SPLITS[name]: data for name, data in loaded.items() if name in SPLITS and len(data)}
@@ -92,14 +99,14 @@ def _in_our_form(loaded: DatasetDict, source: str) -> DatasetDict:
 def _three_columns(data: Dataset, source: str) -> Dataset:
     from datasets import Image
 
-    pictures = [name for name, feature in data.features.items() if isinstance(feature, Image)]
-    images = [name for name in pictures if name.lower() in IMAGE_WORDS]
-    masks = [name for name in pictures if name.lower() in MASK_WORDS]
+    columns = [name for name, feature in data.features.items() if isinstance(feature, Image)]
+    images = [name for name in columns if name.lower() in IMAGE_WORDS]
+    masks = [name for name in columns if name.lower() in MASK_WORDS]
     if len(images) != 1 or len(masks) != 1:
-        columns = ", ".join(f"{name} ({type(f).__name__})" for name, f in data.features.items())
+        found = ", ".join(f"{name} ({type(f).__name__})" for name, f in data.features.items())
         raise InputError(
             f"{source}: expected one Image column named image and one named mask (or label, "
-            f"annotation, segmentation, ...), found {columns}; rename them and save or publish it "
+            f"annotation, segmentation, ...), found {found}; rename them and save or publish it "
             "again"
         )
     names = _names(data, images[0])
@@ -110,7 +117,8 @@ def _three_columns(data: Dataset, source: str) -> Dataset:
 
 
 def _names(data: Dataset, image: str) -> list[str]:
-    """The name column where it names each row; else the images' file names; else numbers."""
+    """One name per row: the name column if its values are unique, else the images' file names if
+    they are, else numbers."""
     import pyarrow.compute as pc
     from datasets import Value
 

@@ -1,9 +1,9 @@
-"""Where data comes from: named corpora, the demo sets, a folder, an archive, the Hub.
+"""Where a data set comes from: a name of the study, a demo set, a folder, an archive, the Hub.
 
-The study's archives live on Google Drive, which often refuses (quota). Each can be replaced, in
-this order: by the environment variable `SEGACC_<NAME>` (a folder, an archive or an http(s) URL), or
-by a folder or archive of any type dropped as `downloads/<name>` or `downloads/<name>.<anything>`
-in the cache (see `segacc.config.cache_dir`).
+The study's archives are on Google Drive, which often refuses downloads (quota). Each can be
+replaced, in this order: by the environment variable `SEGACC_<NAME>` (a folder, an archive or an
+http(s) URL), or by a folder or an archive of any type that is put into the cache (see
+`segacc.config.cache_dir`) as `downloads/<name>` or `downloads/<name>.<anything>`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A data set of the study. `sha256` is the archive's, once known."""
+    """A data set of the study."""
 
     name: str
     drive_id: str
-    sha256: str | None = None
+    sha256: str | None = None  # of the archive; None: not known yet
 
     @property
     def variable(self) -> str:
@@ -58,8 +58,8 @@ def load_dataset(dataset: str) -> DatasetDict:
     """The data set that `--dataset` names, with splits train, valid and perhaps test.
 
     Columns: image and mask, `datasets.Image(decode=False)`, so rows hold {"path": str | None,
-    "bytes": bytes | None}; name, unique in its split. Safe to call in many processes at once: one
-    downloads and unpacks.
+    "bytes": bytes | None}; name, unique in its split. Many processes may call this at once: one
+    of them downloads and unpacks.
 
     Raises:
         InputError: the name, the download, the archive or the data set's form is wrong.
@@ -77,14 +77,14 @@ def load_dataset(dataset: str) -> DatasetDict:
 
 
 def locate(dataset: str) -> Path | None:
-    """The folder with the data set, downloaded, painted or unpacked as needed; None for a Hub id.
+    """The folder with the data set, downloaded, drawn or unpacked if needed; None for a Hub id.
 
     `dataset` is a corpus or demo name, a folder of images and masks, a folder written by
     `DatasetDict.save_to_disk`, an archive of either, or a Hub id `owner/name`. A name wins over a
     folder of the same name (write `./gland` for the folder).
 
     Raises:
-        InputError: none of these, or it cannot be had.
+        InputError: `dataset` is none of these, or it cannot be downloaded, unpacked or written.
     """
     from segacc.data.demo.sets import DEMO_NAMES, DEMO_VERSION, write_demo
 
@@ -92,7 +92,7 @@ def locate(dataset: str) -> Path | None:
         target = cache_dir() / "demo" / f"{dataset}-{DEMO_VERSION}"
         return once(target, lambda folder: write_demo(dataset, folder))
     path = _corpus(CORPORA[dataset]) if dataset in CORPORA else Path(dataset).expanduser()
-    if dataset and os.path.exists(path):  # False, not an error, where it may not be read
+    if dataset and os.path.exists(path):  # Path.exists raises where a folder may not be read
         return path if path.is_dir() else archives.extracted(path)
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", dataset):
         return None
@@ -106,7 +106,7 @@ def locate(dataset: str) -> Path | None:
 
 
 def _corpus(corpus: Corpus) -> Path:
-    """The corpus as a folder or an archive: from the variable, the cache, or the network."""
+    """The corpus as a folder or an archive: from its variable, the cache, or the network."""
     value = os.environ.get(corpus.variable)
     if value and re.match(r"https?://", value):
         return _fetched(corpus, url=value)
@@ -138,7 +138,8 @@ def _fetched(corpus: Corpus, url: str | None) -> Path:
         with cache_errors(target), FileLock(str(target) + ".lock"):
             if not target.exists():  # another process may have been faster
                 _download(corpus, url, target, record)
-    # Hashing reads the whole archive, so it is checked only before it is unpacked.
+    # The checksum takes a read of the whole archive, so only an archive that is still to be
+    # unpacked is checked.
     if not archives.place(target).exists():
         found = _sha256(target)
         recorded = record.read_text().strip() if record.exists() else found
@@ -152,8 +153,10 @@ def _fetched(corpus: Corpus, url: str | None) -> Path:
 
 
 def _download(corpus: Corpus, url: str | None, target: Path, record: Path) -> None:
-    """Downloads beside the target and moves it there once it is known to be an archive; what an
-    interrupted download has left is continued."""
+    """Download to a file beside `target`, and rename it once it is known to be an archive.
+
+    An interrupted download is continued.
+    """
     import gdown
     import requests
     from gdown.exceptions import DownloadError
@@ -174,7 +177,7 @@ def _download(corpus: Corpus, url: str | None, target: Path, record: Path) -> No
         try:
             download()
         except DownloadError as error:
-            # The server cannot continue, or the file has changed there: start afresh.
+            # The server cannot continue a download, or its file has changed: start again.
             if "byte range" not in str(error):
                 raise
             for part in aside.parent.glob(f"{aside.name}*.part"):
