@@ -48,6 +48,7 @@ CONTENDERS = {
 }
 SHOWN = {
     "segacc": "segacc",
+    "before": "segacc of --before",
     "synthetic": "ceiling (synthetic)",
     "bare": "bare PyTorch loop",
     "lightning": "Lightning + SMP",
@@ -71,23 +72,26 @@ class Args:
     """of the peers' loaders; all cores unless given. segacc chooses for itself"""
     precision: str | None = None
     """bf16 where there is a GPU, else fp32"""
+    before: Path | None = None
+    """another checkout, whose segacc takes turns with this one"""
     write: bool = False
 
 
 class Contender:
     """A process, with those that it starts, that stands still until it has its turn."""
 
-    def __init__(self, name: str, flags: Sequence[str], log: Path) -> None:
+    def __init__(self, name: str, flags: Sequence[str], log: Path, root: Path = ROOT) -> None:
         self.name, self.log = name, log
         self.epochs: list[dict[str, Any]] = []
         began = time.perf_counter()
+        program = CONTENDERS["segacc" if name == "before" else name]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *f"benchmarks.contenders.{CONTENDERS[name]}".split(), *flags],
+            [sys.executable, "-m", *f"benchmarks.contenders.{program}".split(), *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log.open("w"),
             text=True,
-            cwd=ROOT,
+            cwd=root,
             process_group=0,  # one that the system ends when this process is gone
         )
         self._read()
@@ -155,6 +159,9 @@ def measure(args: Args, model: str, data: Path, scratch: Path) -> dict[str, Cont
     try:
         for name in args.contenders:
             running[name] = Contender(name, flags, scratch / f"{model}-{name}.log")
+        if args.before:
+            log = scratch / f"{model}-before.log"
+            running["before"] = Contender("before", flags, log, args.before)
         for _ in range(args.repeats + 1):
             train_epoch(running.values())
     finally:
