@@ -116,9 +116,7 @@ def walk(modules: dict[str, Module], start: str) -> Iterator[str]:
             passed.add(function)
             yield from visit(modules[name], modules[name].functions[own].body, tracked)
 
-    def visit(
-        module: Module, nodes: list[ast.AST] | list[ast.stmt], own: set[str]
-    ) -> Iterator[str]:
+    def visit(module: Module, nodes: Sequence[ast.AST], own: set[str]) -> Iterator[str]:
         for node in nodes:
             children = list(ast.iter_child_nodes(node))
             if isinstance(node, ast.Call):
