@@ -107,9 +107,9 @@ def describe(loaded: Loaded, model: Segmenter) -> str:
     first = first_layer(model)
     if first in loaded.reshaped:
         here, there = (" x ".join(map(str, shape)) for shape in loaded.reshaped[first])
-        text += f"; THE FIRST LAYER IS RANDOM: {first} is {here} here and {there} there"
+        text += f"; the first layer starts random, as {first} is {here} here and {there} there"
     elif first in loaded.missing:
-        text += f"; THE FIRST LAYER IS RANDOM: {first} is not in it"
+        text += f"; the first layer starts random, as {first} is not in it"
     missing = [k for k in loaded.missing if k not in ("mean", "std", first)]
     if missing:
         text += f"; new, because not in it: {some(missing)}"

@@ -13,6 +13,7 @@ from segacc.errors import InputError
 from segacc.runtime.accelerator import is_out_of_memory
 
 Order = dict[nn.Module, int]
+LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 REFUSALS = (RuntimeError, ValueError, AssertionError)  # of networks that an image does not suit
 
 
@@ -32,17 +33,18 @@ def evaluating(net: nn.Module) -> Iterator[None]:
         net.train(training)
 
 
-def drop_stages_without_gradient(net: nn.Module, channels: int, stride: int) -> Order:
+def drop_stages_without_gradient(net: nn.Module, channels: int, stride: int) -> tuple[Order, bool]:
     """Remove modules that never run and freeze parameters that the output does not depend on.
 
     PSPNet, for one, reads only the first stages of its encoder. DDP waits for the gradients of
     the others and stops; they would also be stored, averaged and counted for nothing.
 
     Returns:
-        The modules that ran, with their places in the order in which they were done.
+        The modules that ran, with their places in the order in which they were done; and whether
+        the network takes square images only.
 
     Raises:
-        InputError: the network does not run on an image of 4 x 5 strides.
+        InputError: the network takes images of one size only.
     """
     order: Order = {}
 
@@ -50,25 +52,39 @@ def drop_stages_without_gradient(net: nn.Module, channels: int, stride: int) -> 
         order.setdefault(module, len(order))
 
     hooks = [module.register_forward_hook(record) for module in net.modules()]
-    # Not square, on which networks of one fixed size fail: theirs is square.
-    height, width = 4 * stride, 5 * stride
-    try:
-        with evaluating(net), torch.enable_grad():
-            logits_of(net(torch.zeros(1, channels, height, width))).sum().backward()
-    except REFUSALS as error:
-        if is_out_of_memory(error):
-            raise
-        raise InputError(
-            f"--model: this architecture does not run on an image of {width} x {height} px "
-            f"({error}); expected one that takes any size, so choose another --model or --encoder."
-        ) from error
+    refusals = []
+    for sizes in ([(4 * stride, 5 * stride)], [(4 * stride,) * 2, (5 * stride,) * 2]):
+        order.clear()
+        refused = _run(net, channels, sizes)
+        if refused is None:
+            break
+        refusals.append(refused)
     for hook in hooks:
         hook.remove()
+    if len(refusals) == 2:
+        raise InputError(
+            f"--model: this architecture does not run on images of {4 * stride} x {4 * stride} and "
+            f"{5 * stride} x {5 * stride} px ({refusals[1]}); expected one that takes any size, so "
+            "choose another --model or --encoder."
+        ) from refusals[1]
     _prune(net, order)
     for parameter in net.parameters():
         parameter.requires_grad_(parameter.grad is not None)
         parameter.grad = None
-    return order
+    return order, len(refusals) == 1
+
+
+def _run(net: nn.Module, channels: int, sizes: list[tuple[int, int]]) -> Exception | None:
+    """Leave gradients in the parameters; the error if the network does not run on a size."""
+    try:
+        with evaluating(net), torch.enable_grad():
+            for height, width in sizes:
+                logits_of(net(torch.zeros(1, channels, height, width))).sum().backward()
+    except REFUSALS as error:
+        if is_out_of_memory(error):
+            raise
+        return error
+    return None
 
 
 def _prune(module: nn.Module, ran: Order) -> None:
@@ -111,7 +127,8 @@ def parameters_by_depth(net: nn.Module, encoder: nn.Module, order: Order) -> lis
     """
     names = {parameter: name for name, parameter in net.named_parameters()}
     root = getattr(encoder, "model", encoder)  # SMP wraps encoders of timm
-    blocks = [block for child in root.children() for block in _blocks(child, in_list=False)]
+    large = _count(root) / 2
+    blocks = [block for child in root.children() for block in _blocks(child, large)]
     place, places = 0, []
     for block in blocks:  # one that was read and not called stays behind the one before it
         place = order.get(block, place)
@@ -131,20 +148,29 @@ def parameters_by_depth(net: nn.Module, encoder: nn.Module, order: Order) -> lis
     return [[names[p] for p in group] for group in groups if group]
 
 
-def _blocks(module: nn.Module, in_list: bool) -> Iterator[nn.Module]:
-    """The items of the outermost lists of blocks in `module`; itself if it has none."""
-    if _is_list_of_blocks(module):
+def _blocks(module: nn.Module, large: float, in_list: bool = False) -> Iterator[nn.Module]:
+    """The items of the outermost lists of blocks in `module`; itself if it has none.
+
+    Args:
+        large: a list of single layers with more parameters than this is taken apart, too, as that
+            of VGG has to be.
+    """
+    single = isinstance(module, LISTS) and not in_list and _count(module) > large
+    if _is_list_of_blocks(module) or single:
         for child in module.children():
-            yield from _blocks(child, in_list=True)
+            yield from _blocks(child, large, in_list=True)
     elif not in_list and any(map(_is_list_of_blocks, module.modules())):
         for child in module.children():
-            yield from _blocks(child, in_list=False)
+            yield from _blocks(child, large)
     else:
         yield module
 
 
 def _is_list_of_blocks(module: nn.Module) -> bool:
-    lists = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-    return isinstance(module, lists) and any(
+    return isinstance(module, LISTS) and any(
         any(True for _ in block.children()) for block in module.children()
     )
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

@@ -56,6 +56,7 @@ class Segmenter(
 
     Attributes:
         least_side: smaller images are padded to this height and width, in px.
+        is_square: whether images are padded to squares, since the network takes no others.
         layers: names of all parameters, in groups from the input to the output: one group per
             block of the encoder, and the decoder and the head as the last one.
 
@@ -100,7 +101,7 @@ class Segmenter(
         self.normalise_by(Normalisation(tuple(mean), tuple(std), channel_order))
         self._frozen: list[nn.Module] = []
         self.parameters_whole = sum(p.numel() for p in self.net.parameters())
-        order = drop_stages_without_gradient(self.net, channels, self.stride)
+        order, self.is_square = drop_stages_without_gradient(self.net, channels, self.stride)
         self.least_side = find_least_side(self.net, channels, self.stride)
         self.layers = [
             [f"net.{name}" for name in group]
@@ -131,6 +132,13 @@ class Segmenter(
             scaled = 255 * torch.tensor(per_channel(values, self.channels))
             buffer.copy_(scaled.view(buffer.shape))
 
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """The height and width to which an image is padded before the network sees it."""
+        height, width = (
+            max(self.least_side, side + -side % self.stride) for side in (height, width)
+        )
+        return (max(height, width),) * 2 if self.is_square else (height, width)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits of a batch.
 
@@ -144,11 +152,10 @@ class Segmenter(
         x = (images.to(self.mean.dtype) - self.mean) / self.std
         if self.normalisation.channel_order == "BGR":
             x = x.flip(1)
-        pad_bottom, pad_right = (
-            max(self.least_side, side + -side % self.stride) - side for side in (height, width)
-        )
-        if pad_bottom or pad_right:
-            x = functional.pad(x, (0, pad_right, 0, pad_bottom), mode="replicate")
+        padded_height, padded_width = self.padded_size(height, width)
+        if (padded_height, padded_width) != (height, width):
+            border = (0, padded_width - width, 0, padded_height - height)
+            x = functional.pad(x, border, mode="replicate")
         x = x.contiguous(memory_format=self.memory_format)
         logits = logits_of(self.net(x))
         if logits.shape[-2:] != x.shape[-2:]:

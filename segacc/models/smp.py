@@ -83,12 +83,14 @@ def _create(
         "in_channels": channels,
         "classes": classes,
     }
-    if architecture != "dpt":
+    if not _has_fixed_size(encoder):
         return smp.create_model(architecture, **options)
-    try:  # Else a vision transformer takes images of its pretraining's size only.
+    try:
         net = smp.create_model(architecture, **options, dynamic_img_size=True)
-    except TypeError:  # this one has no such option
+    except TypeError:  # this encoder has no such option
         net = smp.create_model(architecture, **options)
+    if architecture != "dpt":
+        return net
     patch = net.encoder.output_stride
     if patch & (patch - 1):
         raise ValueError(
@@ -96,6 +98,16 @@ def _create(
             "tu-vit_small_patch16_dinov3 are"
         )
     return net
+
+
+def _has_fixed_size(encoder: str) -> bool:
+    """Whether an encoder of timm takes, unless told otherwise, images of one size only."""
+    import timm
+
+    if not encoder.startswith("tu-"):
+        return False
+    found = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+    return found is not None and found.fixed_input_size
 
 
 def smp_stride(architecture: str, net: nn.Module) -> int:

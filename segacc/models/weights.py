@@ -15,7 +15,7 @@ from segacc.models.local import check_share, config_beside, load_weights, some
 from segacc.models.normalisation import Normalisation, from_image_processor, from_smp
 from segacc.models.segmenter import Segmenter
 from segacc.models.smp import make_smp_net
-from segacc.models.tensors import copy_matching, read_tensors
+from segacc.models.tensors import copy_matching, find_weights, read_tensors
 
 STRIDE_OF_0_1_0 = 32
 
@@ -46,10 +46,14 @@ def build_model(
     """
     local = Path(weights).expanduser()
     if name == "segformer" or "/" in name:
-        if local.exists() and "model_type" not in config_beside(local):
-            built = _build_transformers(name, "none", classes, channels)
-            return Built(built.model, load_weights(built.model, local))
-        return _build_transformers(name, weights, classes, channels)
+        if not local.exists():
+            return _build_transformers(name, weights, classes, channels)
+        if "model_type" in config_beside(local):
+            # In such a folder, names differ from those in memory; the library knows them.
+            folder = find_weights(local).parent
+            return _build_transformers(name, str(folder), classes, channels)
+        built = _build_transformers(name, "none", classes, channels)
+        return Built(built.model, load_weights(built.model, local))
     assert encoder is not None
     model = Segmenter(name, encoder, classes, channels=channels)
     if weights == "none":
