@@ -6,14 +6,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from segacc.report.pictures import overview, picture_name
+from segacc.report.pictures import find_pictures, overview
 
 WIDTH = 900
 
 test = Path(sys.argv[1]) / "test"
 with (test / "per_image.csv").open(encoding="utf-8") as file:
     rows = sorted(csv.DictReader(file), key=lambda row: float(row["iou"]))
-chosen = [rows[0], rows[len(rows) // 2], rows[-1]]
-sheet = overview([test / "overlays" / picture_name(row["name"]) for row in chosen])
+pictures = find_pictures(test / "overlays", [row["name"] for row in rows])
+sheet = overview([pictures[0], pictures[len(pictures) // 2], pictures[-1]])
 size = (WIDTH, round(sheet.height * WIDTH / sheet.width))
 sheet.resize(size, Image.Resampling.LANCZOS).save(Path(__file__).with_name("demo.jpg"), quality=85)

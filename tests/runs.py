@@ -19,8 +19,8 @@ from segacc.config import TrainConfig, to_json
 from segacc.data.split import Split
 from segacc.metrics.counts import constant_mask_iou, count_pixels, scores
 from segacc.metrics.thresholds import LEVELS
-from segacc.report.page import Scored, read_scored
 from segacc.report.pictures import picture_name
+from segacc.report.scored import Scored, read_scored
 
 PER_IMAGE = "name,height,width,iou,dice,precision,recall,boundary_iou,hd95,ece,tp,fp,fn,tn"
 

@@ -19,7 +19,8 @@ from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError, command, write_text
 from segacc.metrics.counts import iou_of
 from segacc.metrics.intervals import interval, resamples
-from segacc.report.page import Scored, read_scored, write_report
+from segacc.report.page import write_report
+from segacc.report.scored import Scored, read_scored
 from segacc.runs import read_lines
 
 NOTE = (

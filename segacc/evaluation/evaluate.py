@@ -28,8 +28,9 @@ from segacc.metrics.thresholds import levels_of
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights import load_segmenter
 from segacc.prediction.logits import predict_split
-from segacc.report.page import read_scored, write_report
+from segacc.report.page import write_report
 from segacc.report.pictures import picture_name, triptych
+from segacc.report.scored import read_scored
 from segacc.runtime.accelerator import is_out_of_memory, make_accelerator, uses_gpu
 from segacc.runtime.ranks import gather_images, has_lost_others
 from segacc.runtime.threads import set_threads

@@ -14,8 +14,8 @@ from segacc.metrics.counts import iou_of
 from segacc.metrics.thresholds import LEVELS, counts_at_thresholds
 from segacc.report import charts
 from segacc.report.charts import Point, Series, chart, dot, fit_axis, line, unit_axis, upright
+from segacc.report.summary import IOU_BINS, Summary
 
-BINS = 20  # of the histogram of IoUs
 SYMBOLS = (  # of the runs' points, by style
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
     "M-3.6 -3.6h7.2v7.2h-7.2z",
@@ -24,12 +24,12 @@ SYMBOLS = (  # of the runs' points, by style
 )
 
 
-def threshold(value: float) -> str:
+def threshold_text(value: float) -> str:
     """A threshold for people: 0.453, 0.5."""
     return f"{value:.3g}"
 
 
-def number(value: float | None, name: str = "", digits: int = 4) -> str:
+def number_text(value: float | None, name: str = "", digits: int = 4) -> str:
     """A score for people: a dash where there is none, and the unit of distances."""
     if value is None or math.isnan(value):
         return "\N{EN DASH}"
@@ -38,11 +38,11 @@ def number(value: float | None, name: str = "", digits: int = 4) -> str:
     return f"{value:.1f} px" if name == "hd95" else f"{value:.{digits}f}"
 
 
-def interval(score: dict[str, float | None], name: str = "", digits: int = 4) -> str:
+def interval_text(score: dict[str, float | None], name: str = "", digits: int = 4) -> str:
     """The 95 % interval of a score, or nothing."""
     if score.get("low") is None or score.get("high") is None:
         return ""
-    ends = [number(score[end], name, digits).removesuffix(" px") for end in ("low", "high")]
+    ends = [number_text(score[end], name, digits).removesuffix(" px") for end in ("low", "high")]
     return "\N{EN DASH}".join(ends)
 
 
@@ -112,26 +112,24 @@ def _course(series: Series) -> str:
 
 
 def threshold_curve(
-    histograms: Sequence[Tensor], labels: Sequence[str], thresholds: Sequence[float]
+    summaries: Sequence[Summary], labels: Sequence[str], thresholds: Sequence[float]
 ) -> Markup:
-    """IoU over thresholds k / 256, from (N, 1, 2, 256) of each run; the page moves `.now`."""
+    """IoU over the thresholds k / 256; the page's script moves the line of the class `now`."""
     x = unit_axis("threshold")
     series: list[Series] = []
-    for label, one, picked in zip(labels, histograms, thresholds, strict=True):
-        counts = counts_at_thresholds(one)[1:, :, 0]
-        ious = {"iou": iou_of(counts.sum(dim=1)), "iou_image": iou_of(counts).mean(dim=1)}
-        for name, values in list(ious.items())[: 2 if len(labels) == 1 else 1]:
-            points = [(k / LEVELS, v) for k, v in enumerate(values.tolist(), start=1)]
-            k = min(max(round(picked * LEVELS), 1), LEVELS - 1)
-            mark = points[k - 1]
-            said = f"{mark[1]:.4f} at the model's threshold {threshold(picked)}"
-            text = name if len(labels) == 1 else label
-            series.append(Series(text, points, len(series), mark, said))
+    for label, one, picked in zip(labels, summaries, thresholds, strict=True):
+        iou = iou_of(counts_at_thresholds(one.histogram))
+        shown = {"iou": iou, "iou_image": one.iou_image} if len(labels) == 1 else {label: iou}
+        for name, values in shown.items():
+            points = [(k / LEVELS, v) for k, v in enumerate(values.tolist()) if k > 0]
+            mark = points[min(max(round(picked * LEVELS), 1), LEVELS - 1) - 1]
+            said = f"{mark[1]:.4f} at the model's threshold {threshold_text(picked)}"
+            series.append(Series(name, points, len(series), mark, said))
     y = fit_axis("IoU", [v for s in series for _, v in s.points], low=0.0)
     below = len(labels) == 1 and thresholds[0] < 0.5
     body = [upright(0.5, "0.5", x, left=not below)]
     if len(labels) == 1 and thresholds[0] != 0.5:
-        body.append(upright(thresholds[0], threshold(thresholds[0]), x, left=below))
+        body.append(upright(thresholds[0], threshold_text(thresholds[0]), x, left=below))
     body += [line(s, x, y) for s in series]
     body.append(Markup('<path class="now" d="M{} {}v{}"/>').format(*_corner(), charts.DOWN))
     said = "; ".join(f"{s.label} {s.mark_label}" for s in series)
@@ -146,7 +144,7 @@ def reliability(metrics: Sequence[dict[str, Any]], labels: Sequence[str]) -> Mar
         metrics: metrics.json of each run, with its calibration.
     """
     calibrations = [one["calibration"] for one in metrics]
-    eces = [f"ece {number(one['scores']['ece']['value'])}" for one in metrics]
+    eces = [f"ece {number_text(one['scores']['ece']['value'])}" for one in metrics]
     if len(labels) > 1:
         labels = [f"{label}, {ece}" for label, ece in zip(labels, eces, strict=True)]
     x, y = unit_axis("mean probability"), unit_axis("share of foreground")
@@ -175,14 +173,17 @@ def reliability(metrics: Sequence[dict[str, Any]], labels: Sequence[str]) -> Mar
     return chart("reliability", "Calibration", said, x, y, body, series, note)
 
 
-def scatter(histograms: Sequence[Tensor], labels: Sequence[str], shown: dict[int, str]) -> Markup:
-    """A point per run and image, at its share of foreground; the page moves it to its IoU.
+def scatter(
+    histograms: Sequence[Tensor], labels: Sequence[str], shown: dict[int, str], images: int
+) -> Markup:
+    """A point for each run and image, at its share of foreground; the script moves it to its IoU.
 
     Args:
-        histograms: (N, 1, 2, 256) of each run, of the same images.
+        histograms: (N, 2, 256) of each run: pixels of background and foreground at each level.
         shown: names of the images that are in the gallery, by number; their points are links.
+        images: how many images there are; of many, not all have a point.
     """
-    shares = [(h[:, 0, 1].sum(-1) / h[:, 0].sum((-1, -2))).tolist() for h in histograms]
+    shares = [(h[:, 1].sum(-1) / h.sum((-1, -2)).clamp_min(1)).tolist() for h in histograms]
     x = fit_axis("foreground, share of the image", [s for run in shares for s in run], low=0.0)
     y = unit_axis("IoU")
     body = []
@@ -201,6 +202,9 @@ def scatter(histograms: Sequence[Tensor], labels: Sequence[str], shown: dict[int
                 body.append(Markup("<g {}>{}</g>").format(place, point))
     said = "A point per image; arrow keys go from one to the next, Enter shows it in the gallery."
     note = "A point per image; it leads to the gallery."
+    if images > len(histograms[0]):
+        note = f"A point for each of {len(histograms[0]):,} of the {images:,} images: those of the "
+        note += "gallery, to which their points lead, and others from the worst to the best."
     title = "IoU against foreground"
     series = [Series(label, [], style) for style, label in enumerate(labels)]
     return chart("scatter", title, said, x, y, body, series, note, holds_links=True)
@@ -217,7 +221,7 @@ def ious(labels: Sequence[str]) -> Markup:
         for style in range(len(labels))
     ]
     series = [Series(label, [], style) for style, label in enumerate(labels)]
-    said = f"How many images have an IoU in each of {BINS} bins, at the slider's threshold."
+    said = f"How many images have an IoU in each of {IOU_BINS} bins, at the slider's threshold."
     return chart("ious", "IoU of the images", said, x, y, body, series)
 
 
@@ -238,7 +242,13 @@ def whisker(score: dict[str, float | None], constant: float | None) -> Markup:
 def plot() -> dict[str, float]:
     """The plot's area, and the bins, for the page's script."""
     left, top = _corner()
-    return {"left": left, "top": top, "across": charts.ACROSS, "down": charts.DOWN, "bins": BINS}
+    return {
+        "left": left,
+        "top": top,
+        "across": charts.ACROSS,
+        "down": charts.DOWN,
+        "bins": IOU_BINS,
+    }
 
 
 def _corner() -> Point:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from segacc.errors import InputError
+
+SUFFIX = ".png"
+LONGEST_NAME = 255  # bytes, of most file systems
 TITLES = ("image", "ground truth", "prediction")
 SMALLEST = 256  # panels narrower than this are enlarged
 GAP = 6
@@ -36,8 +45,45 @@ class Picture:
 
 
 def picture_name(name: str) -> str:
-    """File name of the picture of the image `name`, which may hold folders."""
-    return name.replace("/", "__") + ".png"
+    """The file name of the picture of an image; no two images have the same one.
+
+    As in addresses, a slash becomes %2F and % becomes %25; a dot at the beginning, which would hide
+    the file, becomes %2E. A name that is too long for a file system is cut, and %~ and a hash of
+    the whole name are added.
+
+    Args:
+        name: of the image, with the folders that it is in.
+    """
+    escaped = re.sub(r"^\.|[%/]", lambda found: f"%{ord(found[0]):02X}", name)
+    if len(os.fsencode(escaped + SUFFIX)) <= LONGEST_NAME:
+        return escaped + SUFFIX
+    end = f"%~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}{SUFFIX}"
+    while len(os.fsencode(escaped + end)) > LONGEST_NAME:
+        escaped = escaped[:-1]
+    return escaped + end
+
+
+def find_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The pictures of all images of a split, which may not be there.
+
+    In runs of 0.1.0 a slash became two underscores, so that two images could get the same picture.
+
+    Raises:
+        InputError: two images have the same picture.
+    """
+    there = set(os.listdir(folder)) if folder.is_dir() else set()
+    old_names = [name.replace("/", "__") + SUFFIX for name in names]
+    times = Counter(old_names)
+    paths = []
+    for name, old in zip(names, old_names, strict=True):
+        is_old = picture_name(name) not in there and old in there
+        if is_old and times[old] > 1:
+            raise InputError(
+                f"{folder / old} is the picture of {times[old]} images, one of them {name}, since "
+                "segacc 0.1.0 wrote them into one file: score the run again with evaluate.py."
+            )
+        paths.append(folder / (old if is_old else picture_name(name)))
+    return paths
 
 
 def triptych(

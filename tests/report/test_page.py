@@ -20,7 +20,9 @@ from segacc.errors import InputError
 from segacc.metrics.counts import iou_of, scores
 from segacc.metrics.thresholds import LEVELS
 from segacc.report import page as report
-from segacc.report.page import read_scored, write_report
+from segacc.report.gallery import SIDE, choose_images
+from segacc.report.page import write_report
+from segacc.report.scored import label_runs, read_scored
 
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 FP, FN = (0xD5, 0x5E, 0x00), (0x56, 0xB4, 0xE9)  # of the error maps
@@ -172,7 +174,7 @@ def test_pictures_of_levels_are_what_was_scored(run, page_of_run):
     block = re.search(r'id="data">(.*?)</script>', page_of_run.read_text(encoding="utf-8"), re.S)
     for picture in json.loads(block.group(1))["pictures"]:
         levels = Image.open(io.BytesIO(base64.b64decode(picture["levels"][0])))
-        assert levels.mode == "L" and (np.asarray(levels) == run.levels(picture["image"])).all()
+        assert levels.mode == "L" and (np.asarray(levels) == run.levels(picture["point"])).all()
 
 
 def noise(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -204,15 +206,82 @@ def test_eighty_images_of_256_px_are_under_ten_megabytes(tmp_path):
 
 
 def test_of_very_many_images_the_gallery_shows_the_worst_and_some_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "MOST", 4)
+    monkeypatch.setattr(report, "MOST_PICTURES", 12)  # of an image, of its mask, of each run
     run = made(tmp_path / "run", count=12)
     write_report(tmp_path / "report.html", [run])
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "4 of 12 images: the worst 2" in text
+    assert "4 of 12 images: the worst 2" in text and "The numbers are of all images" in text
     order = iou_of(counts_of(*all_of(run), 0.5)[:, 0]).argsort(stable=True).tolist()
     cards = [int(i) for i in re.findall(r'id="image-(\d+)"', text)]
     assert cards == [order[0], order[1], order[2], order[-1]]
-    assert text.count('class="point ') == 12  # the scatter has them all
+    assert text.count('class="point ') == 12  # the chart has a point for each
+
+
+def test_of_very_many_images_some_have_a_point_and_the_numbers_are_of_all(
+    browser, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(report, "MOST_PICTURES", 12)
+    monkeypatch.setattr(report, "MOST_POINTS", 7)
+    run = made(tmp_path / "run", count=24)
+    write_report(tmp_path / "report.html", [run])
+    levels, masks = all_of(run)
+    with opened(browser, tmp_path / "report.html") as page:
+        assert page.locator(".point").count() == 7
+        assert "for each of 7 of the 24 images" in page.locator("#scatter").inner_text()
+        for k in (40, 128):
+            move(page, k)
+            counts = counts_of(levels, masks, k / LEVELS)
+            expected, ious = scores(counts), iou_of(counts[:, 0])
+            assert shown(page, ".readout .iou") == pytest.approx(expected["iou"], abs=1e-15)
+            assert shown(page, ".readout .iou-image") == pytest.approx(
+                expected["iou_image"], abs=1e-15
+            )
+            total = counts.sum(dim=(0, 1)).tolist()
+            cells = [page.locator(f"#confusion [data-count='{i}']") for i in range(4)]
+            assert [cell.text_content() for cell in cells] == [f"{n:,}" for n in total]
+            for card in page.locator(".card").all():
+                image = run.names.index(card.locator(".open").text_content())
+                value = card.locator(".iou").get_attribute("value")
+                assert float(value) == pytest.approx(ious[image].item(), abs=1e-15)
+
+
+def test_the_gallery_is_among_the_points_and_both_go_from_the_worst_to_the_best():
+    ious = torch.rand(5000, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    gallery, points = choose_images(ious, 200, 1000)
+    order = ious.argsort().tolist()
+    assert gallery[:100] == order[:100] and gallery[-1] == order[-1]
+    assert len(set(gallery)) == 200 and set(gallery) <= set(points)
+    assert points == sorted(set(points)) and len(points) == 1000
+    others = [ious[i].item() for i in points if i not in gallery]
+    assert max(np.diff(sorted(others))) < 0.02
+    assert choose_images(ious[:200], 200, 1000) == (ious[:200].argsort().tolist(), [*range(200)])
+
+
+def test_pictures_of_names_that_differ_in_a_slash_are_their_own(tmp_path):
+    run = made(tmp_path / "run", count=3, names=["a/b", "a__b", "a%2Fb"])
+    assert len({run.levels(i).tobytes() for i in range(3)}) == 3
+    write_report(tmp_path / "report.html", [run])
+    block = re.search(r'id="data">(.*?)</script>', (tmp_path / "report.html").read_text(), re.S)
+    pictures = json.loads(block.group(1))["pictures"]
+    assert len({picture["levels"][0] for picture in pictures}) == 3
+
+
+def test_results_of_segacc_0_1_0_can_be_read(tmp_path):
+    """There, a slash became two underscores."""
+    run = made(tmp_path / "run", count=2, names=["a/b", "c/d__e"])
+    expected = [run.levels(i) for i in range(2)]
+    for new, old in (("a%2Fb.png", "a__b.png"), ("c%2Fd__e.png", "c__d__e.png")):
+        (run.folder / "probabilities" / new).rename(run.folder / "probabilities" / old)
+    again = read_scored(tmp_path / "run", run.folder, run.split)
+    assert all((again.levels(i) == expected[i]).all() for i in range(2))
+    write_report(tmp_path / "report.html", [again])
+
+
+def test_a_picture_that_two_images_share_in_results_of_0_1_0_is_refused(tmp_path):
+    run = made(tmp_path / "run", count=2, names=["a/b", "a__b"])
+    (run.folder / "probabilities" / "a%2Fb.png").unlink()
+    with pytest.raises(InputError, match=r"a__b.png is the picture of 2 images, one of them a/b"):
+        read_scored(tmp_path / "run", run.folder, run.split)
 
 
 # ---- the slider ----
@@ -506,7 +575,7 @@ def test_several_runs_are_side_by_side_on_the_same_images_worst_first(browser, t
                 assert shown(page, f"{pair} .iou") == pytest.approx(ious[r, i].item(), abs=1e-15)
                 levels = run.levels(run.names.index(name))
                 picture = Image.fromarray((levels >= k).astype(np.uint8) * 255)
-                if levels.shape[0] > report.SIDE:  # of every pair of pixels one is shown
+                if levels.shape[0] > SIDE:  # of every pair of pixels one is shown
                     picture = picture.resize((256, 256), Image.Resampling.NEAREST)
                 found = pixels(page, i, "found", k, run=r)
                 assert (found[..., 0] == np.asarray(picture)).all()
@@ -514,8 +583,8 @@ def test_several_runs_are_side_by_side_on_the_same_images_worst_first(browser, t
 
 def test_runs_of_the_same_model_go_by_their_names(tmp_path):
     runs = [made(tmp_path / name) for name in ("a/one", "b/one", "two")]
-    assert report._labels(runs) == ["one (1)", "one (2)", "two"]
-    assert report._labels(runs[:1]) == ["linknet (resnet34)"]
+    assert label_runs(runs) == ["one (1)", "one (2)", "two"]
+    assert label_runs(runs[:1]) == ["linknet (resnet34)"]
 
 
 def test_runs_without_a_common_image_are_compared_all_the_same(browser, tmp_path):

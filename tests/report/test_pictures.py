@@ -1,9 +1,22 @@
 """The study's form: image, ground truth, prediction."""
 
+import itertools
+import os
+
 import numpy as np
+import pytest
 from PIL import Image
 
-from segacc.report.pictures import BAR, GAP, MARK, outlined, overview, picture_name, triptych
+from segacc.report.pictures import (
+    BAR,
+    GAP,
+    MARK,
+    find_pictures,
+    outlined,
+    overview,
+    picture_name,
+    triptych,
+)
 
 
 def test_panels_show_what_they_are_given_side_by_side():
@@ -57,4 +70,27 @@ def test_outlines_are_as_wide_in_large_pictures_as_in_small_ones():
 
 
 def test_names_with_folders_become_files_of_one_folder():
-    assert picture_name("patient 1/straße") == "patient 1__straße.png"
+    assert picture_name("img_001") == "img_001.png"
+    assert picture_name("patient 1/straße") == "patient 1%2Fstraße.png"
+    assert picture_name("100% a__b") == "100%25 a__b.png"
+    assert picture_name(".hidden/.one") == "%2Ehidden%2F.one.png"
+
+
+def test_no_two_names_become_the_same_file():
+    parts = ["a", ".", "/", "_", "__", "%", "%2E", "%2F", "%25", "%~", "2F", ".png"]
+    names = {"".join(some) for n in (1, 2, 3, 4) for some in itertools.product(parts, repeat=n)}
+    assert len({picture_name(name) for name in names}) == len(names) > 10_000
+    long = "ä" * 120 + "/"
+    names = {long + end for end in ("a", "b", "a" * 8, "a" * 100, "ä" * 100)}
+    assert len({picture_name(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 251, "x" * 252, "ß" * 200, "a/" * 300 + "b", "\udcff" * 300, "\n", "..", "."]
+)
+def test_a_picture_of_any_name_can_be_written(tmp_path, name):
+    path = tmp_path / picture_name(name)
+    Image.new("L", (2, 2)).save(path)
+    assert path.parent == tmp_path and list(tmp_path.iterdir()) == [path]
+    assert len(os.fsencode(path.name)) <= 255
+    assert find_pictures(tmp_path, [name, "another"]) == [path, tmp_path / "another.png"]

@@ -6,18 +6,18 @@
   if (!data.pictures.length) return;
   const one = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const runs = data.runs, images = runs[0].histograms.length;
+  const runs = data.runs;
 
-  // ---- numbers: tp, fp, fn, tn of every image at every level ----
+  // ---- numbers: tp, fp, fn, tn of all images together, and of each image that is shown ----
 
   const summed = (histogram) => {  // pixels at this level or higher
     const above = new Float64Array(LEVELS);
     for (let k = LEVELS - 1, sum = 0; k >= 0; k--) above[k] = sum += histogram[k];
     return above;
   };
-  const above = runs.map((run) => run.histograms.map((image) => image.map(summed)));
-  const countsOf = (run, image, k) => {
-    const [background, foreground] = above[run][image];
+  const ofAll = runs.map((run) => run.histogram.map(summed));
+  const ofShown = runs.map((run) => run.histograms.map((image) => image.map(summed)));
+  const countsOf = ([background, foreground], k) => {
     const tp = foreground[k], fp = background[k];
     return [tp, fp, foreground[0] - tp, background[0] - fp];
   };
@@ -58,12 +58,12 @@
       const its = button.dataset.level === "own" ? chosen === OWN : chosen === +button.dataset.level;
       button.setAttribute("aria-pressed", its || (runs.length === 1 && button.dataset.level === String(levelOf(0))));
     }
-    const counts = runs.map((_, run) => above[run].map((_, i) => countsOf(run, i, levelOf(run))));
+    const counts = ofShown.map((images, run) => images.map((image) => countsOf(image, levelOf(run))));
     const ious = counts.map((ofRun) => ofRun.map(iouOf));
-    showTotals(counts, ious, where);
+    showTotals(where);
     showCharts(ious, mixed);
-    for (const card of cards) showNumbers(card, data.pictures[card.dataset.picture].image, counts, ious);
-    if (large.open) showNumbers(room, data.pictures[current.dataset.picture].image, counts, ious);
+    for (const card of cards) showNumbers(card, data.pictures[card.dataset.picture].point, counts, ious);
+    if (large.open) showNumbers(room, data.pictures[current.dataset.picture].point, counts, ious);
     draw();
   }
 
@@ -72,12 +72,12 @@
     element.textContent = number.toFixed(digits);
   }
 
-  function showTotals(counts, ious, where) {
+  function showTotals(where) {
     const sentences = [];
     runs.forEach((run, r) => {
-      const total = [0, 1, 2, 3].map((cell) => counts[r].reduce((sum, image) => sum + image[cell], 0));
+      const total = countsOf(ofAll[r], levelOf(r));
       const pixels = total.reduce((a, b) => a + b);
-      const iou = iouOf(total), mean = ious[r].reduce((a, b) => a + b) / images;
+      const iou = iouOf(total), mean = run.iou_image[levelOf(r)];
       const line = one(`.readout [data-run="${r}"]`);
       value(one(".iou", line), iou, 4);
       value(one(".iou-image", line), mean, 4);
@@ -108,11 +108,7 @@
       const title = one("title", point);
       if (title) title.textContent = `${point.dataset.name}: ${iou.toFixed(3)}`;
     }
-    const heights = ious.map((ofRun) => {
-      const counted = new Array(bins).fill(0);
-      for (const iou of ofRun) counted[Math.min(bins - 1, Math.floor(iou * bins))]++;
-      return counted;
-    });
+    const heights = runs.map((run, r) => run.bins[levelOf(r)]);
     const most = Math.max(...heights.flat());
     let high = 2;  // an even round number, so that half of it is a tick
     for (let power = 1; high < most; power *= 10) {
