@@ -122,6 +122,7 @@ def _start_run(
             "data": {
                 "fingerprint": data.fingerprint,
                 "images": {name: len(split) for name, split in data.splits.items()},
+                "labels": data.labels.to_config(),
             },
             "parameters": {"whole": model.parameters_whole, "trained": model.parameters_trained},
             "processes": accelerator.num_processes,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from segacc.config import TrainConfig, to_json
 from segacc.data.split import Split
-from segacc.metrics.counts import constant_mask_iou, count_pixels, scores
+from segacc.metrics.counts import constant_mask_iou, count_pixels, predicted_labels, scores
 from segacc.metrics.thresholds import LEVELS
 from segacc.report.pictures import picture_name
 from segacc.report.scored import Scored, read_scored
@@ -30,7 +30,16 @@ def a_split(names: Sequence[str], images: Sequence[np.ndarray], masks: Sequence[
     sizes = np.array([mask.shape for mask in masks], np.int32) * 2  # before the resize
     pixels = [np.stack(images)], [np.stack(masks)]
     side = len(images[0])
-    return Split(Path("-"), side, list(names), sizes, "0" * 64, *pixels, mmap.mmap(-1, 1))
+    return Split(
+        Path("-"),
+        side,
+        images[0].shape[-1],
+        list(names),
+        sizes,
+        "0" * 64,
+        *pixels,
+        mmap.mmap(-1, 1),
+    )
 
 
 def guess(mask: np.ndarray, rng: np.random.Generator, blur: float, noise: float) -> np.ndarray:
@@ -55,7 +64,11 @@ def counts_of(
     """(N, 1, 4) as evaluate.py counts them."""
     return torch.cat(
         [
-            count_pixels(probabilities_of(level), torch.from_numpy(mask)[None, None], threshold)
+            count_pixels(
+                predicted_labels(probabilities_of(level), threshold),
+                torch.from_numpy(mask.copy())[None],
+                classes=2,
+            )
             for level, mask in zip(levels, masks, strict=True)
         ]
     )

@@ -28,6 +28,7 @@ LAYERS = (
     ("segacc.runs",),
     ("segacc.models", "segacc.data"),
     ("segacc.metrics", "segacc.runtime"),
+    ("segacc.labels",),
     ("segacc.config",),
     ("segacc.errors",),
     ("segacc",),  # __init__.py: the version, nothing else

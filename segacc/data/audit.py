@@ -1,4 +1,4 @@
-"""All that can be wrong with a data set, as findings with file names."""
+"""audit(): everything that can be wrong with a data set, as findings with file names."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from tqdm import tqdm
 
 from segacc.data.prepare import decode_row
 from segacc.data.reading.convert import scan_folder
-from segacc.data.reading.decode import DecodeError, Encoded, foreground_value
+from segacc.data.reading.decode import DecodeError, Encoded, foreground_value_in_file
 from segacc.data.reading.pairing import Finding, Pair
+from segacc.labels import FOREGROUND
 from segacc.runtime.threads import cores, in_order
 
-# Of 64 bits of a perceptual hash. Encoding, resizing, brightening or cropping 1 % changes up to 8;
-# the most alike of unrelated pictures in the tissue and street sets differ in 16.
+# Bits of 64 in which the perceptual hashes of two look-alikes may differ. Encoding, resizing,
+# brightening or cropping by 1 % changes up to 8 bits. Of unrelated images in the tissue and street
+# sets the two most similar ones differ in 16.
 NEAR = 8
-SMALL = 0.0005  # share of foreground below which a mask may well be a slip: 33 pixels at 256 px
+SMALL = 0.0005  # share of foreground below which a mask may be a mistake: 33 pixels at 256 px
 
 Severity = Literal["error", "warning"]
 
@@ -47,7 +49,7 @@ class _Sample:
     mask: str
     image_digest: bytes
     mask_digest: bytes
-    look: np.ndarray  # perceptual hash, 64 bits as -1 and 1
+    phash: np.ndarray  # perceptual hash, 64 bits as -1 and 1
     share: float  # of foreground
     foreground: int  # its value in the mask's file, 0 where there is none
 
@@ -129,20 +131,20 @@ def _examine(row: dict[str, Any], split: str, root: Path | None) -> _Sample | Au
         return os.path.relpath(path, root)
 
     try:
-        image, mask = decode_row(row)
+        image, label_map = decode_row(row)
     except DecodeError as error:
         file_name = file("mask" if error.role == "mask" else "image")
         return AuditFinding(file_name, error.problem, "error", "images and masks")
-    look = imagehash.phash(Image.fromarray(image)).hash.ravel()
+    bits = imagehash.phash(Image.fromarray(image)).hash.ravel()
     return _Sample(
         split=split,
         image=file("image"),
         mask=file("mask"),
         image_digest=_digest(image),
-        mask_digest=_digest(mask),
-        look=np.where(look, 1, -1).astype(np.float32),
-        share=float(mask.mean()),
-        foreground=foreground_value(row["mask"]),
+        mask_digest=_digest(label_map),
+        phash=np.where(bits, 1, -1).astype(np.float32),
+        share=float((label_map == FOREGROUND).mean()),
+        foreground=foreground_value_in_file(row["mask"]),
     )
 
 
@@ -170,14 +172,14 @@ def _same_images(samples: list[_Sample]) -> Iterator[AuditFinding]:
 
 def _similar_images(samples: list[_Sample]) -> Iterator[AuditFinding]:
     """Each image against those of the splits before its own: the nearest one that looks alike."""
-    looks = np.stack([sample.look for sample in samples]) if samples else np.empty((0, 64))
+    hashes = np.stack([sample.phash for sample in samples]) if samples else np.empty((0, 64))
     start = 0
     for index, sample in enumerate(samples):
         if sample.split != samples[start].split:
             start = index  # samples come split by split
         if start == 0:
             continue
-        distances = (64 - looks[:start] @ looks[index]) / 2
+        distances = (64 - hashes[:start] @ hashes[index]) / 2
         nearest = samples[int(distances.argmin())]
         if distances.min() <= NEAR and nearest.image_digest != sample.image_digest:
             problem = (

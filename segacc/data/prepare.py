@@ -1,6 +1,7 @@
-"""Decode and resize once -> uint8 Arrow files, memory-mapped and fingerprinted.
+"""prepare(): decode and resize all images and masks once.
 
-A prepared data set is a folder in the cache with one Arrow stream per split.
+A prepared data set is a folder in the cache with one Arrow stream per split, which `open_split`
+maps into memory.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from tqdm import tqdm
 
 from segacc.config import cache_dir
 from segacc.data.cache import once
-from segacc.data.reading.decode import DecodeError, Encoded, decode_pair
+from segacc.data.reading.decode import CHANNELS, DecodeError, Encoded, decode_pair
 from segacc.data.split import Prepared, _digest, open_split
 from segacc.errors import InputError
+from segacc.labels import BINARY
 from segacc.runtime.threads import cores
 
 if TYPE_CHECKING:
@@ -34,13 +36,17 @@ if TYPE_CHECKING:
 
 VERSION = 1  # of what a prepared file holds; it is part of the cache's key
 BATCH_BYTES = 16 << 20  # of pixels in a record batch, which bounds the memory of preparing
+PIXEL_BYTES = CHANNELS + 1  # of a prepared pixel and its label
 
 
 def prepare(source: DatasetDict, size: int) -> Prepared:
-    """`source`, {image, mask, name} with `datasets.Image(decode=False)`, at `size` x `size`.
+    """The data set `source` at `size` x `size`, from the cache where it was prepared before.
 
-    What was prepared before is found in the cache by the files' names, sizes and times, without
-    reading them. Of many processes one prepares, the others wait for it.
+    It is found there by the files' names, sizes and times, without reading them. Of many processes
+    one prepares, and the others wait for it.
+
+    Args:
+        source: splits of {image, mask, name}, with `datasets.Image(decode=False)`.
 
     Raises:
         InputError: a split is empty; a file cannot be used (the first is named, all are counted);
@@ -53,32 +59,33 @@ def prepare(source: DatasetDict, size: int) -> Prepared:
     once(folder, partial(_fill, source=source, size=size))
     splits = {name: open_split(folder / f"{name}.arrow") for name in source}
     fingerprint = _digest(size, sorted((name, s.fingerprint) for name, s in splits.items()))
-    return Prepared(splits, fingerprint.hex(), size)
+    return Prepared(splits, fingerprint.hex(), size, BINARY)
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """Image (H, W, 3) uint8 -> (size, size, 3); untouched where it has that size.
+    """Resize an image (H, W, 3) uint8 to (size, size, 3); one of that size stays as it is.
 
-    Pillow's bicubic filter widens with the scale, so that shrinking does not alias. Of the filters
-    measured on tissue and street images it lost the least but for Lanczos, which rings and costs
-    half as much again; OpenCV's area filter let through twice the amplitude above the new Nyquist
-    frequency, and aliases fully where one side shrinks and the other grows. Pillow computes in
-    integers, so the bytes are the same on every machine.
+    The filter is Pillow's bicubic one. It widens with the scale, so that shrinking does not alias.
+    On tissue and street images only Lanczos lost less, but it rings and takes half as long again.
+    OpenCV's area filter let through twice the amplitude above the new Nyquist frequency, and it
+    aliases fully where one side shrinks and the other grows. Pillow computes in integers, so the
+    bytes are the same on every machine.
     """
-    # The gap speeds up photos that shrink by more than 6 and changes nothing else.
+    # `reducing_gap` makes photos that shrink by more than 6 faster, and changes no other image.
     resized = Image.fromarray(image).resize(
         (size, size), Image.Resampling.BICUBIC, reducing_gap=3.0
     )
     return np.asarray(resized)
 
 
-def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """Mask (H, W) uint8 -> (size, size): each pixel is the nearest of the pixel centres."""
-    return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+def resize_label_map(label_map: np.ndarray, size: int) -> np.ndarray:
+    """Resize a label map (H, W) uint8 to (size, size): each pixel takes the nearest one's label."""
+    return np.asarray(Image.fromarray(label_map).resize((size, size), Image.Resampling.NEAREST))
 
 
 def decode_row(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """`decode_pair` of a row {image, mask, name}; embedded files go by the row's name."""
+    """`decode_pair` of a row {image, mask, name}. Errors name a file that is embedded in the data
+    set, and so has no path, by the row's name."""
     return decode_pair(_named(row["image"], row["name"]), _named(row["mask"], row["name"]))
 
 
@@ -96,7 +103,7 @@ def _key(source: DatasetDict, size: int) -> str:
 
 
 def _identity(encoded: Encoded) -> list[str | int]:
-    """What changes when the file does, without reading the file."""
+    """What changes when the file changes, found without reading the file."""
     assert encoded["path"] is not None
     if encoded["bytes"] is not None:
         return [hashlib.sha256(encoded["bytes"]).hexdigest()]
@@ -109,7 +116,7 @@ def _identity(encoded: Encoded) -> list[str | int]:
 
 def _fill(folder: Path, source: DatasetDict, size: int) -> None:
     count = sum(len(rows) for rows in source.values())
-    needed = count * size * size * 4
+    needed = count * size * size * PIXEL_BYTES
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
@@ -133,10 +140,14 @@ def _fill(folder: Path, source: DatasetDict, size: int) -> None:
 def _write_split(
     path: Path, rows: Iterable[dict[str, Any] | DecodeError], size: int, bar: tqdm[Any]
 ) -> list[DecodeError]:
-    """Writes the split in bounded memory; goes on after an error, to find all of them."""
+    """Write a split in bounded memory. It goes on after an error, to find all of them.
+
+    Returns:
+        the errors among `rows`.
+    """
     schema = pa.schema(
         {
-            "image": pa.binary(size * size * 3),
+            "image": pa.binary(size * size * CHANNELS),
             "mask": pa.binary(size * size),
             "name": pa.string(),
             "height": pa.int32(),
@@ -147,7 +158,7 @@ def _write_split(
     )
     errors: list[DecodeError] = []
     done: list[dict[str, Any]] = []
-    batch = max(1, BATCH_BYTES // (size * size * 4))
+    batch = max(1, BATCH_BYTES // (size * size * PIXEL_BYTES))
     with open(path, "wb") as file:
         with pa.ipc.new_stream(file, schema) as writer:
             for row in rows:
@@ -169,17 +180,22 @@ def _write_split(
 def _prepared_rows(
     source: DatasetDict, size: int
 ) -> Generator[dict[str, Any] | DecodeError, None, None]:
-    """The rows of all splits in order, from processes on all cores: threads would wait for
-    Python's lock, with small images most of the time."""
+    """The prepared rows of all splits, in order. Processes on all cores prepare them: threads would
+    wait for Python's lock, with small images most of the time."""
     import torch
     from torch.utils.data import ConcatDataset, DataLoader
 
     from segacc.data.loading.workers import start_worker, worker_context
 
     rows: ConcatDataset[Any] = ConcatDataset(source.values())
-    repays = 16 if get_start_method() == "fork" else 1000  # images; others import torch again
-    workers = min(cores(), len(rows) // repays)
-    chunk = min(len(rows) // (8 * workers), (1 << 20) // (size * size * 4), 16) if workers else 1
+    # A process that is not forked imports torch first, which takes as long as many images.
+    least_images = 16 if get_start_method() == "fork" else 1000
+    workers = min(cores(), len(rows) // least_images)
+    chunk = (
+        min(len(rows) // (8 * workers), (1 << 20) // (size * size * PIXEL_BYTES), 16)
+        if workers
+        else 1
+    )
     loader = DataLoader(
         rows,
         batch_size=max(1, chunk),
@@ -187,7 +203,7 @@ def _prepared_rows(
         collate_fn=partial(_prepare_rows, size=size),
         multiprocessing_context=worker_context() if workers else None,
         worker_init_fn=start_worker,
-        generator=torch.Generator(),  # what is drawn for the workers is not taken from training
+        generator=torch.Generator(),  # so that no random number is taken from training
     )
     for some in loader:
         yield from some
@@ -199,11 +215,11 @@ def _prepare_rows(rows: list[dict[str, Any]], size: int) -> list[dict[str, Any] 
 
 def _prepare_row(row: dict[str, Any], size: int) -> dict[str, Any] | DecodeError:
     try:
-        pixels, labels = decode_row(row)
+        pixels, label_map = decode_row(row)
     except DecodeError as error:
         return error
     image_bytes = resize_image(pixels, size).tobytes()
-    mask_bytes = resize_mask(labels, size).tobytes()
+    mask_bytes = resize_label_map(label_map, size).tobytes()
     return {
         "image": image_bytes,
         "mask": mask_bytes,

@@ -7,31 +7,37 @@ import json
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-if TYPE_CHECKING:
-    pass
+from segacc.labels import Labels
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Prepared samples of one split; `split[i]` is (image, mask): (S, S, 3) and (S, S) uint8.
+    """Prepared samples of one split; `split[i]` is (image, label map).
 
-    The image is RGB in 0..255, the mask 0 or 1. Both are read-only views on the memory-mapped file.
-    Pickles as the path alone, so it costs nothing to hand to the workers of a DataLoader.
+    The image is (S, S, C) uint8 in 0..255, the label map (S, S) uint8 (`segacc.labels`). Both are
+    read-only views on the memory-mapped file. A split is pickled as its path alone, so it costs
+    nothing to hand it to the workers of a DataLoader.
     """
 
     path: Path
     side: int  # S
+    channels: int  # C
     names: list[str]
     sizes: np.ndarray  # (N, 2) int32: height and width before the resize
     fingerprint: str  # of pixels and names, in order
-    _images: list[np.ndarray]  # a record batch each; all have the same length but the last
-    _masks: list[np.ndarray]
+    _images: list[np.ndarray]  # a record batch each; all but the last have the same length
+    _label_maps: list[np.ndarray]
     _mapped: mmap.mmap
+
+    @property
+    def pixel_bytes(self) -> int:
+        """What a pixel takes with its label."""
+        return self.channels + 1
 
     def __len__(self) -> int:
         return len(self.names)
@@ -40,11 +46,12 @@ class Split:
         if not 0 <= index < len(self):
             raise IndexError(index)
         batch, row = divmod(index, len(self._images[0]))
-        return self._images[batch][row], self._masks[batch][row]
+        return self._images[batch][row], self._label_maps[batch][row]
 
     def forget(self) -> None:
-        """Give back the memory of the pixels that were looked at, which would grow to the size of
-        the file. The system keeps them as long as it has memory to spare; arrays stay valid."""
+        """Give back the memory of the pixels that were read, which would otherwise grow to the size
+        of the file. Arrays stay valid: their pixels are read again, from the file or from where the
+        system has kept them."""
         self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -53,30 +60,41 @@ class Split:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set at `size` x `size`. The fingerprint says what the pixels and names are, whatever
-    their paths, the machine and the number of processes that prepared them."""
+    """A data set at `size` x `size`.
+
+    The fingerprint is that of pixels and names. It does not depend on paths, on the machine or on
+    the number of processes that prepared the data.
+    """
 
     splits: dict[str, Split]
     fingerprint: str
     size: int
+    labels: Labels
+
+    @property
+    def channels(self) -> int:
+        """Channels of every image."""
+        return next(iter(self.splits.values())).channels
 
 
 def open_split(path: Path) -> Split:
-    """A prepared split: maps the file, reads names and sizes and no pixels."""
+    """Map the file of a prepared split; only names and sizes are read, no pixels."""
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     with pa.ipc.open_stream(pa.py_buffer(mapped)) as reader:
         size = int(reader.schema.metadata[b"size"])
+        channels = reader.schema.field("image").type.byte_width // size**2
         batches = list(reader)
     table = pa.Table.from_batches(batches).drop_columns(["image", "mask"]).to_pydict()
     return Split(
         path=path,
         side=size,
+        channels=channels,
         names=table["name"],
         sizes=np.array([table["height"], table["width"]], dtype=np.int32).T,
         fingerprint=_digest(table["name"], [pixels.hex() for pixels in table["digest"]]).hex(),
-        _images=[_pixels(batch, "image", (size, size, 3)) for batch in batches],
-        _masks=[_pixels(batch, "mask", (size, size)) for batch in batches],
+        _images=[_pixels(batch, "image", (size, size, channels)) for batch in batches],
+        _label_maps=[_pixels(batch, "mask", (size, size)) for batch in batches],
         _mapped=mapped,
     )
 

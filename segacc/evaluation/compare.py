@@ -18,7 +18,7 @@ from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError, command, write_text
 from segacc.metrics.counts import iou_of
-from segacc.metrics.intervals import interval, resamples
+from segacc.metrics.intervals import bootstrap, percentile_interval
 from segacc.report.page import write_report
 from segacc.report.scored import Scored, read_scored
 from segacc.runs import read_lines
@@ -87,11 +87,10 @@ def paired_bootstrap(best: Tensor, other: Tensor) -> Paired:
         with the two-sided p: twice the share of resamples in which the sign is the other one.
     """
     one, two = (iou_of(counts.sum(dim=0)).item() for counts in (best, other))
-    weights = resamples(len(best))
-    drawn = iou_of(weights @ other) - iou_of(weights @ best)
+    drawn = bootstrap(lambda w: iou_of(w @ other) - iou_of(w @ best), len(best))
     beyond = min(int((drawn >= 0).sum()), int((drawn <= 0).sum()))
     p = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
-    return Paired(two - one, *interval(drawn), p)
+    return Paired(two - one, *percentile_interval(drawn), p)
 
 
 def comparison_table(runs: list[ScoredRun]) -> list[dict[str, str]]:

@@ -144,11 +144,11 @@ def predict_images(evaluation: Evaluation) -> Found:
     batches = predict_split(
         evaluation.model, split, accelerator, config.batch_size, tta=config.tta, tile=config.tile
     )
-    for indices, logits, masks in batches:
-        probabilities, masks = logits.sigmoid().cpu(), masks.cpu()
+    for indices, logits, label_maps in batches:
+        probabilities, label_maps = logits.sigmoid().cpu(), label_maps.cpu()
         seconds += time.perf_counter() - asked
-        stats = image_stats(probabilities, masks, threshold)
-        at_half = stats if threshold == HALF else image_stats(probabilities, masks, HALF)
+        stats = image_stats(probabilities, label_maps, threshold)
+        at_half = stats if threshold == HALF else image_stats(probabilities, label_maps, HALF)
         own.append(torch.cat([stats.packed(), at_half.packed()], dim=1))
         write_pictures(evaluation, indices, probabilities[:, 0], stats)
         asked = time.perf_counter()

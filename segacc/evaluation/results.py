@@ -12,7 +12,7 @@ import torch
 from segacc.data.split import Split
 from segacc.errors import write_text
 from segacc.metrics.intervals import INTERVALS, Score
-from segacc.metrics.scores import BINS, FORMULAS, LOWER_IS_BETTER, ImageStats
+from segacc.metrics.scores import CALIBRATION_BINS, FORMULAS, LOWER_IS_BETTER, ImageStats
 from segacc.report.pictures import overview, picture_name
 from segacc.runs import per_image_csv
 
@@ -21,9 +21,9 @@ OVERVIEW_IMAGES = 6
 
 def calibration_table(stats: ImageStats) -> dict[str, list[Any]]:
     """Per bin of the probability: pixels, their mean probability, their share of foreground."""
-    pixels, confidence, foreground = stats.calibration.sum(dim=0).view(3, BINS).tolist()
+    pixels, confidence, foreground = stats.calibration.sum(dim=0).view(3, CALIBRATION_BINS).tolist()
     return {
-        "edges": [i / BINS for i in range(BINS + 1)],
+        "edges": [i / CALIBRATION_BINS for i in range(CALIBRATION_BINS + 1)],
         "pixels": [int(n) for n in pixels],
         "confidence": [c / n if n else None for c, n in zip(confidence, pixels, strict=True)],
         "foreground": [f / n if n else None for f, n in zip(foreground, pixels, strict=True)],

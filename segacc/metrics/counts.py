@@ -1,8 +1,9 @@
-"""Counts of true and false pixels per image and class; every score derives from these.
+"""Counts of true and false pixels per image and class; every score is made from these.
 
 `iou` and `dice` are over all pixels of the split ("dataset", or micro); `iou_image` and
 `dice_image` are means over images. They differ (0.714 and 0.857 for one and the same pair of
-images), so both are always named and reported.
+images), so both are always named and reported. For two classes they are of the foreground, for
+more the mean over classes.
 """
 
 from __future__ import annotations
@@ -10,26 +11,84 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from segacc.labels import FOREGROUND, IGNORE
+
 TP, FP, FN, TN = range(4)
 
 
-def count_pixels(probabilities: Tensor, masks: Tensor, threshold: float = 0.5) -> Tensor:
-    """Count per image and class.
+def class_probabilities(logits: Tensor) -> Tensor:
+    """Probabilities in 0..1 of logits (B, K, H, W), same shape: of the foreground for K = 1, else
+    of each class, with the sum 1."""
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+
+
+def predicted_labels(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
+    """The predicted label map.
 
     Args:
-        probabilities: (B, C, H, W) in 0..1.
-        masks: (B, C, H, W) in {0, 1}, any dtype.
-        threshold: foreground is above this.
+        probabilities: (B, K, H, W), of `class_probabilities`.
+        threshold: for K = 1, foreground is where the probability is above this. For more classes
+            the most probable one is predicted.
 
     Returns:
-        (B, C, 4) int64: true positive, false positive, false negative, true negative pixels.
+        (B, H, W) uint8.
     """
-    found, truth = probabilities > threshold, masks > 0
-    tp = (found & truth).sum(dim=(2, 3))
-    fp = (found & ~truth).sum(dim=(2, 3))
-    fn = (~found & truth).sum(dim=(2, 3))
-    tn = (~found & ~truth).sum(dim=(2, 3))
-    return torch.stack([tp, fp, fn, tn], dim=-1)
+    assert probabilities.ndim == 4
+    if probabilities.shape[1] == 1:
+        return (probabilities[:, 0] > threshold).to(torch.uint8)
+    return probabilities.argmax(dim=1).to(torch.uint8)
+
+
+def confusion_matrices(predicted: Tensor, label_maps: Tensor, classes: int) -> Tensor:
+    """For each image, how many pixels of each class were predicted as each class.
+
+    Args:
+        predicted: (B, H, W) uint8 in 0..classes-1, of `predicted_labels`.
+        label_maps: (B, H, W) uint8; pixels that are IGNORE are not counted.
+        classes: number of classes, the background included.
+
+    Returns:
+        (B, classes, classes) int64: [image, true class, predicted class].
+    """
+    assert predicted.ndim == 3 and predicted.shape == label_maps.shape, "one label per pixel"
+    assert predicted.dtype == label_maps.dtype == torch.uint8
+    assert bool(((label_maps < classes) | (label_maps == IGNORE)).all()), "no such class"
+    images = len(predicted)
+    # Ignored pixels go into a row of their own behind the last class, which is then left out.
+    rows = torch.where(label_maps == IGNORE, classes, label_maps.long())
+    first = torch.arange(images, device=predicted.device).view(-1, 1, 1) * (classes + 1)
+    cells = ((first + rows) * classes + predicted).flatten()
+    length = images * (classes + 1) * classes
+    return cells.bincount(minlength=length).view(images, classes + 1, classes)[:, :classes]
+
+
+def counts_of_classes(confusion: Tensor) -> Tensor:
+    """The counts of each class against all others.
+
+    Args:
+        confusion: (..., classes, classes) int64, of `confusion_matrices`.
+
+    Returns:
+        (..., K, 4) int64: true positive, false positive, false negative, true negative pixels. Of
+        two classes the foreground alone (K = 1), else of each class (K = classes).
+    """
+    tp = confusion.diagonal(dim1=-2, dim2=-1)
+    fp, fn = confusion.sum(dim=-2) - tp, confusion.sum(dim=-1) - tp
+    tn = confusion.sum(dim=(-2, -1))[..., None] - tp - fp - fn
+    counts = torch.stack([tp, fp, fn, tn], dim=-1)
+    return counts[..., FOREGROUND:, :] if confusion.shape[-1] == 2 else counts
+
+
+def count_pixels(predicted: Tensor, label_maps: Tensor, classes: int) -> Tensor:
+    """Count per image and class: `counts_of_classes` of `confusion_matrices`.
+
+    Args:
+        predicted, label_maps, classes: as in `confusion_matrices`.
+
+    Returns:
+        (B, K, 4) int64.
+    """
+    return counts_of_classes(confusion_matrices(predicted, label_maps, classes))
 
 
 def ratio(part: Tensor, whole: Tensor) -> Tensor:
@@ -61,26 +120,71 @@ def recall_of(counts: Tensor) -> Tensor:
     return ratio(counts[..., TP], counts[..., TP] + counts[..., FN])
 
 
+def is_there(counts: Tensor) -> Tensor:
+    """Of counts (..., 4): whether the class is in the truth or was predicted, (...) bool."""
+    return counts[..., :TN].sum(dim=-1) > 0
+
+
+def absent_classes(counts: Tensor) -> list[int]:
+    """The classes of counts (N, K > 1, 4) that are in no image and were predicted in none. No score
+    counts them, neither as 0 nor as 1."""
+    return (~is_there(counts.sum(dim=0))).nonzero().flatten().tolist()
+
+
 def scores(counts: Tensor) -> dict[str, float]:
-    """All scores of a split, mean over classes.
+    """All scores of a split.
+
+    For two classes they are of the foreground. For more they are the mean over the classes that are
+    in the split or were predicted (`iou` is then what is known as mIoU); `iou_image` and
+    `dice_image` take for each image the classes that are in it or were predicted in it. A class
+    that was never predicted has the precision 0, one that is in no image the recall 0. Images of
+    which all pixels are ignored do not count.
 
     Args:
-        counts: (N, C, 4) of N > 0 images.
+        counts: (N, K, 4) of N > 0 images, of `count_pixels`.
     """
+    assert counts.ndim == 3 and counts.shape[2] == 4 and counts.shape[1] > 0
     assert len(counts), "no image was counted"
+    counts = counts[counts[:, 0].sum(dim=-1) > 0]
+    assert len(counts), "all pixels of all images are ignored"
     split = counts.sum(dim=0)
     return {
-        "iou": iou_of(split).mean().item(),
-        "iou_image": iou_of(counts).mean().item(),
-        "dice": dice_of(split).mean().item(),
-        "dice_image": dice_of(counts).mean().item(),
-        "precision": precision_of(split).mean().item(),
-        "recall": recall_of(split).mean().item(),
+        "iou": _mean_over_classes(iou_of(split), split).item(),
+        "iou_image": _mean_over_classes(iou_of(counts), counts).mean().item(),
+        "dice": _mean_over_classes(dice_of(split), split).item(),
+        "dice_image": _mean_over_classes(dice_of(counts), counts).mean().item(),
+        "precision": _mean_over_classes(precision_of(split), split, TP, FP).item(),
+        "recall": _mean_over_classes(recall_of(split), split, TP, FN).item(),
     }
 
 
+def _mean_over_classes(values: Tensor, counts: Tensor, *whole: int) -> Tensor:
+    """Mean of a score over the classes that are there.
+
+    Args:
+        values: (..., K) float64.
+        counts: (..., K, 4).
+        whole: the counts that the score divides by, where it may be undefined in a class that is
+            there; there it is 0.
+    """
+    if values.shape[-1] == 1:  # of background and one thing: that thing, also where it is absent
+        return values[..., 0]
+    there = is_there(counts)
+    if whole:
+        values = values.where(counts[..., list(whole)].sum(dim=-1) > 0, 0.0)
+    return values.where(there, 0.0).sum(dim=-1) / there.sum(dim=-1)
+
+
 def constant_mask_iou(counts: Tensor) -> float:
-    """`iou` of the best answer without a model: every pixel foreground (none gives 0)."""
+    """`iou` of the best answer without a model, which is one class for every pixel.
+
+    For two classes that is the foreground (the other one gives 0), else the most frequent class.
+
+    Args:
+        counts: (N, K, 4), of `count_pixels`.
+    """
+    assert counts.ndim == 3 and counts.shape[2] == 4
     split = counts.sum(dim=0)
-    foreground = split[..., TP] + split[..., FN]
-    return ratio(foreground, split.sum(dim=-1)).mean().item()
+    of_class = split[..., TP] + split[..., FN]
+    shares = ratio(of_class, split.sum(dim=-1))
+    return shares.max().item() / max(1, int((of_class > 0).sum()))

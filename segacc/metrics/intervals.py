@@ -1,38 +1,72 @@
-"""Bootstrap intervals over images."""
+"""Bootstrap intervals over images (Efron & Tibshirani 1993)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 INTERVALS = "95 % of 2000 resamples of the images, with replacement (percentile bootstrap)"
-
-
 RESAMPLES = 2000
-
-
-@cache
-def resamples(images: int) -> Tensor:
-    """(RESAMPLES, images) float64: how often each image is drawn, the same in every call."""
-    rng = np.random.default_rng(0)
-    drawn = rng.multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
-    return torch.from_numpy(drawn).double()
+BLOCK_BYTES = 64 << 20
+"""Of weights that are in memory at a time: 2000 resamples of 4194 images, fewer of more images."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A value and its 95 % interval, which one image has not."""
+    """A value and its 95 % interval; a single image has no interval."""
 
     value: float
     low: float | None
     high: float | None
 
 
-def interval(values: Tensor) -> tuple[float, float]:
+def bootstrap(statistic: Callable[[Tensor], Tensor], images: int) -> Tensor:
+    """A statistic of RESAMPLES resamples of a split, the same resamples in every call.
+
+    Args:
+        statistic: weights (r, images) float64, which say how often each image was drawn -> (r, ...)
+            of each resample by itself.
+
+    Returns:
+        (RESAMPLES, ...).
+    """
+    return torch.cat([statistic(weights) for weights in resamples(images)])
+
+
+def resamples(images: int) -> Iterable[Tensor]:
+    """How often each image is drawn: (r, images) float64 at a time, RESAMPLES rows in all.
+
+    The blocks bound the memory: all rows for 50,000 images would take 0.8 GB, and as much again
+    while they are drawn. The rows do not depend on the size of the blocks.
+    """
+    return _keep_blocks(images) if _rows(images) >= RESAMPLES else _draw_blocks(images)
+
+
+@lru_cache(maxsize=1)
+def _keep_blocks(images: int) -> tuple[Tensor, ...]:
+    # Drawing 2000 resamples of 1000 images takes half a second, and a table of runs asks for each.
+    return tuple(_draw_blocks(images))
+
+
+def _draw_blocks(images: int) -> Iterator[Tensor]:
+    rng = np.random.default_rng(0)
+    shares, rows = np.full(images, 1 / images), _rows(images)
+    for first in range(0, RESAMPLES, rows):
+        drawn = rng.multinomial(images, shares, size=min(rows, RESAMPLES - first))
+        yield torch.from_numpy(drawn).double()
+
+
+def _rows(images: int) -> int:
+    """Of a block at most."""
+    return max(1, BLOCK_BYTES // (8 * images))
+
+
+def percentile_interval(values: Tensor) -> tuple[float, float]:
     """The middle 95 % of bootstrapped values, (R,)."""
     low, high = np.percentile(values.numpy(), [2.5, 97.5])
     return float(low), float(high)

@@ -1,10 +1,11 @@
-"""Every threshold at once: probabilities as 256 levels, and their histograms."""
+"""Every threshold at once, for two classes: probabilities as 256 levels, and their histograms."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from segacc.labels import FOREGROUND, IGNORE
 from segacc.metrics.counts import iou_of
 
 LEVELS = 256
@@ -12,28 +13,34 @@ LEVELS = 256
 
 
 def levels_of(probabilities: Tensor) -> Tensor:
-    """Levels (uint8, same shape) of probabilities in 0..1: p > k / 256 where level >= k, k > 0.
+    """Levels (uint8, same shape) of probabilities in 0..1.
 
-    Exact, since 256 p is, in any floating-point type.
+    The probability is above k / 256 where the level is k or more, for k = 1 to 255. This holds
+    exactly, since multiplying by 256 does not round in any floating-point type.
     """
     return (probabilities * LEVELS).ceil().sub(1).clamp(0, LEVELS - 1).to(torch.uint8)
 
 
-def histogram(levels: Tensor, masks: Tensor) -> Tensor:
-    """How many pixels of each image and class have each level.
+def histogram(levels: Tensor, label_maps: Tensor) -> Tensor:
+    """How many pixels of each image have each level, for two classes.
 
     Args:
-        levels: (B, C, H, W) uint8, of `levels_of`.
-        masks: (B, C, H, W) in {0, 1}, any dtype.
+        levels: (B, 1, H, W) uint8, of `levels_of`.
+        label_maps: (B, H, W) uint8 of 0, 1 and IGNORE, which is not counted.
 
     Returns:
-        (B, C, 2, 256) int64: of the background, of the foreground.
+        (B, 1, 2, 256) int64: of the background, of the foreground.
     """
-    images, classes = levels.shape[:2]
-    bins = (masks > 0).long() * LEVELS + levels
-    rows = torch.arange(images * classes, device=levels.device).view(images, classes, 1, 1)
-    counted = (bins + rows * 2 * LEVELS).flatten().bincount(minlength=rows.numel() * 2 * LEVELS)
-    return counted.view(images, classes, 2, LEVELS)
+    images, classes, *size = levels.shape
+    assert classes == 1, "a threshold decides between two classes only"
+    assert label_maps.shape == (images, *size), "one label per pixel"
+    assert levels.dtype == label_maps.dtype == torch.uint8
+    # Ignored pixels go into a bin of their own, which is left out at the end.
+    bins = (label_maps == FOREGROUND).long() * LEVELS + levels[:, 0]
+    bins = torch.where(label_maps == IGNORE, 2 * LEVELS, bins)
+    first = torch.arange(images, device=levels.device).view(-1, 1, 1) * (2 * LEVELS + 1)
+    counted = (first + bins).flatten().bincount(minlength=images * (2 * LEVELS + 1))
+    return counted.view(images, 1, -1)[..., :-1].unflatten(-1, (2, LEVELS))
 
 
 def counts_at_thresholds(histograms: Tensor) -> Tensor:
@@ -57,15 +64,17 @@ def counts_at_thresholds(histograms: Tensor) -> Tensor:
 
 
 def best_threshold(histograms: Tensor) -> tuple[float, float]:
-    """The threshold k / 256 with the largest `iou` over all images; of equals the one nearest 0.5.
+    """The threshold k / 256 with the largest `iou` over all images; of several equally good ones
+    that nearest to 0.5.
 
     Args:
-        histograms: (N, C, 2, 256) of N images.
+        histograms: (N, 1, 2, 256) of N images, of `histogram`.
 
     Returns:
         the threshold; its `iou`.
     """
-    ious = iou_of(counts_at_thresholds(histograms.sum(dim=0))).mean(dim=-1)[1:]
+    assert histograms.ndim == 4 and histograms.shape[1:] == (1, 2, LEVELS)
+    ious = iou_of(counts_at_thresholds(histograms.sum(dim=0)))[1:, 0]
     best = ious.max()
     levels = 1 + (ious == best).nonzero().flatten()
     nearest = levels[(levels - LEVELS // 2).abs().argmin()].item()

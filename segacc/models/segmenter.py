@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segacc.labels import Labels
 from segacc.models.huggingface import make_transformers_net, transformers_stride
 from segacc.models.normalisation import (
     IMAGENET_MEAN,
@@ -49,6 +50,8 @@ class Segmenter(
         size: width and height in px that images were resized to in training, if they were.
         channels: channels of an image.
         channel_order: in which the network takes them; images are always RGB.
+        labels: names and colours of the classes, of `Labels.to_config`; None is background and
+            foreground where `classes` is 1, and else that nobody has named them.
         stride: what height and width are padded to a multiple of; None is the network's own.
 
     `threshold` and `size` may be set as attributes, and `normalise_by` sets mean, std and order;
@@ -80,12 +83,15 @@ class Segmenter(
         channels: int = 3,
         channel_order: ChannelOrder = "RGB",
         stride: int | None = None,
+        labels: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
         self.threshold = threshold
         self.size = size
         self.channels = channels
+        self.labels = Labels.from_config(labels) if labels or classes == 1 else None
+        assert self.labels is None or self.labels.logits == classes
         if architecture == "transformers":
             assert backbone_config is not None
             self.net = make_transformers_net(backbone_config, classes, channels)
@@ -182,6 +188,7 @@ class Segmenter(
             "stride": self.stride,
             "threshold": self.threshold,
             "size": self.size,
+            "labels": self.labels.to_config() if self.labels else None,
         }
 
     def _save_pretrained(self, save_directory: Path) -> None:

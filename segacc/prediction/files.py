@@ -1,4 +1,4 @@
-"""Masks of any images: `predict_images` writes files, `predict_image` returns an array."""
+"""Predict any images: `predict_images` writes files, `predict_image` returns an array."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from tqdm import tqdm
 from segacc.data.prepare import resize_image
 from segacc.data.reading.decode import DecodeError, Encoded, decode_image
 from segacc.errors import InputError
+from segacc.labels import BINARY, write_mask
 from segacc.metrics.thresholds import levels_of
 from segacc.models.segmenter import Segmenter
-from segacc.prediction.find import Job
-from segacc.prediction.logits import FLIPS, predict_logits
+from segacc.prediction.find import Target
+from segacc.prediction.logits import TTA_FLIPS, predict_logits
 from segacc.report.pictures import outlined
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.threads import cores, in_order
 
 STEP_PIXELS = 2**22  # in one step at most, but for a single image that has more
-STRIP = 1024  # rows of an image whose levels are computed at once
+STRIP = 1024  # rows of an image of which the levels are computed at once
 JPEG_SIDE = 65_500  # what the format can hold
 
 
@@ -45,9 +46,9 @@ class Done:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """An image that was read: (S, S, 3) as the model sees it, and its own pixels if wanted."""
+    """An image that was read: (S, S, 3) as the model gets it, and its own pixels if wanted."""
 
-    job: Job
+    target: Target
     pixels: np.ndarray
     shape: tuple[int, int]  # its own height and width
     original: np.ndarray | None
@@ -93,19 +94,19 @@ def predict_image(
 
 def predict_images(
     model: Segmenter,
-    jobs: Sequence[Job],
+    targets: Sequence[Target],
     threshold: float | None = None,
     tta: str = "none",
     tile: int | None = None,
     size: int | None = None,
     batch_size: int = 8,
 ) -> Done:
-    """Predict images and write the files that their jobs name (`segacc.prediction.find.plan`).
+    """Predict images and write the files that the targets name (`segacc.prediction.find.plan`).
 
     Masks hold 0 and 255. Probabilities are levels (`segacc.metrics.thresholds.levels_of`): a pixel
     of value v has a probability above v / 256 and of (v + 1) / 256 at most, so the mask at the
-    threshold k / 256 is where v >= k. An image that cannot be read, or that the memory does not
-    suffice for, does not stop the others.
+    threshold k / 256 is where v >= k. An image that cannot be read, or that needs more memory than
+    there is, does not stop the others.
 
     Args:
         threshold: foreground is where the probability is above this; None is `model.threshold`.
@@ -122,38 +123,53 @@ def predict_images(
         batch_size = 1
     started = time.perf_counter()
     failed: list[str] = []
-    with (
-        ThreadPoolExecutor(min(4, cores())) as pool,
-        tqdm(total=len(jobs), desc="predicting", unit="img", disable=None) as bar,
-    ):
-
-        def readable() -> Iterator[_Read]:
-            # The next batch is read during a step. Of images that need tiles, one is in memory.
-            read = partial(_read, side=_side(model, tile, size))
-            for one in in_order(pool, read, jobs, most=0 if tile else batch_size):
-                if isinstance(one, _Read):
-                    yield one
-                else:
-                    failed.append(str(one))
-                    bar.update()
-
-        for batch in _batches(readable(), batch_size):
-
-            def show(share: float, name: str = batch[0].job.image.name) -> None:
-                bar.set_postfix_str(f"{name} {share:.0%}")
-
-            try:
-                logits = _logits(model, [one.pixels for one in batch], tta, tile, show)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
+    with tqdm(total=len(targets), desc="predicting", unit="img", disable=None) as bar:
+        images = _readable(
+            targets, _side(model, tile, size), 0 if tile else batch_size, failed, bar
+        )
+        for batch in _batches(images, batch_size):
+            logits = _try_logits(model, batch, tta, tile, bar)
+            if logits is None:
                 failed += [_too_large(one, tile) for one in batch]
-                bar.update(len(batch))
-                continue
-            for one, own in zip(batch, logits.split(1), strict=True):
-                _write(one, _probabilities(own, one.shape), threshold)
+            else:
+                for one, own in zip(batch, logits.split(1), strict=True):
+                    _write(one, _probabilities(own, one.shape), threshold)
+            bar.update(len(batch))
+    return Done(len(targets) - len(failed), failed, time.perf_counter() - started)
+
+
+def _readable(
+    targets: Sequence[Target], side: int | None, ahead: int, failed: list[str], bar: tqdm
+) -> Iterator[_Read]:
+    """The images that can be read, in order; of the others, the errors are added to `failed`.
+
+    Args:
+        ahead: images that are read while the ones before them are predicted. With tiles it is 0,
+            so that one large image is in memory at a time.
+    """
+    with ThreadPoolExecutor(min(4, cores())) as pool:
+        for one in in_order(pool, partial(_read, side=side), targets, most=ahead):
+            if isinstance(one, _Read):
+                yield one
+            else:
+                failed.append(str(one))
                 bar.update()
-    return Done(len(jobs) - len(failed), failed, time.perf_counter() - started)
+
+
+def _try_logits(
+    model: Segmenter, batch: list[_Read], tta: str, tile: int | None, bar: tqdm
+) -> Tensor | None:
+    """`_logits` of a batch; None where the memory is too small for it."""
+
+    def show(share: float) -> None:
+        bar.set_postfix_str(f"{batch[0].target.image.name} {share:.0%}")
+
+    try:
+        return _logits(model, [one.pixels for one in batch], tta, tile, show)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
 def _check_options(
@@ -172,8 +188,8 @@ def _check_options(
             raise InputError(f"{flag} {value}: expected {least} or more.")
     if threshold is not None and not 0 < threshold < 1:
         raise InputError(f"--threshold {threshold}: expected a number between 0 and 1.")
-    if tta not in FLIPS:
-        raise InputError(f"--tta {tta}: expected {', '.join(FLIPS)}.")
+    if tta not in TTA_FLIPS:
+        raise InputError(f"--tta {tta}: expected {', '.join(TTA_FLIPS)}.")
 
 
 def _side(model: Segmenter, tile: int | None, size: int | None) -> int | None:
@@ -181,18 +197,18 @@ def _side(model: Segmenter, tile: int | None, size: int | None) -> int | None:
     return size if size or tile else model.size
 
 
-def _read(job: Job, side: int | None) -> _Read | DecodeError:
+def _read(target: Target, side: int | None) -> _Read | DecodeError:
     try:
-        image = decode_image(Encoded(path=str(job.image), bytes=None))
+        image = decode_image(Encoded(path=str(target.image), bytes=None))
     except DecodeError as error:
         return error
     pixels = image if side is None else resize_image(image, side)
     shape = (image.shape[0], image.shape[1])
-    return _Read(job, pixels, shape, image if job.overlay else None)
+    return _Read(target, pixels, shape, image if target.overlay else None)
 
 
 def _batches(images: Iterable[_Read], batch_size: int) -> Iterator[list[_Read]]:
-    """Neighbours of one shape."""
+    """Neighbours that have the same shape, as many as fit into a step."""
     batch: list[_Read] = []
     for one in images:
         if batch and one.pixels.shape != batch[0].pixels.shape:
@@ -240,31 +256,30 @@ def _too_large(one: _Read, tile: int | None) -> str:
     height, width = one.pixels.shape[:2]
     remedy = f"a --tile below {tile}" if tile else "--tile 256, a smaller --size or --batch-size"
     return (
-        f"image {one.job.image} needs more memory than there is (predicted at {width} x {height} "
-        f"px); give {remedy}"
+        f"image {one.target.image} needs more memory than there is (predicted at {width} x "
+        f"{height} px); give {remedy}"
     )
 
 
 def _write(one: _Read, probabilities: Tensor, threshold: float) -> None:
-    mask = (probabilities > threshold).numpy().view(np.uint8)
-    mask *= 255
-    _save(Image.fromarray(mask), one.job.mask, "PNG")
-    if one.job.probabilities:
+    mask = write_mask((probabilities > threshold).numpy(), BINARY)
+    _save(Image.fromarray(mask), one.target.mask, "PNG")
+    if one.target.probabilities:
         levels = torch.cat([levels_of(strip) for strip in probabilities.split(STRIP)])
-        _save(Image.fromarray(levels.numpy()), one.job.probabilities, "PNG")
-    if one.job.overlay:
+        _save(Image.fromarray(levels.numpy()), one.target.probabilities, "PNG")
+    if one.target.overlay:
         assert one.original is not None
         overlay = outlined(one.original, mask)
         overlay.thumbnail((JPEG_SIDE, JPEG_SIDE))
-        _save(overlay, one.job.overlay, "JPEG")
+        _save(overlay, one.target.overlay, "JPEG")
 
 
 def _save(picture: Image.Image, path: Path, file_format: str) -> None:
-    """Writes the file whole: one that is there is complete."""
+    """Write the file whole: one that exists is complete."""
     aside = path.with_name(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(aside, file_format, quality=90)  # which PNG does not heed
+        picture.save(aside, file_format, quality=90)  # PNG has none
         aside.replace(path)
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error

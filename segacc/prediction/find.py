@@ -15,8 +15,8 @@ from segacc.errors import InputError
 
 
 @dataclass(frozen=True)
-class Job:
-    """An image, and the files to be made of it."""
+class Target:
+    """An image, and the files that are made of it."""
 
     image: Path
     mask: Path
@@ -29,7 +29,7 @@ def plan(
     out: str | Path,
     probabilities: bool = False,
     overlays: bool = False,
-) -> list[Job]:
+) -> list[Target]:
     """Find the images and name what is made of each; no file is opened.
 
     A mask has the name of its image and lies in `out` as the image lies in the folder that was
@@ -50,7 +50,7 @@ def plan(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         kind = "is not empty" if out.is_dir() else "is a file"
         raise InputError(f"--out {out} {kind}: give a new folder, so that nothing is overwritten.")
-    jobs: dict[str, Job] = {}  # by the absolute path of the image: each is predicted once
+    targets: dict[str, Target] = {}  # by the absolute path of the image: each is predicted once
     for given in images:
         found = list(_find(os.path.expanduser(given), out))
         if not found:
@@ -58,17 +58,17 @@ def plan(
                 f"{given} finds no image: expected files in {', '.join(sorted(EXTENSIONS))}."
             )
         for path, name in found:
-            job = Job(
+            target = Target(
                 image=Path(path),
                 mask=out / f"{name}.png",
                 probabilities=out / "probabilities" / f"{name}.png" if probabilities else None,
                 overlay=out / "overlays" / f"{name}.jpg" if overlays else None,
             )
-            jobs.setdefault(os.path.abspath(path), job)
-    if not jobs:
+            targets.setdefault(os.path.abspath(path), target)
+    if not targets:
         raise InputError("no images were given: name files, folders or globs after the model.")
-    _check_targets(jobs.values())
-    return list(jobs.values())
+    _check_files(targets.values())
+    return list(targets.values())
 
 
 def _find(given: str, out: Path) -> Iterator[tuple[str, str]]:
@@ -102,16 +102,16 @@ def _in_folder(folder: str, root: str) -> Iterator[tuple[str, str]]:
         yield path, os.path.splitext(os.path.relpath(path, root))[0]
 
 
-def _check_targets(jobs: Iterable[Job]) -> None:
-    """Raises InputError when two results would be one file."""
+def _check_files(targets: Iterable[Target]) -> None:
+    """Raises InputError where two results would be written to the same file."""
     taken: dict[Path, Path] = {}
-    for job in jobs:
-        for target in (job.mask, job.probabilities, job.overlay):
-            if target and (other := taken.setdefault(target, job.image)) != job.image:
-                if other.parent == job.image.parent:
+    for target in targets:
+        for file in (target.mask, target.probabilities, target.overlay):
+            if file and (other := taken.setdefault(file, target.image)) != target.image:
+                if other.parent == target.image.parent:
                     remedy = f"give one of them, as '{other.parent}/*{other.suffix}' does"
                 else:
                     remedy = "give a folder that holds both, since its structure is kept"
                 raise InputError(
-                    f"{other} and {job.image} would both be written to {target}: {remedy}."
+                    f"{other} and {target.image} would both be written to {file}: {remedy}."
                 )

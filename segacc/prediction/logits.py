@@ -1,4 +1,4 @@
-"""The one way to predict: whole images in, logits out, each image once over all ranks."""
+"""Whole images in, logits out; validation, evaluation and `segacc predict` all predict this way."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from segacc.data.split import Split
 
-# Of (B, C, H, W), the dimensions to flip for each prediction besides the one as it is.
-FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
+# For test-time augmentation: the dimensions of (B, C, H, W) to flip, for each prediction besides
+# that of the image as it is.
+TTA_FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
     "none": (),
     "h": ((3,),),
     "hv": ((3,), (2,), (2, 3)),
@@ -37,7 +38,7 @@ def predict_logits(
 
     Args:
         model: in evaluation mode.
-        images: (B, 3, H, W), RGB in 0..255, uint8 or floating point, any H and W. They may lie on
+        images: (B, C, H, W) in 0..255, uint8 or floating point, any H and W. They may lie on
             another device than the model: with `tile` only windows go there.
         tta: `none`; or the mean of the logits over the image and its flips: `h` the horizontal one,
             `hv` the horizontal, the vertical, and both at once.
@@ -48,7 +49,7 @@ def predict_logits(
         progress: told after each step how much of an image, 0 to 1, has been seen in windows.
 
     Returns:
-        (B, C, H, W) float32 logits, on the device of the images.
+        (B, K, H, W) float32 logits, on the device of the images.
     """
     device = next(model.parameters()).device
     if tile is None or max(images.shape[-2:]) <= tile:
@@ -94,12 +95,12 @@ def _gaussian(length: int, device: torch.device) -> Tensor:
 
 
 def _mean_over_flips(model: Segmenter, images: Tensor, tta: str) -> Tensor:
-    """(B, C, H, W) float32; of windows it is the windows that are flipped, so that no copy of the
+    """(B, K, H, W) float32; of windows it is the windows that are flipped, so that no copy of the
     image is made and all is blended once."""
     logits: Tensor = model(images).float()
-    for dims in FLIPS[tta]:
+    for dims in TTA_FLIPS[tta]:
         logits = logits + model(images.flip(dims)).float().flip(dims)
-    return logits / (1 + len(FLIPS[tta]))
+    return logits / (1 + len(TTA_FLIPS[tta]))
 
 
 @torch.no_grad()
@@ -126,7 +127,7 @@ def predict_split(
         tta, tile: as in `predict_logits`.
 
     Yields:
-        indices of the images in the split; logits (B, C, H, W) float32; masks (B, 1, H, W) uint8.
+        indices of the images in the split; logits (B, K, H, W) float32; label maps (B, H, W) uint8.
     """
     assert not model.training
     world = accelerator.num_processes
@@ -138,7 +139,7 @@ def predict_split(
         if not indices:
             continue
         filled = indices + indices[-1:] * (batch_size - len(indices))
-        images, masks = to_device(whole_images(split, filled), accelerator.device)
+        images, label_maps = to_device(whole_images(split, filled), accelerator.device)
         with accelerator.autocast():
             logits = predict_logits(model, images, tta, tile)
-        yield indices, logits[: len(indices)], masks[: len(indices)]
+        yield indices, logits[: len(indices)], label_maps[: len(indices)]

@@ -8,7 +8,7 @@ import torch
 
 from segacc.evaluation.compare import ScoredRun, model_columns
 from segacc.metrics.counts import constant_mask_iou, iou_of
-from segacc.metrics.intervals import interval, resamples
+from segacc.metrics.intervals import bootstrap, percentile_interval
 
 # IoU on test as published, by data and crop.
 PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
@@ -50,15 +50,16 @@ def _study_row(seeds: list[ScoredRun], published: float | None) -> dict[str, str
     best_epochs = [max(run.epochs, key=lambda line: line["valid_iou"])["epoch"] for run in seeds]
     minutes = [sum(line["seconds"] for line in run.epochs) / 60 for run in seeds]
     speeds = [statistics.median(line["img_per_s"] for line in run.epochs) for run in seeds]
-    weights = resamples(images)
-    ious = torch.stack([iou_of(weights @ run.counts) for run in seeds]).mean(dim=0)
-    low, high = interval(ious)
+    ious = bootstrap(
+        lambda w: torch.stack([iou_of(w @ run.counts) for run in seeds]).mean(dim=0), images
+    )
+    low, high = percentile_interval(ious)
     return {
         **model_columns(first),
         "iou on test": _over_seeds([r.metrics["scores"]["iou"]["value"] for r in seeds], 3),
         "95 % interval": f"{low:.3f} to {high:.3f}" if images > 1 else "",
         "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in seeds], 3),
-        "constant": f"{constant_mask_iou(first.counts):.3f}",
+        "constant": f"{constant_mask_iou(first.counts[:, None]):.3f}",
         "published": "" if published is None else f"{published:.3f}",
         "weights": first.config["config"]["weights"],
         "seeds": f"{len(seeds)}",

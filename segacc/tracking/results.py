@@ -82,16 +82,17 @@ def predict_pictures(
     import torch
 
     from segacc.data.loading.loader import full_images, to_device
-    from segacc.metrics.counts import count_pixels, iou_of
+    from segacc.metrics.counts import count_pixels, iou_of, predicted_labels
 
     assert not model.training
     places = np.linspace(0, len(split) - 1, min(len(split), SHOWN_IMAGES)).round().astype(int)
     pictures = []
     for index in places.tolist():
-        images, masks = to_device(full_images(split, [index]), accelerator.device)
+        images, label_maps = to_device(full_images(split, [index]), accelerator.device)
         with torch.no_grad(), accelerator.autocast():
             probabilities = model(images).float().sigmoid()
-        iou = iou_of(count_pixels(probabilities, masks, threshold))[0, 0].item()
+        predicted = predicted_labels(probabilities, threshold)
+        iou = iou_of(count_pixels(predicted, label_maps, classes=2))[0, 0].item()
         found = (probabilities[0, 0] > threshold).byte().cpu().numpy()
         pictures.append(Picture(split.names[index], *split[index], found, iou))
     return pictures

@@ -80,7 +80,7 @@ def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], boo
 
     torch.backends.cudnn.benchmark = False
     segmenter = job.model.trained.model
-    found = validate(segmenter, job.valid, job.accelerator, job.config.loss, check)
+    found = validate(segmenter, job.valid, job.accelerator, job.config.loss, job.data.labels, check)
     if not math.isfinite(found.scores["loss"]):
         names = job.data.splits["valid"].names
         wrong = [names[i] for i in (~found.losses.isfinite()).nonzero().flatten()]

@@ -1,8 +1,13 @@
-"""Losses on logits, in float32 at least; region losses (Dice and friends) are of the global batch.
+"""Losses of the global batch, in float32 at least.
 
-Every loss takes logits (B, C, H, W) and masks (B, C, H, W) in {0, 1} and returns a scalar in
-float32 (float64 for logits in float64). With `distributed=True` the loss of W ranks with B/W
-samples each, and after DDP's averaging its gradient, equal those of one rank with all B samples.
+Every loss takes logits (B, K, H, W) and label maps (B, H, W) uint8, in which IGNORE marks pixels
+that do not count, and returns a scalar in float32 (float64 for logits in float64). K = 1 is two
+classes, background and one thing; else there is one logit per class.
+
+With `distributed=True` a loss is of all ranks' samples together: its value is the same on every
+rank, and equals that of one rank with all samples, as does its gradient after DDP's averaging. Sums
+and the numbers of counted pixels are added up over the ranks before they are divided, since a mean
+per rank would weight pixels differently where ignored ones are unevenly spread.
 """
 
 from __future__ import annotations
@@ -10,18 +15,27 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from segacc.errors import InputError
+from segacc.labels import FOREGROUND, IGNORE
+from segacc.metrics.counts import class_probabilities
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+class Term(Protocol):
+    """A loss that may be of all ranks' samples together."""
+
+    def __call__(self, logits: Tensor, label_maps: Tensor, distributed: bool = False) -> Tensor: ...
+
+
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """Sum of `x` over all ranks, differentiable, for a loss that every rank computes alike.
+    """Sum of `x` over all ranks, differentiable, for a loss that is the same on every rank.
 
     DDP divides the sum of all ranks' gradients by the world size W. Every rank holds the same
     loss of the global sum, so each passes on W times its own part's gradient. That needs no
@@ -33,58 +47,115 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     return total + world * (x - x.detach())
 
 
-def _wide(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in float32 at least."""
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    return logits.to(dtype), masks.to(dtype)
-
-
-def _region_sums(logits: Tensor, masks: Tensor, distributed: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Per class: sum of p*t, of p, of t over all pixels of the (global) batch; float32, (3, C)."""
-    logits, t = _wide(logits, masks)
-    p = logits.sigmoid()
-    # Per image first: float32 then sums some 10^5 pixels at a time, not a whole batch.
-    sums = torch.stack([x.sum(dim=(2, 3)).sum(dim=0) for x in (p * t, p, t)])
-    if distributed:
-        sums = sum_over_ranks(sums)
-    return sums[0], sums[1], sums[2]
-
-
 def tversky_loss(
-    logits: Tensor, masks: Tensor, distributed: bool = False, alpha: float = 0.5, beta: float = 0.5
+    logits: Tensor,
+    label_maps: Tensor,
+    distributed: bool = False,
+    alpha: float = 0.5,
+    beta: float = 0.5,
 ) -> Tensor:
-    """1 - TP / (TP + alpha FP + beta FN) with soft counts over the batch, averaged over classes.
+    """1 - TP / (TP + alpha FP + beta FN) with soft counts over the batch, mean over classes.
 
     alpha = beta = 1/2 is the Dice loss (Milletari et al. 2016), alpha = beta = 1 the Jaccard loss;
     Salehi et al. 2017 weight misses more (alpha 0.3, beta 0.7).
 
-    A class that is in no mask of the batch has TP = FN = 0: the ratio is then 0 whatever is
-    predicted and its gradient vanishes. Its loss is instead the mean probability, which is 0 for
+    A class that is in no label map of the batch has TP = FN = 0: the ratio is then 0 whatever is
+    predicted and its gradient vanishes. Its loss is instead its mean probability, which is 0 for
     a perfect prediction and punishes every false positive.
     """
-    tp, p, t = _region_sums(logits, masks, distributed)
-    pixels = masks[:, 0].numel() * (torch.distributed.get_world_size() if distributed else 1)
+    tp, p, t, pixels = _region_sums(logits, label_maps, distributed)
     ratio = tp / (tp + alpha * (p - tp) + beta * (t - tp)).clamp_min(1e-7)
-    return torch.where(t > 0, 1 - ratio, p / pixels).mean()
+    return torch.where(t > 0, 1 - ratio, p / pixels.clamp_min(1)).mean()
 
 
-def bce_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Binary cross-entropy, mean over pixels."""
-    return functional.binary_cross_entropy_with_logits(*_wide(logits, masks))
+def _region_sums(logits: Tensor, label_maps: Tensor, distributed: bool) -> Tensor:
+    """Over all pixels of the batch that count, the sums of p*t, of p and of t, and their number:
+    (4, K), for the probability p of each class and t = 1 where it is the true one, else 0."""
+    logits = _check_and_widen(logits, label_maps)
+    t = _one_hot(label_maps, logits.shape[1]).to(logits.dtype)
+    counted = (label_maps != IGNORE).unsqueeze(1).to(logits.dtype)
+    p = class_probabilities(logits) * counted
+    # Per image first: float32 then sums some 10^5 pixels at a time, not a whole batch.
+    sums = [x.sum(dim=(2, 3)).sum(dim=0) for x in (p * t, p, t, counted)]
+    sums[3] = sums[3].expand_as(sums[0])
+    stacked = torch.stack(sums)
+    return sum_over_ranks(stacked) if distributed else stacked
 
 
-def focal_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Focal loss (Lin et al. 2017; gamma 2, alpha 0.25), mean over pixels."""
-    from torchvision.ops import sigmoid_focal_loss
+def cross_entropy_loss(logits: Tensor, label_maps: Tensor, distributed: bool = False) -> Tensor:
+    """Cross-entropy (for K = 1 the binary one), mean over the pixels that count."""
+    logits = _check_and_widen(logits, label_maps)
+    return _mean_over_counted(_cross_entropy(logits, label_maps), label_maps, distributed)
 
-    return sigmoid_focal_loss(*_wide(logits, masks), reduction="mean")
+
+def focal_loss(logits: Tensor, label_maps: Tensor, distributed: bool = False) -> Tensor:
+    """Focal loss (Lin et al. 2017), mean over the pixels that count: the cross-entropy times
+    (1 - p)^2, where p is the probability of the true class. For K = 1 the foreground has the
+    weight 0.25 and the background 0.75, as in the paper."""
+    logits = _check_and_widen(logits, label_maps)
+    if logits.shape[1] == 1:
+        from torchvision.ops import sigmoid_focal_loss
+
+        t = _one_hot(label_maps, 1).to(logits.dtype)
+        per_pixel = sigmoid_focal_loss(logits, t, alpha=0.25, gamma=2).squeeze(1)
+    else:
+        cross_entropy = _cross_entropy(logits, label_maps)
+        per_pixel = (1 - torch.exp(-cross_entropy)) ** 2 * cross_entropy
+    return _mean_over_counted(per_pixel, label_maps, distributed)
 
 
-def lovasz_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Lovasz hinge (Berman et al. 2018) of each image, mean over images."""
+def lovasz_loss(logits: Tensor, label_maps: Tensor, distributed: bool = False) -> Tensor:
+    """Lovasz hinge for K = 1, else Lovasz-softmax over the classes that are in the image (Berman et
+    al. 2018), over the pixels of each image that count; mean over the images that have any."""
     from segmentation_models_pytorch.losses import LovaszLoss
 
-    return LovaszLoss(mode="binary", per_image=True)(*_wide(logits, masks))
+    logits = _check_and_widen(logits, label_maps)
+    mode = "binary" if logits.shape[1] == 1 else "multiclass"
+    of_batch = LovaszLoss(mode, per_image=False, ignore_index=IGNORE)
+    losses, counted = [], (label_maps != IGNORE).flatten(1).any(dim=1)
+    for own_logits, own_labels in zip(logits.split(1), label_maps.long().split(1), strict=True):
+        losses.append(of_batch(own_logits, own_labels).sum())  # () also where no pixel counts
+    return _divide(torch.stack(losses).sum(), counted.sum(), distributed)
+
+
+def _check_and_widen(logits: Tensor, label_maps: Tensor) -> Tensor:
+    """The logits in float32 at least. Shapes must fit exactly, so that none is broadcast."""
+    assert logits.ndim == 4 and label_maps.ndim == 3, "logits (B, K, H, W), label maps (B, H, W)"
+    images, _, *size = logits.shape
+    assert label_maps.shape == (images, *size), "one label per pixel"
+    assert label_maps.dtype == torch.uint8
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _one_hot(label_maps: Tensor, logits: int) -> Tensor:
+    """(B, K, H, W) bool: where each class is the true one, for K = 1 the foreground."""
+    if logits == 1:
+        return (label_maps == FOREGROUND).unsqueeze(1)
+    classes = torch.arange(logits, device=label_maps.device, dtype=torch.uint8)
+    return label_maps.unsqueeze(1) == classes.view(1, -1, 1, 1)
+
+
+def _cross_entropy(logits: Tensor, label_maps: Tensor) -> Tensor:
+    """(B, H, W), of no meaning where a pixel is ignored."""
+    if logits.shape[1] == 1:
+        t = _one_hot(label_maps, 1).to(logits.dtype)
+        per_pixel = functional.binary_cross_entropy_with_logits(logits, t, reduction="none")
+        return per_pixel.squeeze(1)
+    return functional.cross_entropy(
+        logits, label_maps.long(), ignore_index=IGNORE, reduction="none"
+    )
+
+
+def _mean_over_counted(per_pixel: Tensor, label_maps: Tensor, distributed: bool) -> Tensor:
+    counted = label_maps != IGNORE
+    return _divide(per_pixel.where(counted, 0.0).sum(), counted.sum(), distributed)
+
+
+def _divide(total: Tensor, count: Tensor, distributed: bool) -> Tensor:
+    """Sum over ranks by number over ranks; 0 where nothing counts."""
+    both = torch.stack([total, count.to(total.dtype)])
+    total, count = sum_over_ranks(both) if distributed else both
+    return total / count.clamp_min(1)
 
 
 REGION_LOSSES: dict[str, tuple[float, float]] = {  # name -> alpha, beta of tversky_loss
@@ -92,7 +163,11 @@ REGION_LOSSES: dict[str, tuple[float, float]] = {  # name -> alpha, beta of tver
     "jaccard": (1.0, 1.0),
     "tversky": (0.3, 0.7),
 }
-PIXEL_LOSSES: dict[str, Loss] = {"bce": bce_loss, "focal": focal_loss, "lovasz": lovasz_loss}
+PIXEL_LOSSES: dict[str, Term] = {
+    "bce": cross_entropy_loss,
+    "focal": focal_loss,
+    "lovasz": lovasz_loss,
+}
 
 
 def is_of_batch(name: str) -> bool:
@@ -112,7 +187,7 @@ def make_loss(name: str, distributed: bool = False) -> Loss:
             alpha, beta = REGION_LOSSES[term]
             terms.append(partial(tversky_loss, distributed=distributed, alpha=alpha, beta=beta))
         elif term in PIXEL_LOSSES:
-            terms.append(PIXEL_LOSSES[term])
+            terms.append(partial(PIXEL_LOSSES[term], distributed=distributed))
         else:
             known = [*REGION_LOSSES, *PIXEL_LOSSES]
             near = difflib.get_close_matches(term, known, n=1)
@@ -122,7 +197,7 @@ def make_loss(name: str, distributed: bool = False) -> Loss:
                 + f" Expected one of {', '.join(known)}, or a sum such as dice+bce."
             )
 
-    def loss(logits: Tensor, masks: Tensor) -> Tensor:
-        return torch.stack([term(logits, masks) for term in terms]).sum()
+    def loss(logits: Tensor, label_maps: Tensor) -> Tensor:
+        return torch.stack([term(logits, label_maps) for term in terms]).sum()
 
     return loss

@@ -104,13 +104,13 @@ def train_step(job: Job, step: int) -> tuple[Tensor, float]:
         asked = time.perf_counter()
         batch = next(job.batches)
         waited += time.perf_counter() - asked
-        images, masks = to_device(batch, accelerator.device)
+        images, label_maps = to_device(batch, accelerator.device)
         own_first = first + rank * (part // world)
         with (
             accelerator.accumulate(model),
             job.model.place.set(config.seed, step, own_first, config.batch_size),
         ):
-            loss = job.loss_fn(model(images), masks)
+            loss = job.loss_fn(model(images), label_maps)
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(model.parameters(), config.clip or math.inf)

@@ -1,4 +1,4 @@
-"""Validation: a split scored on full images, spread over the ranks."""
+"""validate(): a split is scored on full images, spread over the ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from torch import Tensor
 
 from segacc.data.loading.resident import Resident
 from segacc.data.split import Split
-from segacc.metrics.counts import count_pixels, scores
+from segacc.labels import Labels
+from segacc.metrics.counts import (
+    class_probabilities,
+    confusion_matrices,
+    counts_of_classes,
+    predicted_labels,
+    scores,
+)
 from segacc.metrics.thresholds import LEVELS, best_threshold, histogram, levels_of
 from segacc.models.segmenter import Segmenter
 from segacc.prediction.logits import predict_split
@@ -21,15 +28,17 @@ from segacc.training.losses import make_loss
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found, alike on all ranks."""
+    """What a validation found, the same on all ranks."""
 
     scores: dict[str, float]
-    """with the mean of the images' own losses as `loss`, the IoU-optimal `threshold`, and
-    `iou_best_threshold`, which the split has with it"""
+    """of the split; with `loss`, the mean of the images' own losses, and for two classes with the
+    `threshold` that has the largest IoU, and that IoU as `iou_best_threshold`"""
     losses: Tensor
-    """(N,) of each image"""
+    """(N,) of each image; 0 where all its pixels are ignored"""
     counts: Tensor
-    """(N, C, 4) of each image at threshold 0.5"""
+    """(N, K, 4) of each image, for two classes at threshold 0.5"""
+    confusion: Tensor
+    """(classes, classes) int64 of the split: [true class, predicted class]"""
 
 
 def validate(
@@ -37,30 +46,39 @@ def validate(
     split: Split | Resident,
     accelerator: Accelerator,
     loss: str,
+    labels: Labels,
     check: Callable[[], None] | None = None,
 ) -> Validation:
-    """Score a split on full images; how they are spread over batches and ranks changes nothing."""
+    """Score a split on full images; how they are spread over batches and ranks changes nothing.
+
+    Args:
+        loss: name of the loss, as for `make_loss`.
+        check: called before every batch, equally often on all ranks.
+    """
     model.eval()
-    loss_fn = make_loss(loss)
+    loss_fn, device, classes = make_loss(loss), accelerator.device, labels.classes
     # The same on any number of ranks: some 4 million pixels at most, which any GPU holds.
-    most = 4 if accelerator.device.type == "cpu" else 16
+    most = 4 if device.type == "cpu" else 16
     batch_size = min(most, max(1, 2**22 // split.side**2))
-    counts = [torch.zeros(0, 1, 4, dtype=torch.long, device=accelerator.device)]
-    losses = [torch.zeros(0, device=accelerator.device)]
-    by_level = torch.zeros(1, 2, LEVELS, dtype=torch.long, device=accelerator.device)
-    for _, logits, masks in predict_split(model, split, accelerator, batch_size, check):
-        probabilities = logits.sigmoid()
-        counts.append(count_pixels(probabilities, masks))
-        by_level += histogram(levels_of(probabilities), masks).sum(dim=0)
-        for image_logits, image_masks in zip(logits.split(1), masks.split(1), strict=True):
-            losses.append(loss_fn(image_logits, image_masks).view(1))
+    counts = [torch.zeros(0, labels.logits, 4, dtype=torch.long, device=device)]
+    losses = [torch.zeros(0, device=device)]
+    confusion = torch.zeros(classes, classes, dtype=torch.long, device=device)
+    by_level = torch.zeros(1, 2, LEVELS, dtype=torch.long, device=device)
+    for _, logits, label_maps in predict_split(model, split, accelerator, batch_size, check):
+        assert logits.shape[1] == labels.logits, "the model has other classes than the data set"
+        probabilities = class_probabilities(logits)
+        of_images = confusion_matrices(predicted_labels(probabilities), label_maps, classes)
+        counts.append(counts_of_classes(of_images))
+        confusion += of_images.sum(dim=0)
+        if classes == 2:
+            by_level += histogram(levels_of(probabilities), label_maps).sum(dim=0)
+        for own_logits, own_labels in zip(logits.split(1), label_maps.split(1), strict=True):
+            losses.append(loss_fn(own_logits, own_labels).view(1))
     all_losses = gather_images(accelerator, len(split), torch.cat(losses))
     all_counts = gather_images(accelerator, len(split), torch.cat(counts))
-    threshold, iou = best_threshold(accelerator.reduce(by_level)[None].cpu())
-    found = {
-        "loss": all_losses.double().mean().item(),
-        **scores(all_counts),
-        "threshold": threshold,
-        "iou_best_threshold": iou,
-    }
-    return Validation(found, all_losses, all_counts)
+    counted = all_counts[:, 0].sum(dim=-1) > 0
+    found = {"loss": all_losses[counted].double().mean().item(), **scores(all_counts)}
+    if classes == 2:
+        threshold, iou = best_threshold(accelerator.reduce(by_level)[None].cpu())
+        found |= {"threshold": threshold, "iou_best_threshold": iou}
+    return Validation(found, all_losses, all_counts, accelerator.reduce(confusion).cpu())

@@ -19,7 +19,7 @@ from datasets import Image as ImageColumn
 from PIL import Image
 
 from segacc.data import prepare as prepare_room
-from segacc.data.prepare import prepare, resize_image, resize_mask
+from segacc.data.prepare import prepare, resize_image, resize_label_map
 from segacc.errors import InputError
 
 FEATURES = Features(
@@ -90,7 +90,7 @@ def test_rows_are_the_decoded_and_resized_files_in_order(source):
         pixels = np.asarray(Image.open(file_of(source, "train", i, "image")))
         levels = np.asarray(Image.open(file_of(source, "train", i, "mask")))
         np.testing.assert_array_equal(image, resize_image(pixels, SIZE))
-        np.testing.assert_array_equal(mask, resize_mask(levels // 255, SIZE))
+        np.testing.assert_array_equal(mask, resize_label_map(levels // 255, SIZE))
 
 
 def test_images_of_the_right_size_are_untouched(tmp_path):
@@ -140,7 +140,7 @@ def test_a_mask_takes_the_nearest_pixel():
         rows, columns = (
             np.floor((np.arange(size) + 0.5) * n / size).astype(int) for n in (101, 47)
         )
-        np.testing.assert_array_equal(resize_mask(mask, size), mask[np.ix_(rows, columns)])
+        np.testing.assert_array_equal(resize_label_map(mask, size), mask[np.ix_(rows, columns)])
 
 
 def test_resizing_moves_neither_image_nor_mask():
@@ -149,7 +149,7 @@ def test_resizing_moves_neither_image_nor_mask():
     disc = ((y - 40) ** 2 + (x - 90) ** 2 < 30**2).astype(np.uint8)
     for size, tolerance in ((33, 0.25), (400, 0.7)):
         centre = np.array([(40.5 / 101) * size - 0.5, (90.5 / 151) * size - 0.5])
-        mask = resize_mask(disc, size)
+        mask = resize_label_map(disc, size)
         image = resize_image(np.repeat(disc[..., None] * 255, 3, axis=2), size)[..., 0]
         assert set(np.unique(mask)) == {0, 1}
         for weights in (mask.astype(float), image.astype(float)):

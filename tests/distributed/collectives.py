@@ -5,6 +5,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from segacc.data.loading.loader import rank_share
+from segacc.labels import IGNORE
 from segacc.runtime.ranks import gather_images
 from segacc.training.losses import make_loss
 
@@ -18,29 +19,38 @@ def gradients(model: nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:
     return [p.grad.clone() for p in model.parameters()]
 
 
+def check_losses(case: str, names: tuple[str, ...], logits: int, label_maps: torch.Tensor) -> None:
+    """Loss and gradient of all ranks' samples are those of one rank that has all of them."""
+    plain = nn.Conv2d(3, logits, 3, padding=1)
+    wrapped = accelerator.prepare(nn.Conv2d(3, logits, 3, padding=1))
+    accelerator.unwrap_model(wrapped).load_state_dict(plain.state_dict())
+    for name in names:
+        whole = make_loss(name)(plain(images), label_maps)
+        part = make_loss(name, distributed=True)(wrapped(images[mine]), label_maps[mine])
+        # The same number on every rank.
+        torch.testing.assert_close(part, whole, rtol=1e-5, atol=1e-7, msg=f"{case} {name}")
+        for one, many in zip(gradients(plain, whole), gradients(wrapped, part), strict=True):
+            torch.testing.assert_close(many, one, rtol=1e-4, atol=1e-7, msg=f"{case} {name}")
+            assert one.abs().sum() > 0
+
+
 torch.manual_seed(0)
-plain = nn.Conv2d(3, 1, 3, padding=1)
-wrapped = accelerator.prepare(nn.Conv2d(3, 1, 3, padding=1))
-accelerator.unwrap_model(wrapped).load_state_dict(plain.state_dict())
 images = torch.randn(8, 3, 16, 16)
 share = 8 // world
 mine = slice(rank * share, (rank + 1) * share)
-for case in ("mixed", "empty", "full"):
-    masks = (
-        (torch.rand(8, 1, 16, 16) > 0.8).float() if case == "mixed" else torch.zeros(8, 1, 16, 16)
-    )
-    masks[:5] = masks[:5] * (case != "mixed")  # whole ranks without foreground
-    masks += case == "full"
-    for name in ("dice", "jaccard", "tversky", "bce", "focal", "lovasz", "dice+bce"):
-        whole = make_loss(name)(plain(images), masks)
-        part = make_loss(name, distributed=True)(wrapped(images[mine]), masks[mine])
-        mean = accelerator.reduce(part.detach(), reduction="mean")
-        torch.testing.assert_close(mean, whole.detach(), rtol=1e-5, atol=1e-7)
-        if name in ("dice", "jaccard", "tversky"):  # the same number on every rank
-            torch.testing.assert_close(part, whole, rtol=1e-5, atol=1e-7)
-        for one, many in zip(gradients(plain, whole), gradients(wrapped, part), strict=True):
-            torch.testing.assert_close(many, one, rtol=1e-4, atol=1e-7)
-            assert one.abs().sum() > 0
+some = (torch.rand(8, 16, 16) > 0.8).to(torch.uint8)
+some[:5] = 0  # so that whole ranks have no foreground
+classes = torch.randint(0, 3, (8, 16, 16)).to(torch.uint8)  # of four, so that one is absent
+ignored = torch.rand(8, 16, 16) < torch.tensor([0.9, 0, 1, 0.5, 0, 0, 0.1, 0]).view(8, 1, 1)
+names = ("dice", "jaccard", "tversky", "bce", "focal", "lovasz", "dice+bce")
+check_losses("mixed", names, 1, some)
+check_losses("empty", names, 1, torch.zeros_like(some))
+check_losses("full", names, 1, torch.ones_like(some))
+check_losses("ignored", names, 1, some.where(~ignored, IGNORE))
+check_losses("classes", names, 4, classes)
+check_losses("classes and ignored", names, 4, classes.where(~ignored, IGNORE))
+one_rank = torch.arange(8).view(8, 1, 1) < share  # on which no pixel counts
+check_losses("a rank is ignored", names, 4, classes.where(~one_rank, IGNORE))
 
 for samples in (1, 2, 3, 7, 9):
     share = rank_share(samples, rank, world)

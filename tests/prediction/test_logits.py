@@ -40,14 +40,15 @@ def split(tmp_path_factory):
 def test_each_image_is_predicted_whole_and_alone(split, accelerator, batch_size):
     model = Segmenter("linknet", "tu-test_resnet").eval()
     seen = []
-    for indices, logits, masks in predict_split(model, split, accelerator, batch_size):
-        assert logits.shape == masks.shape == (len(indices), 1, 50, 50)
+    for indices, logits, label_maps in predict_split(model, split, accelerator, batch_size):
+        assert logits.shape == (len(indices), 1, 50, 50)
+        assert label_maps.shape == (len(indices), 50, 50)
         assert logits.dtype == torch.float32 and not logits.requires_grad
-        for index, one, mask in zip(indices, logits, masks, strict=True):
+        for index, one, label_map in zip(indices, logits, label_maps, strict=True):
             image, truth = split[index]
             alone = model(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
             assert torch.allclose(one, alone[0], atol=1e-4)
-            assert (mask[0].numpy() == truth).all()
+            assert (label_map.numpy() == truth).all()
         seen += indices
     assert seen == list(range(5))
 

@@ -8,17 +8,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-# The symmetries of the square, in albumentations' order: transpose first, then flip as OpenCV says:
-# 0 the rows, 1 the columns, -1 both.
+# The symmetries of the square, in albumentations' order: whether to transpose first, then how to
+# flip, in OpenCV's codes: 0 reverses the rows, 1 the columns, -1 both.
 D4: tuple[tuple[bool, int | None], ...] = (
     *((False, None), (True, 0), (False, -1), (True, 1)),  # a turn by 0, 1, 2, 3 quarters
     *((False, 0), (True, -1), (False, 1), (True, None)),
 )
-FLIPS = {(False, False): None, (True, False): 1, (False, True): 0, (True, True): -1}
+# Whether columns and rows are reversed -> the flip as OpenCV says it.
+FLIP_CODES = {(False, False): None, (True, False): 1, (False, True): 0, (True, True): -1}
 
 
 class View(NamedTuple):
-    """What is shown of a sample: a square of it, transposed or not, then flipped or not."""
+    """How a sample is shown: which square of it, whether transposed, and how then flipped."""
 
     top: int
     left: int
@@ -34,9 +35,9 @@ def stream_seed(seed: int, epoch: int, index: int) -> int:
 def draw_view(flips: str, crop: int | None, side: int, state: int) -> View:
     """Draw a crop, then flips.
 
-    These are the draws of a Compose of albumentations 2.0.8 (RandomCrop; HorizontalFlip and
-    VerticalFlip, or D4) whose transforms share one stream, and so are the pixels; without its
-    costs, which are four times as large as those of the copy.
+    Crops and flips are those of a Compose of albumentations 2.0.8 (RandomCrop; HorizontalFlip and
+    VerticalFlip, or D4) whose transforms share one stream. albumentations itself is not called,
+    since its overhead is four times as large as the time to copy the pixels.
 
     Args:
         flips: `none`, `h`, `hv`, or `d4` (all eight symmetries of the square).
@@ -45,28 +46,30 @@ def draw_view(flips: str, crop: int | None, side: int, state: int) -> View:
         state: of `stream_seed`.
     """
     stream = random.Random(state)
-    stream.random()  # Compose asks whether to do anything
-    room = side - crop + 1 if crop else 0
-    top, left = (int(room * stream.random()) for _ in range(2)) if crop else (0, 0)
+    stream.random()  # Compose draws first whether to do anything
+    places = side - crop + 1 if crop else 0
+    top, left = (int(places * stream.random()) for _ in range(2)) if crop else (0, 0)
     if flips == "d4":
         return View(top, left, *D4[np.random.default_rng(state).integers(len(D4))])
     columns = flips in ("h", "hv") and stream.random() < 0.5
     rows = flips == "hv" and stream.random() < 0.5
-    return View(top, left, False, FLIPS[columns, rows])
+    return View(top, left, False, FLIP_CODES[columns, rows])
 
 
 def write_view(view: View, pixels: np.ndarray, out: np.ndarray) -> None:
     """Write what a view shows into its place in a batch. No pixel is interpolated.
 
     Args:
-        pixels: image (S, S, 3) or mask (S, S), uint8.
-        out: (side, side, 3) or (side, side) uint8, contiguous.
+        pixels: image (S, S, C) or label map (S, S), uint8.
+        out: (side, side, C) or (side, side) uint8, contiguous.
     """
+    if out.ndim == 3 and out.shape[2] == 1:  # OpenCV would drop the axis
+        pixels, out = pixels[..., 0], out[..., 0]
     side = len(out)
-    seen = pixels[view.top : view.top + side, view.left : view.left + side]
+    shown = pixels[view.top : view.top + side, view.left : view.left + side]
     if view.transpose:
-        seen = cv2.transpose(seen)
+        shown = cv2.transpose(shown)
     if view.flip is None:
-        np.copyto(out, seen)
+        np.copyto(out, shown)
     else:
-        cv2.flip(seen, view.flip, dst=out)
+        cv2.flip(shown, view.flip, dst=out)

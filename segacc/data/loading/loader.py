@@ -1,9 +1,4 @@
-"""One stateless stream of training steps, (seed, step) -> samples, and what loads it.
-
-The permutations of all epochs are laid end to end and cut into batches. So no batch is short, no
-sample is dropped, and an epoch is a mark on the stream: epoch e ends with the step that holds its
-last sample. A resumed run starts the stream at its step without loading what came before.
-"""
+"""Batches read from the files of a prepared split: augmented for training, or whole images."""
 
 from __future__ import annotations
 
@@ -24,11 +19,11 @@ if TYPE_CHECKING:
 Batch = dict[str, Tensor]
 
 LOOKED_BYTES = 16 << 20
-"""Of pixels, that a process may have mapped at a time. Mapping them again costs a seventh of the
-time of a batch; with twice as many a tenth."""
+"""Of pixels that a process may have mapped at a time. Mapping them again takes a seventh of the
+time of a batch; with a limit twice as high it would take a tenth."""
 AROUND_BYTES = 1 << 20
-"""What the system maps with a small image, roughly: it does so by the folios that the file was read
-in, of up to 2 MB."""
+"""About how much the system maps for a small image: it maps the whole pieces in which it has read
+the file, of up to 2 MB."""
 
 
 class TrainSamples(Dataset[Batch]):
@@ -42,27 +37,27 @@ class TrainSamples(Dataset[Batch]):
         return len(self.split)
 
     def view(self, epoch: int, index: int) -> View:
-        """What `epoch` shows of a sample."""
+        """The crop and the flips of a sample in `epoch`."""
         state = stream_seed(self.seed, epoch, index)
         return draw_view(self.flips, self.crop, self.split.side, state)
 
     def __getitems__(self, keys: list[Key]) -> Batch:
-        """images (B, H, W, 3) uint8, masks (B, H, W) uint8 in {0, 1}, index (B,) int64."""
+        """A batch: images (B, H, W, C) uint8, label_maps (B, H, W) uint8, index (B,) int64."""
         side = self.crop or self.split.side
-        images = np.empty((len(keys), side, side, 3), np.uint8)
-        masks = np.empty((len(keys), side, side), np.uint8)
+        images = np.empty((len(keys), side, side, self.split.channels), np.uint8)
+        label_maps = np.empty((len(keys), side, side), np.uint8)
         for place, (epoch, index) in enumerate(keys):
-            image, mask = self.split[index]
+            image, label_map = self.split[index]
             view = self.view(epoch, index)
             write_view(view, image, images[place])
-            write_view(view, mask, masks[place])
-            self._looked += max(AROUND_BYTES, self.split.side**2 * 4)
+            write_view(view, label_map, label_maps[place])
+            self._looked += max(AROUND_BYTES, self.split.pixel_bytes * self.split.side**2)
             if self._looked > LOOKED_BYTES:
                 self.split.forget()
                 self._looked = 0
         return {
             "images": torch.from_numpy(images),
-            "masks": torch.from_numpy(masks),
+            "label_maps": torch.from_numpy(label_maps),
             "index": torch.tensor([index for _, index in keys]),
         }
 
@@ -74,7 +69,7 @@ def _already_a_batch(batch: Any) -> Any:
 def train_loader(
     samples: TrainSamples, sampler: StepSampler, workers: int, pin_memory: bool
 ) -> DataLoader[Batch]:
-    """The loader of a whole run: its workers live from the first step to the last."""
+    """The loader of a whole run; its workers live from the first step to the last."""
     return DataLoader(
         samples,
         batch_sampler=sampler,
@@ -93,18 +88,17 @@ def rank_share(samples: int, rank: int, world_size: int) -> range:
 
 
 def full_images(split: Split, indices: list[int]) -> Batch:
-    """A batch of whole images, as they are."""
+    """A batch of whole images, without augmentation: images and label_maps."""
     pairs = [split[i] for i in indices]
     batch = {
         "images": torch.from_numpy(np.stack([image for image, _ in pairs])),
-        "masks": torch.from_numpy(np.stack([mask for _, mask in pairs])),
+        "label_maps": torch.from_numpy(np.stack([label_map for _, label_map in pairs])),
     }
     split.forget()
     return batch
 
 
 def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images (B, 3, H, W) uint8, as a view in channels-last order, and masks (B, 1, H, W) uint8."""
+    """Images (B, C, H, W) uint8, a view in channels-last order; label maps (B, H, W) uint8."""
     images = batch["images"].to(device, non_blocking=True).permute(0, 3, 1, 2)
-    masks = batch["masks"].to(device, non_blocking=True).unsqueeze(1)
-    return images, masks
+    return images, batch["label_maps"].to(device, non_blocking=True)

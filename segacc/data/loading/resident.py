@@ -1,7 +1,8 @@
-"""A split that lies on the GPU whole, where crops and flips are reads in another order.
+"""A split that is kept in a GPU's memory, where batches are cut out of it.
 
-With small images a GPU takes batches faster than a few cores can write them; so where all pixels
-fit, they are sent once, and of each batch only which views it shows.
+With small images a GPU takes batches faster than a few cores can write them. So where all pixels
+fit, they are sent once. For each batch only its crops and flips are sent, and the GPU reads the
+pixels in that order.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ COPIED_BYTES = 64 << 20  # at a time, which bounds the memory of sending a split
 
 @dataclass(frozen=True)
 class Resident:
-    """A split on a device; (N, S, S, 4) uint8 of red, green, blue, and the mask, 0 or 1."""
+    """A split on a device: (N, S, S, C + 1) uint8, the image's channels and then the label."""
 
     split: Split
     pixels: Tensor
@@ -38,7 +39,7 @@ class Resident:
 
 
 def fits(device: torch.device, splits: Sequence[Split]) -> bool:
-    """Whether the pixels are so few that a GPU keeps most of its free memory for the model."""
+    """Whether the splits leave a GPU most of its free memory for the model."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
@@ -47,34 +48,35 @@ def fits(device: torch.device, splits: Sequence[Split]) -> bool:
 
 def bytes_of(split: Split) -> int:
     """What a split takes on a device."""
-    return len(split) * split.side**2 * 4
+    return len(split) * split.side**2 * split.pixel_bytes
 
 
 def send(split: Split, device: torch.device) -> Resident:
     """Copy a split to a device."""
-    side = split.side
-    pixels = torch.empty((len(split), side, side, 4), dtype=torch.uint8, device=device)
-    at_once = max(1, COPIED_BYTES // (side**2 * 4))
+    side, channels = split.side, split.channels
+    shape = (len(split), side, side, split.pixel_bytes)
+    pixels = torch.empty(shape, dtype=torch.uint8, device=device)
+    at_once = max(1, COPIED_BYTES // (side**2 * split.pixel_bytes))
     for first in range(0, len(split), at_once):
         places = range(first, min(first + at_once, len(split)))
         part = full_images(split, list(places))
-        pixels[first : places.stop, ..., :3] = part["images"].to(device)
-        pixels[first : places.stop, ..., 3] = part["masks"].to(device)
+        pixels[first : places.stop, ..., :channels] = part["images"].to(device)
+        pixels[first : places.stop, ..., channels] = part["label_maps"].to(device)
     return Resident(split, pixels)
 
 
 def views_of(resident: Resident, indices: Sequence[int], views: Sequence[View], side: int) -> Batch:
-    """What `write_view` writes of each sample, as a batch that is on the device already.
+    """The same as `write_view` writes of each sample, as a batch that is on the device already.
 
-    Each pixel of the batch is read from its place in the split, and all of them at once: an image
-    at a time would cost a GPU more in launches than in copying.
+    All pixels of the batch are read at once, each from its place in the split: one image at a time
+    would cost a GPU more in launches than in copying.
     """
     device, whole = resident.pixels.device, resident.split.side
     rows = [
         (i, v.top, v.left, v.transpose, v.flip in (0, -1), v.flip in (1, -1))
         for i, v in zip(indices, views, strict=True)
     ]
-    table = _sent(rows, device)
+    table = _to_device(rows, device)
     index, top, left, transpose, flip_rows, flip_columns = table.T[..., None, None]
     place = torch.arange(side, device=device)
     row = torch.where(flip_rows > 0, side - 1 - place[:, None], place[:, None])
@@ -82,34 +84,41 @@ def views_of(resident: Resident, indices: Sequence[int], views: Sequence[View], 
     # A transposed view was flipped after it was transposed, so its rows are columns of the image.
     source_row = top + torch.where(transpose > 0, column, row)
     source_column = left + torch.where(transpose > 0, row, column)
-    # A pixel is four bytes, which are read as one number.
-    flat = resident.pixels.view(torch.int32).view(-1)
-    batch = flat[(index * whole + source_row) * whole + source_column]
-    return _batch(batch.view(torch.uint8).view(len(rows), side, side, 4), table[:, 0])
+    places = (index * whole + source_row) * whole + source_column
+    return _batch(_read_pixels(resident.pixels, places), table[:, 0])
+
+
+def _read_pixels(pixels: Tensor, places: Tensor) -> Tensor:
+    """(..., D) of pixels (N, S, S, D) uint8 at their places (...), counted over N, S and S."""
+    depth = pixels.shape[-1]
+    if depth == 4:  # RGB and a label: read as one number, which is faster
+        flat = pixels.view(torch.int32).view(-1)
+        return flat[places].unsqueeze(-1).view(torch.uint8)
+    return pixels.view(-1, depth)[places]
 
 
 def resident_batches(
     resident: Resident, samples: TrainSamples, sampler: StepSampler
 ) -> Iterator[Batch]:
-    """What `train_loader` loads."""
+    """The same batches as `train_loader` loads."""
     side = samples.crop or samples.split.side
     for keys in sampler:
         yield views_of(resident, [i for _, i in keys], [samples.view(*key) for key in keys], side)
 
 
 def whole_images(split: Split | Resident, indices: list[int]) -> Batch:
-    """A batch of whole images, as they are, from where they lie."""
+    """A batch of whole images, without augmentation, from where the split is kept."""
     if isinstance(split, Split):
         return full_images(split, indices)
-    index = _sent(indices, split.pixels.device)
+    index = _to_device(indices, split.pixels.device)
     return _batch(split.pixels[index], index)
 
 
-def _sent(numbers: Sequence[object], device: torch.device) -> Tensor:
-    """Integers on the device, where they arrive before what is asked of it next."""
+def _to_device(numbers: Sequence[object], device: torch.device) -> Tensor:
+    """Integers on the device. The copy is queued there, so the CPU does not wait for it."""
     pinned = torch.tensor(numbers, dtype=torch.int64, pin_memory=device.type == "cuda")
     return pinned.to(device, non_blocking=True)
 
 
 def _batch(pixels: Tensor, index: Tensor) -> Batch:
-    return {"images": pixels[..., :3], "masks": pixels[..., 3], "index": index}
+    return {"images": pixels[..., :-1], "label_maps": pixels[..., -1], "index": index}

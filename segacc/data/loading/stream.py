@@ -1,17 +1,17 @@
-"""One stateless stream of training steps, (seed, step) -> samples."""
+"""The stream of training steps: which samples a step visits is a function of (seed, step) alone.
+
+The permutations of all epochs are laid end to end and cut into batches. So no batch is short, no
+sample is dropped, and an epoch is a mark on the stream: epoch e ends with the step that holds its
+last sample. A resumed run starts the stream at its step without loading what came before.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch.utils.data import Sampler
-
-if TYPE_CHECKING:
-    pass
-
 
 Key = tuple[int, int]  # epoch, index of the sample in the split
 

@@ -1,4 +1,5 @@
-"""Encoded image and mask -> arrays. Every trap of a file format is settled or refused here."""
+"""Files of images and masks -> arrays. File formats are dealt with here, the meaning of a mask's
+values in `segacc.labels`."""
 
 from __future__ import annotations
 
@@ -13,15 +14,18 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segacc.errors import InputError
+from segacc.labels import CODING, RECODE, MaskValueError, first_few, foreground_value, read_mask
+
+CHANNELS = 3
+"""Of every image that is decoded: red, green and blue."""
 
 # Pillow warns above this and refuses above twice this; its own default is too low for slides.
 Image.MAX_IMAGE_PIXELS = 300_000_000
 
-# Named, because a format left open would let a file reach a plugin that runs a program (EPS runs
-# Ghostscript).
+# Named one by one, since of all that Pillow knows some run a program (EPS runs Ghostscript).
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 
-# What Pillow's plugins raise on damaged bytes, found by feeding them some.
+# What Pillow's plugins raise on damaged bytes, found by trying it.
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -35,7 +39,7 @@ _DAMAGED = (
     zlib.error,
 )
 
-# EXIF orientation -> the pixels as they are meant to be seen.
+# EXIF orientation -> how to turn the pixels so that they are as viewers show them.
 _AS_SEEN: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -49,14 +53,15 @@ _TURNED = (5, 6, 7, 8)  # width and height change places
 
 
 class Encoded(TypedDict):
-    """A row of a `datasets.Image(decode=False)` column; `bytes`, where given, are what is read."""
+    """A row of a `datasets.Image(decode=False)` column. Where it has `bytes`, these are read and
+    not the file."""
 
     path: str | None
     bytes: bytes | None
 
 
 class DecodeError(InputError):
-    """A file that cannot be used: `str(error)` is "image NAME.jpg is damaged ..."."""
+    """A file that cannot be used; the message is like "image NAME.jpg is damaged ..."."""
 
     def __init__(self, role: str, file: str, problem: str) -> None:
         super().__init__(f"{role} {file} {problem}")
@@ -69,42 +74,47 @@ class DecodeError(InputError):
 
 
 def decode_pair(image: Encoded, mask: Encoded) -> tuple[np.ndarray, np.ndarray]:
-    """Image (H, W, 3) uint8 RGB and mask (H, W) uint8 in {0, 1}, both as they are meant to be seen.
+    """Read an image and its mask, both as viewers show them.
 
-    An EXIF orientation on the image is applied to it; a mask without one of its own follows its
-    image where the size tells which way it was drawn. Raises DecodeError, an InputError, that
-    names the file, for damaged files, masks that are not binary, sizes that differ, and an
-    orientation that leaves open how the mask lies.
+    An EXIF orientation of the image is applied to it. A mask without one of its own is turned like
+    its image where the size tells which way it was drawn.
+
+    Returns:
+        the image (H, W, 3) uint8 RGB; the label map (H, W) uint8 (`segacc.labels`).
+
+    Raises:
+        DecodeError: a file is damaged, the mask is not binary, sizes differ, or the orientation
+            leaves open which way the mask lies. It is an InputError that names the file.
     """
     pixels, orientation = _read_image(image)
-    levels, mask_orientation = _read_levels(mask)
+    label_map, mask_orientation, _ = _read_labels(mask)
     if orientation != 1 and mask_orientation == 1:
-        levels = _follow(levels, pixels, orientation, image, mask)
-    if levels.shape != pixels.shape[:2]:
+        label_map = _turn_like_image(label_map, pixels, orientation, image, mask)
+    if label_map.shape != pixels.shape[:2]:
         problem = (
-            f"is {_size(pixels)} pixels but its mask {_file(mask)} is {_size(levels)}; an image "
+            f"is {_size(pixels)} pixels but its mask {_file(mask)} is {_size(label_map)}; an image "
             "and its mask must have the same width and height, so export the mask again at the "
             "size of the image"
         )
         raise DecodeError("image", _file(image), problem)
-    return pixels, (levels != 0).astype(np.uint8)
+    return pixels, label_map
 
 
 def decode_image(image: Encoded) -> np.ndarray:
-    """Image (H, W, 3) uint8 RGB as it is meant to be seen. Raises DecodeError."""
+    """Image (H, W, 3) uint8 RGB as viewers show it. Raises DecodeError."""
     return _read_image(image)[0]
 
 
-def foreground_value(mask: Encoded) -> int:
+def foreground_value_in_file(mask: Encoded) -> int:
     """What stands for foreground in the mask's file: 1, 255 or 65535, or 0 where there is none.
 
     Raises DecodeError as `decode_pair` does.
     """
-    return int(_read_levels(mask)[0].max())
+    return _read_labels(mask)[2]
 
 
 def _read_image(image: Encoded) -> tuple[np.ndarray, int]:
-    """RGB as seen, and the EXIF orientation that was applied."""
+    """RGB as viewers show it, and the EXIF orientation that was applied."""
     opened, orientation, pending = _open(image, "image")
     try:
         pixels = _to_rgb(opened)
@@ -114,12 +124,19 @@ def _read_image(image: Encoded) -> tuple[np.ndarray, int]:
     return np.ascontiguousarray(_AS_SEEN[pending](pixels) if pending != 1 else pixels), orientation
 
 
-def _read_levels(mask: Encoded) -> tuple[np.ndarray, int]:
-    """(H, W) as seen, holding 0 and at most one other value, and the orientation applied."""
+def _read_labels(mask: Encoded) -> tuple[np.ndarray, int, int]:
+    """The label map as viewers show the mask, the EXIF orientation that was applied, and what
+    stands for foreground in the file."""
     opened, orientation, pending = _open(mask, "mask")
-    levels = _levels(opened, _file(mask))
-    _check_binary(levels, opened.format, _file(mask))
-    return (_AS_SEEN[pending](levels) if pending != 1 else levels), orientation
+    values = _mask_values(opened, _file(mask))
+    try:
+        label_map = read_mask(values)
+    except MaskValueError as error:
+        problem = f"{error}{_remedy(values, opened.format)}"
+        raise DecodeError("mask", _file(mask), problem) from error
+    if pending != 1:
+        label_map = _AS_SEEN[pending](label_map)
+    return label_map, orientation, foreground_value(values)
 
 
 def _open(encoded: Encoded, role: str) -> tuple[Image.Image, int, int]:
@@ -169,9 +186,9 @@ def _orientation(opened: Image.Image) -> int:
 
 
 def _to_rgb(opened: Image.Image) -> np.ndarray:
-    """Alpha is dropped, not blended: what a mask marks stays where it was."""
+    """RGB (H, W, 3). Alpha is dropped, not blended: transparent pixels keep their colour."""
     if opened.mode.startswith("I;16") or (
-        opened.mode == "I" and opened.format in ("PPM", "PNG")  # as some Pillows open 16 bits
+        opened.mode == "I" and opened.format in ("PPM", "PNG")  # 16 bits in some Pillow versions
     ):
         # Pillow's own conversion clips 16 bits at 255 instead of scaling them.
         gray = (np.asarray(opened).astype(np.uint32) + 128) // 257
@@ -183,12 +200,12 @@ def _to_rgb(opened: Image.Image) -> np.ndarray:
     return np.asarray(opened if opened.mode == "RGB" else opened.convert("RGB"))
 
 
-def _levels(opened: Image.Image, file: str) -> np.ndarray:
-    """The mask's values (H, W) in the type of its file."""
+def _mask_values(opened: Image.Image, file: str) -> np.ndarray:
+    """The values (H, W) of a mask, in the type of its file."""
     if opened.mode == "1":
         return np.asarray(opened.convert("L"))
     if opened.mode == "P":
-        return _palette_levels(opened)
+        return _palette_values(opened)
     if opened.mode in ("L", "I", "F") or opened.mode.startswith("I;16"):
         return np.asarray(opened)
     colours = np.asarray(opened.convert("RGB"))
@@ -203,14 +220,15 @@ def _levels(opened: Image.Image, file: str) -> np.ndarray:
         return colours[..., 0]
     packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
     used = [str((int(c) >> 16, int(c) >> 8 & 255, int(c) & 255)) for c in np.unique(packed)]
-    problem = f"is coloured: {_first(used)}; a binary mask holds 0 and 255 (or 0 and 1)"
+    problem = f"is coloured: {first_few(used)}; {CODING}"
     raise DecodeError("mask", file, problem + _remedy(colours[..., 0], opened.format))
 
 
-def _palette_levels(opened: Image.Image) -> np.ndarray:
-    """By colour where the palette says black and white, else by index.
+def _palette_values(opened: Image.Image) -> np.ndarray:
+    """The values of a palette mask: its colours where these are black and white, else its indices.
 
-    Two entries of one colour are told apart by index: a palette that was never filled is black.
+    Where two used entries have one colour, the indices count: a palette that nobody filled in is
+    all black.
     """
     indices = np.asarray(opened)
     used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
@@ -223,30 +241,21 @@ def _palette_levels(opened: Image.Image) -> np.ndarray:
     return indices
 
 
-def _check_binary(levels: np.ndarray, file_format: str | None, file: str) -> None:
-    top = levels.max()
-    if top in (0, 1, 255, 65535) and ((levels == 0) | (levels == top)).all():
-        return
-    used = [f"{value:g}" for value in np.unique(levels).tolist()]
-    problem = f"has the values {_first(used)}; a binary mask holds 0 and 255 (or 0 and 1)"
-    raise DecodeError("mask", file, problem + _remedy(levels, file_format))
-
-
-def _remedy(levels: np.ndarray, file_format: str | None) -> str:
-    near_ends = (levels < 32) | ((levels > 223) & (levels < 256))
-    smeared = (levels > 223).any() and near_ends.mean() > 0.9
+def _remedy(values: np.ndarray, file_format: str | None) -> str:
+    near_ends = (values < 32) | ((values > 223) & (values < 256))
+    smeared = (values > 223).any() and near_ends.mean() > 0.9
     if smeared or file_format in ("JPEG", "MPO"):
         return ", and lossy compression or resizing has smeared this one: save the original as PNG"
-    return ": set every foreground pixel to 255 and every other pixel to 0"
+    return f": {RECODE}"
 
 
-def _follow(
-    levels: np.ndarray, pixels: np.ndarray, orientation: int, image: Encoded, mask: Encoded
+def _turn_like_image(
+    label_map: np.ndarray, pixels: np.ndarray, orientation: int, image: Encoded, mask: Encoded
 ) -> np.ndarray:
-    """The mask as seen, of an image that was turned by its EXIF orientation."""
-    seen = pixels.shape[:2]
-    if orientation in _TURNED and seen[0] != seen[1]:
-        return _AS_SEEN[orientation](levels) if levels.shape == seen[::-1] else levels
+    """The label map, turned like its image was by its EXIF orientation."""
+    shape = pixels.shape[:2]
+    if orientation in _TURNED and shape[0] != shape[1]:
+        return _AS_SEEN[orientation](label_map) if label_map.shape == shape[::-1] else label_map
     problem = (
         f"has the EXIF orientation {orientation} and its mask {_file(mask)} has none, so it is "
         "open which way the mask lies: if it was drawn on the image as viewers show it, write the "
@@ -262,7 +271,3 @@ def _file(encoded: Encoded) -> str:
 
 def _size(pixels: np.ndarray) -> str:
     return f"{pixels.shape[1]} x {pixels.shape[0]}"
-
-
-def _first(values: list[str]) -> str:
-    return f"{', '.join(values[:5])}{', ...' if len(values) > 5 else ''} ({len(values)} in all)"

@@ -183,11 +183,11 @@ def test_augmentations_differ_between_epochs_and_samples(split):
 
 def test_batches_are_small_bytes_and_go_to_the_device_as_a_view(split):
     batch = stream(split, stop=1)[0]
-    assert batch["images"].dtype == batch["masks"].dtype == torch.uint8
-    images, masks = to_device(batch, torch.device("cpu"))
-    assert images.shape == (BATCH, 3, 32, 32) and masks.shape == (BATCH, 1, 32, 32)
+    assert batch["images"].dtype == batch["label_maps"].dtype == torch.uint8
+    images, label_maps = to_device(batch, torch.device("cpu"))
+    assert images.shape == (BATCH, 3, 32, 32) and label_maps.shape == (BATCH, 32, 32)
     assert images.is_contiguous(memory_format=torch.channels_last)
-    assert set(masks.unique().tolist()) == {0, 1}
+    assert set(label_maps.unique().tolist()) == {0, 1}
 
 
 def resident(path):

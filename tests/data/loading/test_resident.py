@@ -7,7 +7,7 @@ import torch
 from small import TINY, lines, write_blobs
 
 from segacc.config import parse_train
-from segacc.data.loading.augment import D4, FLIPS, View, write_view
+from segacc.data.loading.augment import D4, FLIP_CODES, View, write_view
 from segacc.data.loading.loader import TrainSamples, full_images, to_device, train_loader
 from segacc.data.loading.resident import (
     bytes_of,
@@ -37,24 +37,24 @@ def split(blobs):
 
 
 def same(these, those):
-    return all(torch.equal(these[key], those[key]) for key in ("images", "masks", "index"))
+    return all(torch.equal(these[key], those[key]) for key in ("images", "label_maps", "index"))
 
 
 @pytest.mark.parametrize("side", [64, 31])
 @pytest.mark.parametrize("device", ["cpu", "cuda"][: 1 + torch.cuda.is_available()])
 def test_every_view_is_what_the_loader_writes(split, side, device):
     views = [View(3 * (side < 64), side < 64, *way) for way in D4]
-    views += [View(0, 64 - side, False, flip) for flip in FLIPS.values()]
+    views += [View(0, 64 - side, False, flip) for flip in FLIP_CODES.values()]
     indices = [i % len(split) for i in range(len(views))]
     resident = send(split, torch.device(device))
     batch = {key: value.cpu() for key, value in views_of(resident, indices, views, side).items()}
     for place, (index, view) in enumerate(zip(indices, views, strict=True)):
-        image, mask = (torch.zeros_like(batch[key][place]) for key in ("images", "masks"))
+        image, mask = (torch.zeros_like(batch[key][place]) for key in ("images", "label_maps"))
         image, mask = image.contiguous().numpy(), mask.contiguous().numpy()
         write_view(view, split[index][0], image)
         write_view(view, split[index][1], mask)
         assert torch.equal(batch["images"][place], torch.from_numpy(image))
-        assert torch.equal(batch["masks"][place], torch.from_numpy(mask))
+        assert torch.equal(batch["label_maps"][place], torch.from_numpy(mask))
 
 
 @pytest.mark.parametrize("flips", ["none", "h", "hv", "d4"])
@@ -70,9 +70,9 @@ def test_the_stream_of_batches_is_that_of_the_loader(split, flips, crop):
         assert len(loaded) == len(resident) == 14
         assert all(same(a, b) for a, b in zip(loaded, resident, strict=True))
         for batch in (loaded[0], resident[0]):
-            images, masks = to_device(batch, CPU)
-            assert images.shape[1] == 3 and masks.shape[1] == 1
-            assert images.dtype == masks.dtype == torch.uint8
+            images, label_maps = to_device(batch, CPU)
+            assert images.shape[1] == 3 and label_maps.ndim == 3
+            assert images.dtype == label_maps.dtype == torch.uint8
 
 
 def test_whole_images_are_those_of_the_file(split, monkeypatch):
@@ -83,7 +83,7 @@ def test_whole_images_are_those_of_the_file(split, monkeypatch):
     assert bytes_of(split) == resident.pixels.nbytes and len(resident) == len(split)
     batch = whole_images(resident, [7, 0, 7])
     assert torch.equal(batch["images"], files["images"])
-    assert torch.equal(batch["masks"], files["masks"])
+    assert torch.equal(batch["label_maps"], files["label_maps"])
 
 
 def test_images_stay_on_a_gpu_that_has_room_for_four_times_as_much(split, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segacc.data.reading.decode import Encoded, decode_image, decode_pair, foreground_value
+from segacc.data.reading.decode import Encoded, decode_image, decode_pair, foreground_value_in_file
 from segacc.errors import InputError
 
 ORIENTATION = 0x0112
@@ -196,7 +196,7 @@ def test_a_decompression_bomb_is_refused():
 def test_a_slide_of_180_megapixels_is_no_bomb():
     slide = io.BytesIO()
     Image.new("1", (18_000, 10_000), 1).save(slide, "PNG")
-    assert foreground_value(Encoded(path="slide.png", bytes=slide.getvalue())) == 255
+    assert foreground_value_in_file(Encoded(path="slide.png", bytes=slide.getvalue())) == 255
 
 
 def test_a_file_of_several_pictures_is_refused(tmp_path):
@@ -346,7 +346,7 @@ def test_sizes_that_differ_name_both_files(tmp_path, image):
 
 @pytest.mark.parametrize(("factor", "value"), [(255, 255), (1, 1), (0, 0)])
 def test_the_value_that_stands_for_foreground(tmp_path, factor, value):
-    assert foreground_value(save(tmp_path / "mask.png", SHAPE * factor)) == value
+    assert foreground_value_in_file(save(tmp_path / "mask.png", SHAPE * factor)) == value
 
 
 # ---- EXIF orientation
