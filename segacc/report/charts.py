@@ -1,7 +1,12 @@
 """Charts of the report as inline SVG.
 
-Colours and dashes are classes of the page's style sheet, so a chart follows light and dark. Text is
-escaped by `Markup.format`. Every chart says in words what it shows, for those who cannot see it.
+Colours and dashes are classes of the page's style sheet, so that a chart fits a light and a dark
+page. `Markup.format` escapes text. Each chart has a description in words for screen readers.
+
+No library draws these charts, since the page must work without a network and allows no style or
+script but its own two. Those that draw in the browser add a megabyte or two (Plotly, Vega), set
+styles that the page forbids, or draw on a canvas, which cannot be read aloud and prints badly
+(Chart.js, uPlot). matplotlib draws no chart that follows the threshold slider.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 400, 268
 LEFT, TOP = 46, 32  # of the plot's area in the drawing
 ACROSS, DOWN = 338, 190  # size of the plot's area
-COLOURS, DASHES = 6, 4  # different ones in report.css; twelve runs look different
+COLOURS, DASHES = 6, 4  # how many report.css has; so twelve runs look different
 
 Point = tuple[float, float]
 
@@ -30,13 +35,13 @@ class Axis:
     ticks: list[float]
 
     def share(self, value: float) -> float:
-        """Where the value is on the axis: 0 at its beginning, 1 at its end."""
+        """Where the value is on the axis: 0 at the start, 1 at the end."""
         return (value - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line; it is broken where y is not finite."""
+    """A line. It has a gap where y is not finite."""
 
     label: str
     points: list[Point]
@@ -48,15 +53,16 @@ class Series:
 def fit_axis(
     label: str, values: Iterable[float], low: float | None = None, whole: bool = False
 ) -> Axis:
-    """An axis over the values with three to six round ticks.
+    """An axis for these values, with three to six round ticks.
 
     Args:
-        low: where it begins, if not near the lowest value.
-        whole: ticks are whole numbers, and the axis ends at the highest value.
+        values: those that are not finite do not count.
+        low: the start of the axis; None chooses one near the lowest value.
+        whole: make ticks whole numbers, and end the axis at the highest value.
     """
     finite = [v for v in values if math.isfinite(v)] or [0.0]
     least, most = min(finite) if low is None else low, max(finite)
-    if most <= least:  # one value, or none: it is in the middle
+    if most <= least:  # there is one value or none: put it in the middle
         gap = max(abs(least), abs(most)) / 2 or 0.5
         if whole:
             return Axis(label, least - 1, most + 1, [least])
@@ -65,7 +71,7 @@ def fit_axis(
     if whole:
         step = max(1, round(step))
         ticks = [t for t in range(0, int(most) + 1, int(step)) if t >= least]
-        # The first value has its tick, even where it is not round.
+        # The first value gets a tick even if it is not round.
         if not ticks or ticks[0] - least >= step / 2:
             ticks.insert(0, int(least))
         return Axis(label, least, most, [float(t) for t in ticks])
@@ -74,14 +80,14 @@ def fit_axis(
 
 
 def unit_axis(label: str) -> Axis:
-    """From 0 to 1."""
+    """An axis from 0 to 1."""
     return Axis(label, 0, 1, [0, 0.25, 0.5, 0.75, 1])
 
 
 def chart(
     name: str,
     title: str,
-    said: str,
+    description: str,
     x: Axis,
     y: Axis,
     body: Iterable[Markup] = (),
@@ -92,11 +98,13 @@ def chart(
     """A figure: heading, legend, axes and what is drawn on them.
 
     Args:
-        name: of the figure; ids are made from it.
-        said: what the chart shows, for a screen reader.
-        body: drawn over the grid.
+        name: of the figure; the ids of its elements start with it.
+        description: what the chart shows, for screen readers.
+        body: what is drawn over the grid.
+        legend: the lines that a legend names.
         note: a sentence below the heading.
-        holds_links: the body has links, so that the chart is no single picture.
+        holds_links: whether the body has links; screen readers then do not take the chart for one
+            picture.
     """
     grid = [gridline(float(_y(y, t)), short(t)) for t in y.ticks]
     grid += [
@@ -108,14 +116,14 @@ def chart(
     return Markup(
         '<figure class="chart" id="{name}"><figcaption><h3>{title}</h3>{note}{legend}</figcaption>'
         '<svg viewBox="0 0 {width} {height}" role="{role}" aria-labelledby="{name}-t {name}-d">'
-        '<title id="{name}-t">{title}</title><desc id="{name}-d">{said}</desc>{grid}'
+        '<title id="{name}-t">{title}</title><desc id="{name}-d">{description}</desc>{grid}'
         '<path class="axis" d="M{left} {bottom}h{across}"/>'
         '<text class="name" x="{left}" y="12">{y}</text>'
         '<text class="name end" x="{right}" y="{below}">{x}</text>{body}</svg></figure>'
     ).format(
         name=name,
         title=title,
-        said=said,
+        description=description,
         note=Markup("<p>{}</p>").format(note) if note else "",
         legend=legend_of(legend),
         role="group" if holds_links else "img",
@@ -134,14 +142,14 @@ def chart(
 
 
 def gridline(at: float, label: str) -> Markup:
-    """A line across the plot, `at` from the top of the drawing, and its label to the left."""
+    """A line across the plot, `at` units below the top of the drawing, with a label to its left."""
     return Markup(
         '<path class="grid" d="M{} {}h{}"/><text class="tick y" x="{}" y="{}">{}</text>'
     ).format(LEFT, at, ACROSS, LEFT - 8, at + 4, label)
 
 
 def legend_of(series: Sequence[Series]) -> Markup:
-    """Which line is which; nothing to say of one line."""
+    """A list of the lines with their labels; empty if there is only one line."""
     if len(series) < 2:
         return Markup("")
     items = [Markup("<li>{}{}</li>").format(swatch(s.style), s.label) for s in series]
@@ -149,7 +157,7 @@ def legend_of(series: Sequence[Series]) -> Markup:
 
 
 def swatch(style: int) -> Markup:
-    """A short piece of the line."""
+    """A short piece of a line, for legends and tables."""
     return Markup(
         '<svg class="swatch" viewBox="0 0 24 8" aria-hidden="true"><path class="{}" d="M0 4h24"/>'
         "</svg>"
@@ -157,12 +165,12 @@ def swatch(style: int) -> Markup:
 
 
 def line_class(style: int) -> str:
-    """The classes of a line that looks unlike the other styles."""
+    """The classes, in the style sheet, of the colour and the dashes of a line."""
     return f"line c{style % COLOURS} d{style % DASHES}"
 
 
 def line(series: Series, x: Axis, y: Axis) -> Markup:
-    """The series as a line, and its marked point."""
+    """The series as a line, with a ring around its marked point."""
     path, pen = "", "M"
     for a, b in series.points:
         if math.isfinite(b):
@@ -170,7 +178,7 @@ def line(series: Series, x: Axis, y: Axis) -> Markup:
         pen = "L" if math.isfinite(b) else "M"
     drawn = Markup('<path class="{}" d="{}"/>').format(line_class(series.style), path)
     known = [point for point in series.points if math.isfinite(point[1])]
-    if len(known) == 1:  # a line of one point shows nothing
+    if len(known) == 1:  # a line of one point would not be seen
         drawn += dot(known[0], series.style, x, y)
     if series.mark is not None:
         drawn += dot(series.mark, series.style, x, y, f"{series.label}: {series.mark_label}")
@@ -178,7 +186,7 @@ def line(series: Series, x: Axis, y: Axis) -> Markup:
 
 
 def dot(point: Point, style: int, x: Axis, y: Axis, title: str = "") -> Markup:
-    """A ring."""
+    """A ring around a point; browsers show its title under the mouse."""
     return Markup('<circle class="ring c{}" cx="{}" cy="{}" r="4.5">{}</circle>').format(
         style % COLOURS,
         _x(x, point[0]),
@@ -188,7 +196,7 @@ def dot(point: Point, style: int, x: Axis, y: Axis, title: str = "") -> Markup:
 
 
 def upright(value: float, label: str, x: Axis, left: bool) -> Markup:
-    """A vertical line at a value of x; its label is above, to the left or to the right of it."""
+    """A vertical line at a value of x, with a label above it, to its left or right."""
     return Markup(
         '<path class="upright" d="M{} {}v{}"/><text class="mark{}" x="{:.1f}" y="{}">{}</text>'
     ).format(
@@ -198,7 +206,7 @@ def upright(value: float, label: str, x: Axis, left: bool) -> Markup:
 
 
 def bars(edges: Sequence[float], heights: Sequence[float], x: Axis, y: Axis) -> Markup:
-    """Bars between the edges, from the bottom."""
+    """A bar between each two edges, up from the bottom."""
     d = "".join(
         f"M{_x(x, a)} {TOP + DOWN}V{_y(y, h)}H{_x(x, b)}V{TOP + DOWN}z"
         for a, b, h in zip(edges[:-1], edges[1:], heights, strict=True)

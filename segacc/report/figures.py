@@ -1,5 +1,8 @@
-"""The charts of the report, from what a run's results say. What follows the threshold slider is
-left empty here: templates/report.js draws it, in the axes that are given here."""
+"""The charts of the report, made of a run's results.
+
+All that is the same at every threshold is drawn here, axes included. What follows the threshold
+slider is left out: templates/report.js adds it.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,12 @@ SYMBOLS = (  # of the runs' points, by style
 
 
 def threshold_text(value: float) -> str:
-    """A threshold for people: 0.453, 0.5."""
+    """A threshold as text: 0.453, 0.5."""
     return f"{value:.3g}"
 
 
 def number_text(value: float | None, name: str = "", digits: int = 4) -> str:
-    """A score for people: a dash where there is none, and the unit of distances."""
+    """A score as text: a dash if there is none, with the unit if it is a distance."""
     if value is None or math.isnan(value):
         return "\N{EN DASH}"
     if math.isinf(value):
@@ -39,7 +42,7 @@ def number_text(value: float | None, name: str = "", digits: int = 4) -> str:
 
 
 def interval_text(score: dict[str, float | None], name: str = "", digits: int = 4) -> str:
-    """The 95 % interval of a score, or nothing."""
+    """The 95 % interval of a score as text; empty if it has none."""
     if score.get("low") is None or score.get("high") is None:
         return ""
     ends = [number_text(score[end], name, digits).removesuffix(" px") for end in ("low", "high")]
@@ -49,11 +52,12 @@ def interval_text(score: dict[str, float | None], name: str = "", digits: int = 
 def curves(
     epochs: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str], best: Sequence[int | None]
 ) -> list[Markup]:
-    """Loss, IoU and learning rate over epochs.
+    """Charts of loss, IoU and learning rate over epochs.
 
     Args:
         epochs: the lines of metrics.jsonl of each run.
-        best: each run's best epoch, which is marked.
+        labels: the name of each run.
+        best: the best epoch of each run, which is marked.
     """
     if len(epochs) > 1:
         runs = list(zip(epochs, labels, best, strict=True))
@@ -84,13 +88,13 @@ def curves(
 def _curve(
     name: str, title: str, lines: list[tuple[Sequence[dict[str, Any]], str, str, int | None]]
 ) -> Markup:
-    """A chart of (epochs, key, label, best epoch) each."""
+    """A chart with a line for each (epochs, key in them, label, best epoch)."""
     series = []
     for style, (epochs, key, label, best) in enumerate(lines):
         points = [(float(e["epoch"]), _float(e.get(key))) for e in epochs]
         mark = next((p for p in points if p[0] == best and math.isfinite(p[1])), None)
-        said = f"{mark[1]:.4g} in epoch {best}, the best" if mark else ""
-        series.append(Series(label, points, style, mark, said))
+        mark_label = f"{mark[1]:.4g} in epoch {best}, the best" if mark else ""
+        series.append(Series(label, points, style, mark, mark_label))
     x = fit_axis("epoch", [a for s in series for a, _ in s.points], whole=True)
     y = fit_axis("", [b for s in series for _, b in s.points], low=0.0 if name == "lr" else None)
     marks = {s.mark[0] for s in series if s.mark}
@@ -98,11 +102,12 @@ def _curve(
     if len(marks) == 1:
         where = marks.pop()
         body.insert(0, upright(where, f"best: {where:g}", x, left=x.share(where) > 0.5))
-    said = "; ".join(_course(s) for s in series)
-    return chart(f"curve-{name}", title, said, x, y, body, series)
+    description = "; ".join(_course(s) for s in series)
+    return chart(f"curve-{name}", title, description, x, y, body, series)
 
 
 def _course(series: Series) -> str:
+    """First, last and marked value of a line, in words."""
     points = [p for p in series.points if math.isfinite(p[1])]
     if not points:
         return f"{series.label}: no values"
@@ -123,8 +128,8 @@ def threshold_curve(
         for name, values in shown.items():
             points = [(k / LEVELS, v) for k, v in enumerate(values.tolist()) if k > 0]
             mark = points[min(max(round(picked * LEVELS), 1), LEVELS - 1) - 1]
-            said = f"{mark[1]:.4f} at the model's threshold {threshold_text(picked)}"
-            series.append(Series(name, points, len(series), mark, said))
+            mark_label = f"{mark[1]:.4f} at the model's threshold {threshold_text(picked)}"
+            series.append(Series(name, points, len(series), mark, mark_label))
     y = fit_axis("IoU", [v for s in series for _, v in s.points], low=0.0)
     below = len(labels) == 1 and thresholds[0] < 0.5
     body = [upright(0.5, "0.5", x, left=not below)]
@@ -132,9 +137,9 @@ def threshold_curve(
         body.append(upright(thresholds[0], threshold_text(thresholds[0]), x, left=below))
     body += [line(s, x, y) for s in series]
     body.append(Markup('<path class="now" d="M{} {}v{}"/>').format(*_corner(), charts.DOWN))
-    said = "; ".join(f"{s.label} {s.mark_label}" for s in series)
+    description = "; ".join(f"{s.label} {s.mark_label}" for s in series)
     note = "Rings: each model's threshold." if len(labels) > 1 else ""
-    return chart("thresholds", "IoU over thresholds", said, x, y, body, series, note)
+    return chart("thresholds", "IoU over thresholds", description, x, y, body, series, note)
 
 
 def reliability(metrics: Sequence[dict[str, Any]], labels: Sequence[str]) -> Markup:
@@ -163,14 +168,13 @@ def reliability(metrics: Sequence[dict[str, Any]], labels: Sequence[str]) -> Mar
     for s in series:
         body.append(line(s, x, y))
         body += [dot(p, s.style, x, y, f"{s.label}: {p[0]:.3f}, {p[1]:.3f}") for p in s.points]
-    note = "On the diagonal, probabilities are what they say: of the pixels at 0.8, 80 % are "
-    note += "foreground."
+    note = "On the diagonal, probabilities are right: of the pixels at 0.8, 80 % are foreground."
     if len(calibrations) == 1:
         note = f"{eces[0]}. {note} Bars: share of all pixels."
-    said = "; ".join(
+    description = "; ".join(
         f"{s.label}: " + ", ".join(f"{a:.2f} is {b:.2f}" for a, b in s.points) for s in series
     )
-    return chart("reliability", "Calibration", said, x, y, body, series, note)
+    return chart("reliability", "Calibration", description, x, y, body, series, note)
 
 
 def scatter(
@@ -200,18 +204,18 @@ def scatter(
                 body.append(link.format(image, place, name, name, point))
             else:
                 body.append(Markup("<g {}>{}</g>").format(place, point))
-    said = "A point per image; arrow keys go from one to the next, Enter shows it in the gallery."
-    note = "A point per image; it leads to the gallery."
+    description = "A point for each image; arrow keys go to the next one, Enter to the gallery."
+    note = "A point for each image; it leads to the gallery."
     if images > len(histograms[0]):
         note = f"A point for each of {len(histograms[0]):,} of the {images:,} images: those of the "
         note += "gallery, to which their points lead, and others from the worst to the best."
     title = "IoU against foreground"
     series = [Series(label, [], style) for style, label in enumerate(labels)]
-    return chart("scatter", title, said, x, y, body, series, note, holds_links=True)
+    return chart("scatter", title, description, x, y, body, series, note, holds_links=True)
 
 
 def ious(labels: Sequence[str]) -> Markup:
-    """The axes of a histogram of the images' IoUs; the page draws it and its ticks."""
+    """The axes of a histogram of the images' IoUs; the script draws the bars and their ticks."""
     x = unit_axis("IoU of an image")
     y = charts.Axis("images", 0, 1, [])
     bottom, middle = charts.TOP + charts.DOWN, charts.TOP + charts.DOWN / 2
@@ -221,12 +225,16 @@ def ious(labels: Sequence[str]) -> Markup:
         for style in range(len(labels))
     ]
     series = [Series(label, [], style) for style, label in enumerate(labels)]
-    said = f"How many images have an IoU in each of {IOU_BINS} bins, at the slider's threshold."
-    return chart("ious", "IoU of the images", said, x, y, body, series)
+    counted = f"How many images have an IoU in each of {IOU_BINS} bins, at the slider's threshold."
+    return chart("ious", "IoU of the images", counted, x, y, body, series)
 
 
 def whisker(score: dict[str, float | None], constant: float | None) -> Markup:
-    """A score in 0..1 with its interval on a line, and a tick at the constant mask's."""
+    """A score in 0..1 and its interval on a line.
+
+    Args:
+        constant: the score of the constant mask, which gets a tick.
+    """
     value, low, high = score["value"], score.get("low"), score.get("high")
     across = Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="{}" y2="{}"/>')
     drawn = across.format("base", 0, 100, 8, 8)
@@ -240,7 +248,7 @@ def whisker(score: dict[str, float | None], constant: float | None) -> Markup:
 
 
 def plot() -> dict[str, float]:
-    """The plot's area, and the bins, for the page's script."""
+    """Where the plot is in the drawing, and the number of bins, for the page's script."""
     left, top = _corner()
     return {
         "left": left,

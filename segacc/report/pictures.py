@@ -20,10 +20,10 @@ from segacc.errors import InputError
 SUFFIX = ".png"
 LONGEST_NAME = 255  # bytes, of most file systems
 TITLES = ("image", "ground truth", "prediction")
-SMALLEST = 256  # panels narrower than this are enlarged
-GAP = 6
-BAR = 20  # height of the lines of text
-MARK = (255, 214, 10)  # stands out from tissue and street, also for colour-blind eyes
+SMALLEST = 256  # px; panels that are narrower are enlarged
+GAP = 6  # px between panels
+BAR = 20  # px, height of a line of text
+MARK = (255, 214, 10)  # is seen well on tissue and streets, by colour-blind people too
 PAPER = (255, 255, 255)
 INK = (20, 20, 20)
 
@@ -89,7 +89,7 @@ def find_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
 def triptych(
     image: np.ndarray, mask: np.ndarray, prediction: np.ndarray, caption: str
 ) -> Image.Image:
-    """Image, ground truth and prediction side by side, with a caption.
+    """Image, ground truth and prediction side by side, with a caption below.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -121,7 +121,7 @@ def outlined(image: np.ndarray, mask: np.ndarray) -> Image.Image:
     """
     import cv2
 
-    # Lines of one width in the picture, whatever its size.
+    # The larger the picture, the wider the line, so that all look alike when shown at one size.
     reach = 2 * max(1, round(max(mask.shape) / 800)) + 1
     inside = cv2.erode(mask, np.ones((reach, reach), np.uint8), borderValue=255)
     tints = np.round(0.75 * np.arange(256)[:, None] + 0.25 * np.array(MARK)).astype(np.uint8)
@@ -132,7 +132,7 @@ def outlined(image: np.ndarray, mask: np.ndarray) -> Image.Image:
 
 
 def overview(pictures: list[Path]) -> Image.Image:
-    """Pictures below each other on one sheet."""
+    """One picture that shows all of these below each other."""
     sheets = []
     for path in pictures:
         with Image.open(path) as picture:
@@ -147,7 +147,12 @@ def overview(pictures: list[Path]) -> Image.Image:
 
 
 def reduced(pixels: np.ndarray, side: int, how: Image.Resampling) -> Image.Image:
-    """Pixels (H, W) or (H, W, 3) uint8 as a picture of at most `side` px, in proportion."""
+    """Pixels as a picture whose longer side has at most `side` px; its proportions are kept.
+
+    Args:
+        pixels: (H, W) or (H, W, 3) uint8.
+        how: the filter, if the picture is reduced.
+    """
     picture = Image.fromarray(pixels)
     scale = min(1, side / max(picture.size))
     if scale == 1:
@@ -156,7 +161,12 @@ def reduced(pixels: np.ndarray, side: int, how: Image.Resampling) -> Image.Image
 
 
 def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
-    """The picture as a file of the form "PNG", "JPEG" and so on, with the options of Pillow."""
+    """The bytes of a file of the picture.
+
+    Args:
+        form: "PNG", "JPEG" and so on.
+        options: of Pillow for this form.
+    """
     file = io.BytesIO()
     picture.save(file, form, **options)
     return file.getvalue()

@@ -30,7 +30,7 @@ def test_epochs_have_whole_ticks_from_the_first_to_the_last():
 
 @pytest.mark.parametrize("values", [[], [0.0], [0.7, 0.7], [math.nan], [-3.0], [0.0, math.inf]])
 @pytest.mark.parametrize("low", [None, 0.0])
-def test_an_axis_of_nothing_or_of_one_value_has_a_length(values, low):
+def test_an_axis_of_no_value_or_one_has_two_different_ends(values, low):
     axis = fit_axis("", values, low)
     assert axis.high > axis.low and len(axis.ticks) > 1
 
@@ -41,7 +41,7 @@ def test_labels_are_short():
     )
 
 
-def test_a_line_is_broken_where_there_is_no_value():
+def test_a_line_has_a_gap_where_there_is_no_value():
     nan = math.nan
     drawn = line(Series("", [(0, 0), (0.5, 1), (0.6, nan), (1, 1)]), unit_axis(""), unit_axis(""))
     assert drawn.count("M") == 2 and "nan" not in drawn

@@ -51,19 +51,19 @@ def until(page, condition: str) -> None:
 
 @contextmanager
 def opened(browser, path: Path, width: int = 1280, height: int = 900, **options):
-    """The page in a browser; it must say nothing on the console and ask nothing of the network."""
+    """The page in a browser. In the end its console is empty, and it has loaded nothing else."""
     context = browser.new_context(viewport={"width": width, "height": height}, **options)
     page = context.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    printed, asked = [], []
+    page.on("console", lambda message: printed.append(message.text))
+    page.on("pageerror", lambda error: printed.append(str(error)))
+    page.on("dialog", lambda dialog: (printed.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path.as_uri())
     until(page, "document.querySelector('.readout .iou')?.textContent")
     yield page
     context.close()
-    assert said == []
+    assert printed == []
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
 
 
@@ -127,7 +127,7 @@ def is_colour(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
 # ---- what is in the file ----
 
 
-def test_the_page_says_every_score_with_its_interval_formula_and_value_at_a_half(run, page_of_run):
+def test_each_score_has_its_interval_its_formula_and_its_value_at_0_5(run, page_of_run):
     text = page_of_run.read_text(encoding="utf-8")
     for name, score in run.metrics["scores"].items():
         half = run.metrics["scores_at_half"][name]
@@ -143,7 +143,7 @@ def test_the_page_says_every_score_with_its_interval_formula_and_value_at_a_half
     assert f'<p class="big">{run.metrics["constant_mask_iou"]:.3f}</p>' in text
 
 
-def test_the_page_holds_no_address_and_forbids_what_it_does_not_hold(page_of_run):
+def test_the_page_has_no_address_and_allows_no_style_or_script_but_its_own(page_of_run):
     text = page_of_run.read_text(encoding="utf-8")
     assert not re.search(r'(?:src|href)="(?!data:|#)', text)
     assert "http:" not in text and "@import" not in text
@@ -151,7 +151,7 @@ def test_the_page_holds_no_address_and_forbids_what_it_does_not_hold(page_of_run
     assert policy.startswith("default-src 'none'; img-src data:;") and "unsafe" not in policy
 
 
-def test_the_numbers_in_the_page_are_json_that_every_reader_takes(tmp_path):
+def test_numbers_that_are_not_finite_or_missing_are_no_nan_in_the_page(tmp_path):
     distances = [float("inf"), None, 3.0, 2.0, 1.0, 0.0]
     run = made(tmp_path / "one", hd95=distances)
     for scored in (run.metrics["scores"], run.metrics["scores_at_half"]):
@@ -170,7 +170,7 @@ def test_the_numbers_in_the_page_are_json_that_every_reader_takes(tmp_path):
     assert "<dt>hd95</dt><dd>∞</dd>" in text and "<dt>hd95</dt><dd>–</dd>" in text
 
 
-def test_pictures_of_levels_are_what_was_scored(run, page_of_run):
+def test_the_levels_in_the_page_are_those_that_were_scored(run, page_of_run):
     block = re.search(r'id="data">(.*?)</script>', page_of_run.read_text(encoding="utf-8"), re.S)
     for picture in json.loads(block.group(1))["pictures"]:
         levels = Image.open(io.BytesIO(base64.b64decode(picture["levels"][0])))
@@ -257,6 +257,17 @@ def test_the_gallery_is_among_the_points_and_both_go_from_the_worst_to_the_best(
     assert choose_images(ious[:200], 200, 1000) == (ious[:200].argsort().tolist(), [*range(200)])
 
 
+def test_the_page_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "MOST_PICTURES", 12)
+    monkeypatch.setattr(report, "MOST_POINTS", 7)
+    sizes = []
+    for count in (25, 99):
+        run = made(tmp_path / f"{count}", count=count, names=[f"{i:04d}" for i in range(count)])
+        write_report(tmp_path / "report.html", [run])
+        sizes.append((tmp_path / "report.html").stat().st_size)
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.03)
+
+
 def test_pictures_of_names_that_differ_in_a_slash_are_their_own(tmp_path):
     run = made(tmp_path / "run", count=3, names=["a/b", "a__b", "a%2Fb"])
     assert len({run.levels(i).tobytes() for i in range(3)}) == 3
@@ -340,7 +351,7 @@ def test_it_starts_at_the_models_threshold_and_comes_back_to_it(browser, run, pa
         assert pressed.count() == 1 and pressed.text_content() == "model's 0.352"
 
 
-def test_the_slider_moves_by_arrow_keys_and_speaks_once_it_rests(browser, page_of_run):
+def test_arrow_keys_move_the_slider_and_a_screen_reader_gets_its_numbers_once(browser, page_of_run):
     with opened(browser, page_of_run) as page:
         page.locator("#slider").focus()
         for _ in range(3):
@@ -355,7 +366,7 @@ def test_the_slider_moves_by_arrow_keys_and_speaks_once_it_rests(browser, page_o
         assert page.locator("#slider").get_attribute("aria-valuetext") == "0.363"
 
 
-def test_only_pictures_in_sight_are_drawn_again(browser, tmp_path):
+def test_only_pictures_in_sight_are_drawn(browser, tmp_path):
     write_report(tmp_path / "report.html", [made(tmp_path / "run", count=60)])
     with opened(browser, tmp_path / "report.html") as page:
         page.locator(".card").nth(0).scroll_into_view_if_needed()
@@ -374,7 +385,7 @@ def names_shown(page) -> list[str]:
     return page.locator(".card:visible .open").all_text_contents()
 
 
-def test_the_gallery_is_worst_first_and_can_be_sorted_and_sifted(browser, run, page_of_run):
+def test_the_gallery_is_worst_first_and_can_be_sorted_and_filtered(browser, run, page_of_run):
     ious = iou_of(counts_of(*all_of(run), run.threshold)[:, 0])
     worst = [run.names[i] for i in ious.argsort(stable=True).tolist()]
     assert len(set(ious.tolist())) == len(worst) and worst != run.names
@@ -387,13 +398,13 @@ def test_the_gallery_is_worst_first_and_can_be_sorted_and_sifted(browser, run, p
         page.get_by_label("Name").fill("E 3")
         assert names_shown(page) == ["image 3"]
         assert page.locator("#found").text_content() == "1 of 6 images"
-        # A point leads to its image, whatever was sifted out.
+        # A point leads to its image, even if the filter had hidden it.
         page.locator(".point[data-image='5']").dispatch_event("click")
         assert page.evaluate("document.activeElement.textContent") == "image 5"
         assert len(names_shown(page)) == 6
 
 
-def test_points_are_one_stop_of_the_tab_key_and_arrows_go_on(browser, page_of_run):
+def test_the_tab_key_stops_at_one_point_and_arrow_keys_go_to_the_others(browser, page_of_run):
     with opened(browser, page_of_run) as page:
         assert page.locator("a.point[tabindex='0']").count() == 1
         page.locator("a.point[tabindex='0']").focus()
@@ -405,7 +416,7 @@ def test_points_are_one_stop_of_the_tab_key_and_arrows_go_on(browser, page_of_ru
         assert page.evaluate("document.activeElement.textContent") == f"image {second}"
 
 
-def test_the_large_view_opens_turns_and_closes_by_keyboard(browser, run, page_of_run):
+def test_keys_open_the_large_view_change_its_image_and_close_it(browser, run, page_of_run):
     with opened(browser, page_of_run) as page:
         order = names_shown(page)
         title, place = page.locator("#large-h"), page.locator("#large .place")
@@ -432,7 +443,7 @@ def test_the_large_view_opens_turns_and_closes_by_keyboard(browser, run, page_of
         assert page.evaluate("document.activeElement.textContent") == order[1]
 
 
-def test_a_click_opens_the_large_view_and_buttons_turn_it(browser, page_of_run):
+def test_a_click_opens_the_large_view_and_buttons_change_its_image(browser, page_of_run):
     with opened(browser, page_of_run) as page:
         order = names_shown(page)
         page.locator(".card").nth(0).click()
@@ -455,7 +466,7 @@ EVIL = [
 ]
 
 
-def test_names_from_files_are_text(browser, tmp_path):
+def test_names_of_files_are_never_taken_for_html(browser, tmp_path):
     run = made(tmp_path / "<b>run & 'run'", names=EVIL, model="</title><b>unet")
     write_report(tmp_path / "report.html", [run], [{"<i>run": "<script>window.hacked=4</script>"}])
     # Without the page's policy: escaping alone must do.
@@ -475,7 +486,7 @@ def test_names_from_files_are_text(browser, tmp_path):
         assert titles[0].startswith(EVIL[0]) and page.evaluate("window.hacked") is None
 
 
-def test_light_and_dark_differ_and_follow_the_reader(browser, page_of_run):
+def test_the_page_is_light_or_dark_as_the_reader_prefers(browser, page_of_run):
     corners = {}
     for scheme in ("light", "dark"):
         with opened(browser, page_of_run, color_scheme=scheme) as page:
@@ -499,7 +510,7 @@ def test_the_page_never_scrolls_sideways(browser, tmp_path, width):
             assert page.evaluate("large.scrollWidth - large.clientWidth") <= 0
 
 
-def test_what_is_seen_is_also_said(browser, page_of_run):
+def test_screen_readers_get_names_and_descriptions(browser, page_of_run):
     with opened(browser, page_of_run) as page:
         for name in ("Scores", "Training", "Images and thresholds", "Gallery"):
             assert page.get_by_role("region", name=name, exact=True).count() == 1
@@ -581,13 +592,13 @@ def test_several_runs_are_side_by_side_on_the_same_images_worst_first(browser, t
                 assert (found[..., 0] == np.asarray(picture)).all()
 
 
-def test_runs_of_the_same_model_go_by_their_names(tmp_path):
+def test_runs_of_the_same_model_are_labelled_with_their_names(tmp_path):
     runs = [made(tmp_path / name) for name in ("a/one", "b/one", "two")]
     assert label_runs(runs) == ["one (1)", "one (2)", "two"]
     assert label_runs(runs[:1]) == ["linknet (resnet34)"]
 
 
-def test_runs_without_a_common_image_are_compared_all_the_same(browser, tmp_path):
+def test_runs_without_a_common_image_have_a_report_too(browser, tmp_path):
     runs = [made(tmp_path / name, count=2, names=[name, f"{name}2"]) for name in "ab"]
     write_report(tmp_path / "report.html", runs, [{"run": "a"}])
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -635,7 +646,7 @@ def test_pictures_of_large_images_are_reduced_and_numbers_are_not(browser, tmp_p
         assert pixels(page, 0, "errors", 100).shape == (256, 256, 4)
 
 
-def test_a_threshold_between_levels_is_said(browser, tmp_path):
+def test_the_page_says_that_a_threshold_is_between_two_levels(browser, tmp_path):
     run = made(tmp_path / "run", threshold=0.3, threshold_from="given")
     write_report(tmp_path / "report.html", [run])
     with opened(browser, tmp_path / "report.html") as page:
@@ -670,7 +681,7 @@ def test_results_that_cannot_be_read_are_named(tmp_path):
         read_scored(*read)
 
 
-def test_a_browser_that_cannot_unpack_says_so_and_has_the_numbers(browser, run, page_of_run):
+def test_a_browser_that_cannot_decode_pictures_says_so_and_has_numbers(browser, run, page_of_run):
     context = browser.new_context()
     context.add_init_script("delete window.DecompressionStream")
     page = context.new_page()

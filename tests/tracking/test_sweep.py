@@ -38,7 +38,7 @@ def command_of(point: dict[str, dict[str, object]]) -> list[str]:
     return command
 
 
-def test_the_command_of_every_point_is_one_that_train_takes():
+def test_train_accepts_the_command_of_each_point():
     configs = []
     for point in points():
         launcher, flags = command_of(point)[:3], command_of(point)[3:]
@@ -54,14 +54,14 @@ def test_the_command_of_every_point_is_one_that_train_takes():
     assert len({config.lr for config in configs}) > 1 < len({config.loss for config in configs})
 
 
-def test_it_keeps_to_the_schema_of_wandb():
+def test_the_file_follows_the_schema_of_wandb():
     schema = pytest.importorskip("sweeps.config", reason="the package sweeps is not installed")
     assert schema.schema_violations_from_proposed_config(SWEEP) == []
     wrong = {**SWEEP, "early_terminate": {"type": "hyperbnd"}}
     assert schema.schema_violations_from_proposed_config(wrong)
 
 
-def test_a_run_of_an_agent_is_the_agents_and_logs_the_metric(tmp_path):
+def test_a_run_has_the_id_that_the_agent_chose_and_logs_the_metric(tmp_path):
     run_id, point = "agents1d", {"model": {"value": "linknet"}, "lr": {"value": 0.0003}}
     parameters = tmp_path / "config.yaml"
     config_util.save_config_file_from_dict(str(parameters), point)

@@ -1,4 +1,4 @@
-"""Trackers, read back from the files that they really write."""
+"""What trackers have written, read from their files."""
 
 import csv
 import hashlib
@@ -90,9 +90,9 @@ def best_line(run: Path) -> dict[str, float]:
     return max(lines(run), key=lambda line: line["valid_iou"])
 
 
-def test_wandb_without_a_key_runs_offline_and_says_so(offline, life):
-    run, said = offline
-    assert f"wandb, offline for want of a key; upload with `wandb sync {run}/wandb/off" in said
+def test_without_a_key_wandb_is_offline_and_the_banner_says_how_to_upload(offline, life):
+    run, printed = offline
+    assert f"wandb, offline for want of a key; upload with `wandb sync {run}/wandb/off" in printed
     assert life.ids == {json.loads((run / "config.json").read_text())["run_id"]}
 
 
@@ -146,7 +146,7 @@ def test_the_config_holds_what_the_run_depends_on_and_no_secret(offline, life):
         assert path.is_dir() or TOKEN.encode() not in path.read_bytes(), path
 
 
-def test_the_same_images_are_shown_with_both_masks_every_nth_epoch(offline, life, blobs):
+def test_every_nth_epoch_the_same_images_are_logged_with_both_masks(offline, life, blobs):
     shown = life.column("pictures/valid.captions")
     assert list(shown) == [3, 6, 12]  # of epochs 1, 2 and 4
     names = [[caption.split()[0] for caption in captions] for captions in shown.values()]
@@ -262,7 +262,7 @@ def test_a_killed_run_that_is_resumed_has_every_row_once(again, blobs):
     assert after.summary["best_epoch"] == best_line(again)["epoch"]
 
 
-def test_epochs_that_wandb_has_lost_are_logged_when_the_run_goes_on(again):
+def test_epochs_that_wandb_has_lost_are_logged_when_the_run_is_resumed(again):
     """W&B has rows 0 to 4, the newest state is of step 14: scores of epochs 2 to 4 come again."""
     (file,) = again.glob("wandb/offline-run-*/run-*.wandb")
     cut_after(file, 4)
@@ -276,7 +276,7 @@ def test_epochs_that_wandb_has_lost_are_logged_when_the_run_goes_on(again):
     assert after.summary["best_epoch"] == best_line(again)["epoch"]
 
 
-def test_a_finished_run_goes_on_and_ends_with_a_table_of_all_images(again):
+def test_a_finished_run_that_is_resumed_logs_a_table_of_all_images_again(again):
     fit_here("--resume", again, "--epochs", EPOCHS + 1, "--patience", 50, "--pictures", 0)
     _, after = lives(again)
     assert after.steps == [16, 17, 18]
@@ -302,8 +302,8 @@ def test_tracking_and_pictures_change_nothing_in_the_run(offline, blobs, tmp_pat
 
 
 @pytest.mark.slow
-def test_wandb_online_is_one_run_for_both_lives_without_a_warning(blobs, tmp_path):
-    """Its server says what it has; rows that are computed again stay away from it."""
+def test_a_resumed_run_is_one_run_of_wandb_online_and_gives_no_warning(blobs, tmp_path):
+    """W&B's server says which steps it has; they are not sent again."""
     run = tmp_path / "run"
     flags = ["--tracker", "wandb", "--pictures", 0, *TINY, "--save-every", 2, "--keep", 9]
     with wandb_server() as server:
@@ -345,7 +345,7 @@ def test_two_processes_are_one_run_with_one_set_of_pictures(blobs, tmp_path):
     assert [artifact["type"] for artifact in only.artifacts].count("model") == 1
 
 
-def test_wandb_that_cannot_start_is_a_sentence(blobs, tmp_path):
+def test_an_error_of_wandb_at_the_start_is_one_sentence(blobs, tmp_path):
     flags = [*TINY, "--tracker", "wandb"]
     done = train(blobs, tmp_path / "run", *flags, WANDB_MODE=None, WANDB_API_KEY="short")
     assert done.returncode == 2, done.stderr[-3000:]
@@ -367,7 +367,7 @@ def curves(run: Path) -> EventAccumulator:
     return EventAccumulator(str(run / "segacc"), size_guidance=keep).Reload()
 
 
-def test_tensorboard_holds_the_curves_and_pictures_of_both_lives(blobs, tmp_path, capsys):
+def test_tensorboard_has_what_was_logged_before_and_after_a_resume(blobs, tmp_path, capsys):
     run = new_run(blobs, tmp_path / "run", "tensorboard", "--save-every", 2, "--keep", 9)
     assert f"tensorboard --logdir {run}" in capsys.readouterr().out
     forget_after(run, 10)
@@ -386,7 +386,7 @@ def test_tensorboard_holds_the_curves_and_pictures_of_both_lives(blobs, tmp_path
     assert "data/fingerprint: " in hparams and "versions/torch: " in hparams
 
 
-def test_trackio_holds_the_curves_pictures_and_table_of_both_lives(blobs, tmp_path, monkeypatch):
+def test_trackio_has_what_was_logged_before_and_after_a_resume(blobs, tmp_path, monkeypatch):
     home = Path(os.environ["TRACKIO_DIR"])
     run = new_run(blobs, tmp_path / "run", "trackio", "--save-every", 2, "--keep", 9)
     forget_after(run, 10)

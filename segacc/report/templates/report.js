@@ -1,5 +1,6 @@
 "use strict";
-// What follows the threshold: numbers from histograms of levels, pictures from the levels themselves.
+// All that follows the threshold slider: numbers, which come from histograms of levels, and pictures, which
+// come from the levels themselves.
 (() => {
   const LEVELS = 256, OWN = null;
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -25,7 +26,7 @@
 
   // ---- state ----
 
-  let chosen = OWN;  // the slider's level, or each run its own
+  let chosen = OWN;  // the level of the slider; with OWN, each run has the level of its own threshold
   const levelOf = (run) => chosen ?? runs[run].level;
   const text = (level) => (level / LEVELS).toFixed(3);
 
@@ -63,7 +64,7 @@
     showTotals(where);
     showCharts(ious, mixed);
     for (const card of cards) showNumbers(card, data.pictures[card.dataset.picture].point, counts, ious);
-    if (large.open) showNumbers(room, data.pictures[current.dataset.picture].point, counts, ious);
+    if (large.open) showNumbers(content, data.pictures[current.dataset.picture].point, counts, ious);
     draw();
   }
 
@@ -92,8 +93,8 @@
       const who = runs.length > 1 ? `${run.label}: ` : "";
       sentences.push(`${who}iou ${iou.toFixed(4)}, iou_image ${mean.toFixed(4)}`);
     });
-    clearTimeout(speaking);  // once the slider rests
-    if (!asked) return;  // it was not moved yet
+    clearTimeout(speaking);  // screen readers read the numbers only when the slider has come to rest
+    if (!asked) return;  // the page was just opened
     speaking = setTimeout(() => { status.textContent = `Threshold ${where}. ${sentences.join(". ")}.`; }, 700);
   }
 
@@ -110,7 +111,7 @@
     }
     const heights = runs.map((run, r) => run.bins[levelOf(r)]);
     const most = Math.max(...heights.flat());
-    let high = 2;  // an even round number, so that half of it is a tick
+    let high = 2;  // becomes an even round number, since half of it is a tick
     for (let power = 1; high < most; power *= 10) {
       high = [2, 3, 4, 5, 6, 8, 10].map((i) => i * power).find((i) => i >= most && i % 2 === 0) ?? high;
     }
@@ -129,7 +130,7 @@
       const pair = one(`.pair[data-run="${run}"]`, root);
       value(one(".iou", pair), ious[run][image], 3);
       const [tp, fp, fn, tn] = counts[run][image];
-      const pixels = tp + fp + fn + tn;  // shares where runs may have different sizes
+      const pixels = tp + fp + fn + tn;  // several runs may have different sizes, so these get shares
       const [false1, false0] = [fp, fn].map((count) => runs.length > 1
         ? `${(100 * count / pixels).toFixed(1)} %` : count.toLocaleString("en-US"));
       one(".wrong", pair).textContent = `${false1} FP, ${false0} FN${runs.length > 1 ? "" : " px"}`;
@@ -138,7 +139,7 @@
 
   // ---- pictures ----
 
-  // Decoded here and not by a canvas, which browsers that guard against fingerprints add noise to.
+  // Not decoded by a canvas: some browsers add noise to what is read from one, against fingerprinting.
   async function decode(base64) {  // 8-bit gray PNG, not interlaced -> its pixels
     const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
     const view = new DataView(bytes.buffer);
@@ -177,7 +178,7 @@
   });
   const BLACK = [0, 0, 0], WHITE = [255, 255, 255];
   const palettes = new Map();
-  function paletteOf(kind, level) {  // of truth * 256 + level, as the bytes of a pixel
+  function paletteOf(kind, level) {  // the bytes of a pixel, by truth * 256 + its level
     const key = kind + level;
     if (!palettes.has(key)) {
       const bytes = new Uint8ClampedArray(4 * 2 * LEVELS).fill(255);
@@ -192,7 +193,7 @@
     return palettes.get(key);
   }
 
-  const decoded = new Map();  // of a picture and run, as long as it is in sight
+  const decoded = new Map();  // by picture and run, while the picture is in sight
   function pixelsOf(number, run) {
     const key = `${number} ${run}`;
     if (!decoded.has(key)) {
@@ -208,7 +209,7 @@
 
   async function drawOn(canvas, number, run) {
     const { width, height, index } = await pixelsOf(number, run);
-    const level = levelOf(run);  // after the wait: the slider may have moved on
+    const level = levelOf(run);  // asked after the wait, in which the slider may have moved
     if (canvas.dataset.drawn === String(level)) return;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
@@ -229,12 +230,12 @@
     }
   }
 
-  const seen = new Set();  // cards in sight; only these are drawn
+  const inSight = new Set();  // only cards in sight are drawn
   const observer = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
-      if (isIntersecting) seen.add(target);
+      if (isIntersecting) inSight.add(target);
       else {
-        seen.delete(target);
+        inSight.delete(target);
         runs.forEach((_, run) => decoded.delete(`${target.dataset.picture} ${run}`));
       }
     }
@@ -242,13 +243,13 @@
   }, { rootMargin: "300px" });
 
   function draw() {
-    for (const card of seen) drawAll(card, +card.dataset.picture);
-    if (large.open) drawAll(room, +current.dataset.picture);
+    for (const card of inSight) drawAll(card, +card.dataset.picture);
+    if (large.open) drawAll(content, +current.dataset.picture);
   }
 
   // ---- the large view ----
 
-  const large = document.getElementById("large"), room = one(".room", large);
+  const large = document.getElementById("large"), content = one(".content", large);
   let current = null;
   const inOrder = () => all(".card").filter((card) => !card.hidden);
 
@@ -257,17 +258,17 @@
     const order = inOrder(), place = order.indexOf(card);
     one("h2 bdi", large).textContent = one(".open", card).textContent;
     one(".place", large).textContent = `${place + 1} of ${order.length}`;
-    // Not disabled, which would take the focus away.
+    // A button that is disabled would lose the focus.
     one(".previous", large).setAttribute("aria-disabled", place === 0);
     one(".next", large).setAttribute("aria-disabled", place === order.length - 1);
     const copy = one(".pairs", card).cloneNode(true);
-    for (const canvas of all("canvas", copy)) delete canvas.dataset.drawn;  // a copy is empty
-    room.replaceChildren(copy);
+    for (const canvas of all("canvas", copy)) delete canvas.dataset.drawn;  // the copy of a canvas is empty
+    content.replaceChildren(copy);
     if (!large.open) {
       large.showModal();
       one("h2", large).focus();
     }
-    drawAll(room, +card.dataset.picture);
+    drawAll(content, +card.dataset.picture);
   }
   function step(by) {
     const order = inOrder(), next = order[order.indexOf(current) + by];
@@ -285,7 +286,7 @@
     event.preventDefault();
   });
   large.addEventListener("close", () => {
-    room.replaceChildren();
+    content.replaceChildren();
     current.scrollIntoView({ block: "nearest" });
     one(".open", current).focus({ preventScroll: true });
   });
@@ -312,14 +313,14 @@
     one(".cards").append(...order.map((i) => cards[i]));
   });
   const filter = document.getElementById("filter");
-  const sift = () => {
+  const filterCards = () => {
     const wanted = filter.value.trim().toLowerCase();
     cards.forEach((card, i) => { card.hidden = !names[i].toLowerCase().includes(wanted); });
     document.getElementById("found").textContent = wanted ? `${inOrder().length} of ${cards.length} images` : "";
   };
-  filter.addEventListener("input", sift);
+  filter.addEventListener("input", filterCards);
 
-  // Points lead to their cards; of all of them one is on the way of the Tab key.
+  // Points lead to their cards. The Tab key stops at one of them; arrow keys go to the others.
   const links = points.filter((point) => point.localName === "a")
     .sort((a, b) => a.dataset.x - b.dataset.x || a.dataset.image - b.dataset.image);
   links.forEach((link, i) => {
@@ -327,7 +328,7 @@
     link.addEventListener("click", (event) => {
       event.preventDefault();
       const card = document.getElementById(`image-${link.dataset.image}`);
-      if (card.hidden) { filter.value = ""; sift(); }
+      if (card.hidden) { filter.value = ""; filterCards(); }
       card.scrollIntoView({ block: "center" });
       one(".open", card).focus({ preventScroll: true });
     });
