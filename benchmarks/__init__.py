@@ -1,0 +1,1 @@
+"""Benchmarks: programs that measure segacc; `python -m benchmarks.NAME --help` explains each."""

@@ -1,0 +1,1 @@
+"""Evaluation: scores of a trained model on a split, and of several models side by side."""

@@ -1,0 +1,1 @@
+"""Models: networks, the weights they start from, and their own normalisation."""

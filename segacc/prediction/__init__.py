@@ -1,0 +1,1 @@
+"""Prediction: logits of whole images, and masks written to files."""

@@ -1,0 +1,1 @@
+"""Runtime: devices, processes, threads and signals; what a run needs of the machine."""

@@ -1,0 +1,1 @@
+"""Training: the loop, and all that only a training needs: losses, optimizer, states."""

@@ -17,8 +17,8 @@ import segacc.training.optim
 import segacc.training.setup
 from segacc.config import parse_train
 from segacc.models.weights import build_model
-from segacc.training.setup import set_up
-from segacc.training.steps import seen, train_step
+from segacc.training.setup import NO_HOOKS, set_up
+from segacc.training.steps import reduce_losses, train_step
 
 STEPS = 20
 
@@ -53,13 +53,14 @@ for mode in modes.split(","):
         flags += [] if full else ["--freeze-bn"]
         flags += ["--lr", "5e-4" if name == "sgd" else "1e-4", "--warmup", "0"]
         config = parse_train([*flags, "--output-dir", str(folder / model)])
-        job = set_up(config)
-        before = {k: v.clone() for k, v in job.trained.model.tensors().items()}
-        job.model.train()
-        results = [train_step(job, config, step)[0] for step in range(STEPS)]
-        losses[model] = [loss for loss, _ in seen(results, job, config, job.progress)]
+        job = set_up(config, NO_HOOKS)
+        segmenter = job.model.trained.model
+        before = {k: v.clone() for k, v in segmenter.tensors().items()}
+        job.model.wrapped.train()
+        results = [train_step(job, step)[0] for step in range(STEPS)]
+        losses[model] = [loss for loss, _ in reduce_losses(job, results, first_step=0)]
         if job.accelerator.is_main_process:
             save_file(before, folder / f"{model}-before.safetensors")
-            save_file(job.trained.model.tensors(), folder / f"{model}-after.safetensors")
+            save_file(segmenter.tensors(), folder / f"{model}-after.safetensors")
             (folder / "losses.json").write_text(json.dumps(losses))
 job.accelerator.end_training()

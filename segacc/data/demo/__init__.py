@@ -1,0 +1,1 @@
+"""Demo: data sets that are painted by code, so that a trial needs no network."""

@@ -1,0 +1,1 @@
+"""Reading: folders, archives and Hub data sets become a DatasetDict of images and masks."""
