@@ -69,6 +69,7 @@ def test_contenders_get_the_data_set_as_files(tmp_path):
         ("launch", ["--models", "segformer"]),
         ("step_profile", ["--model", "segformer", "--size", 64, "--steps", 2]),
         ("links", ["--models", "segformer", "--batches", 8, "--size", 64]),
+        ("company", ["--seconds", 1]),
         ("data", ["--size", 128, "--crop", 64, "--batches", 40]),
     ],
 )

@@ -64,7 +64,7 @@ def follow(shares: Iterable[float], threads: int) -> None:
                         f"other processes take {taken:.0%} of the time of this process's {threads} "
                         "cores: its threads sleep now while they wait for each other, which is "
                         "slower than on cores of its own; for full speed end the others, or start "
-                        f"each on its own cores (taskset --cpu-list 0-{threads - 1} ...)"
+                        "each on its own cores (taskset --cpu-list 0-3 ..., 4-7 ...)"
                     )
                 told = sleeping = True
                 team.enter_context(no_spinning(threads))
@@ -74,7 +74,7 @@ def follow(shares: Iterable[float], threads: int) -> None:
 
 
 def shares_taken(threads: int) -> Iterator[float]:
-    """Every half a second the share (0 to 1) of this process's cores that others had since then
+    """Every half second the share (0 to 1) of this process's cores that others had since then
     while threads of this process were ready to run."""
     before, began = _thread_times(), time.monotonic()
     while True:

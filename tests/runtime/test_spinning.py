@@ -64,6 +64,8 @@ print(seen)
 
 WATCH = """
 import subprocess
+spinning.watch_cores(1)  # one thread waits for no other: so it is with a rank per core
+print(names().count(spinning.WATCH))
 spinning.watch_cores(2)
 spinning.watch_cores(2)
 print(names().count(spinning.WATCH))
@@ -114,7 +116,7 @@ def test_spinning_ends_when_others_take_the_cores_and_starts_after_they_are_gone
 
 def test_a_process_that_has_to_share_its_cores_says_so_once():
     told, warnings = printed(WATCH)
-    assert told == "1\nTrue\n"
+    assert told == "0\n1\nTrue\n"
     assert warnings.count("its threads sleep now") == 1
 
 

@@ -29,7 +29,7 @@ def test_results_come_in_order_and_few_items_are_read_ahead():
         assert list(results) == [item * item for item in range(1, 20)]
 
 
-def test_an_error_comes_in_its_place():
+def test_an_error_is_raised_in_order():
     with ThreadPoolExecutor(2) as pool:
         results = in_order(pool, lambda item: 1 / item, [1, 2, 0, 4])
         assert [next(results), next(results)] == [1.0, 0.5]
@@ -83,5 +83,5 @@ def test_the_cpu_quota_of_a_container_counts(tmp_path, monkeypatch, groups, file
     assert cores(tmp_path) == expected
 
 
-def test_this_machine_has_as_many_cores_as_its_affinity_at_most():
+def test_cores_are_at_least_one_and_at_most_those_of_the_machine():
     assert 1 <= cores() <= (os.cpu_count() or 1)

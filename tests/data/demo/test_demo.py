@@ -1,4 +1,4 @@
-"""The procedural sets: files, determinism, and that colour alone does not solve them."""
+"""The demo sets: files, determinism, and that colour alone does not find the foreground."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_set_is_written_as_pairs_in_three_splits(
 
 
 @pytest.mark.parametrize("name", DEMO_NAMES)
-def test_neither_order_nor_threads_change_a_picture(name: str) -> None:
+def test_an_image_does_not_depend_on_order_or_threads(name: str) -> None:
     wanted = [("train", 0), ("valid", 0), ("test", 1), ("train", 1)]
     alone = {key: demo_image(name, *key) for key in wanted}
     with ThreadPoolExecutor(4) as pool:
@@ -80,7 +80,7 @@ def test_neither_order_nor_threads_change_a_picture(name: str) -> None:
     assert len({image.tobytes() for image, _ in alone.values()}) == len(wanted)
 
 
-def test_pictures_change_only_with_the_version() -> None:
+def test_images_change_only_with_the_version() -> None:
     # After a change to the scenes: raise DEMO_VERSION, since caches are named by it, and put the
     # new numbers into COVER.
     assert demo.DEMO_VERSION == "1"
@@ -90,7 +90,7 @@ def test_pictures_change_only_with_the_version() -> None:
         assert cover == pytest.approx(np.array(expected), abs=2), name
 
 
-def test_every_picture_has_foreground_and_background(splits: tuple[str, Samples, Samples]) -> None:
+def test_every_image_has_foreground_and_background(splits: tuple[str, Samples, Samples]) -> None:
     for image, mask in splits[1] + splits[2]:
         assert image.shape == (*mask.shape, 3)
         assert image.dtype == mask.dtype == np.uint8
@@ -138,7 +138,7 @@ def best_cut(score: np.ndarray, wanted: np.ndarray) -> int:
 LIMIT = {"demo": 0.55, "demo-pedestrian": 0.3}
 
 
-def test_no_threshold_and_no_colour_table_tells_the_foreground(
+def test_colour_alone_does_not_find_the_foreground(
     splits: tuple[str, Samples, Samples],
 ) -> None:
     name = splits[0]
@@ -160,7 +160,7 @@ def test_no_threshold_and_no_colour_table_tells_the_foreground(
     assert low < scores["all foreground"] < high
 
 
-def test_outlines_of_masks_lie_on_edges_of_pictures(splits: tuple[str, Samples, Samples]) -> None:
+def test_outlines_of_masks_lie_on_edges_of_images(splits: tuple[str, Samples, Samples]) -> None:
     # A mask that is shifted, flipped or of another picture would not.
     on, beside = [], []
     for image, mask in splits[2]:
@@ -192,7 +192,7 @@ def test_what_stands_in_front_of_a_person_is_not_in_the_mask() -> None:
     assert np.array_equal(mask[:, columns[-1] + 1 :] > 0, whole[:, columns[-1] + 1 :])
 
 
-def test_things_beyond_the_picture_leave_it_alone() -> None:
+def test_a_sprite_outside_the_image_changes_nothing() -> None:
     rng = np.random.default_rng(0)
     image, mask = np.zeros((50, 50, 3), np.uint8), np.zeros((50, 50), np.uint8)
     paste(rng, image, mask, Standing(person(rng, 20), 500, 40, True))

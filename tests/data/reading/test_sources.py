@@ -117,12 +117,12 @@ def test_a_folder_is_read_where_it_is(tmp_path, cache):
         ("./no/such/place", "nor a folder, an archive or a Hub id"),
     ],
 )
-def test_a_name_that_is_nothing_gets_the_near_ones(name, expected):
+def test_an_unknown_name_is_refused_with_the_closest_known_ones(name, expected):
     with pytest.raises(InputError, match=expected):
         load_dataset(name)
 
 
-def test_a_demo_set_is_painted_once(cache):
+def test_a_demo_set_is_drawn_once(cache):
     data = load_dataset("demo-pedestrian")
     assert list(data) == ["train", "valid", "test"]
     folder = locate("demo-pedestrian")
@@ -138,7 +138,7 @@ def test_a_demo_set_is_painted_once(cache):
 
 @pytest.mark.parametrize("kind", ARCHIVES)
 @pytest.mark.parametrize("root", ["", "Gland 512/"])
-def test_an_archive_goes_by_its_content_not_its_name(tmp_path, kind, root):
+def test_the_type_of_an_archive_is_found_by_its_content(tmp_path, kind, root):
     archive = tmp_path / "data.bin"
     archive.write_bytes(ARCHIVES[kind]({root + name: file for name, file in PAIRS.items()}))
     data = load_dataset(str(archive))
@@ -146,7 +146,7 @@ def test_an_archive_goes_by_its_content_not_its_name(tmp_path, kind, root):
     assert Path(data["train"][0]["mask"]["path"]).read_bytes() == b"mask a"
 
 
-def test_an_archive_is_unpacked_once_and_anew_when_it_has_changed(tmp_path, cache):
+def test_an_archive_is_unpacked_once_and_again_when_it_has_changed(tmp_path, cache):
     archive = tmp_path / "data.zip"
     archive.write_bytes(zipped())
     first = locate(str(archive))
@@ -159,7 +159,7 @@ def test_an_archive_is_unpacked_once_and_anew_when_it_has_changed(tmp_path, cach
     assert list(load_dataset(str(archive))) == ["train", "valid", "test"]
 
 
-def test_what_a_killed_process_left_is_not_used(tmp_path, cache):
+def test_a_partly_unpacked_folder_of_a_killed_process_is_not_used(tmp_path, cache):
     archive = tmp_path / "data.zip"
     archive.write_bytes(zipped())
     folder = locate(str(archive))
@@ -303,7 +303,7 @@ def test_an_empty_archive_is_named(tmp_path, cache, kind):
         (b"\x00\x01\x02", "is a file of unknown type"),
     ],
 )
-def test_what_is_no_archive_is_called_what_it_seems_to_be(tmp_path, cache, content, seems):
+def test_a_file_that_is_no_archive_is_refused_with_its_likely_type(tmp_path, cache, content, seems):
     refuses(tmp_path, cache, content, seems, "repack it")
 
 
@@ -411,7 +411,7 @@ def test_the_variable_of_a_set_may_hold_a_folder_or_an_archive(tmp_path, monkeyp
     assert counts(load_dataset("pedestrian")) == COUNTS
 
 
-def test_a_variable_that_leads_nowhere_is_named(monkeypatch):
+def test_a_variable_with_a_path_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setenv("SEGACC_GLAND", "/no/such/place")
     with pytest.raises(InputError, match="SEGACC_GLAND=/no/such/place does not exist: set it to"):
         load_dataset("gland")
@@ -435,7 +435,7 @@ def test_two_dropped_archives_of_one_set_are_named(cache):
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_without_a_network_all_ways_to_go_on_are_named(cache, name):
+def test_without_a_network_the_message_lists_all_other_ways(cache, name):
     """conftest's proxy refuses every connection to elsewhere; the other sets' files do not help."""
     others = {f"{other}.zip": zipped() for other in CORPORA if other != name}
     write_folder(cache / "downloads", others)
@@ -537,13 +537,13 @@ def test_a_download_that_failed_is_continued_by_the_next_run(server, cache):
     assert not list(cache.rglob("*.part"))
 
 
-def test_a_server_that_cannot_continue_starts_afresh(server):
+def test_a_download_that_cannot_be_continued_starts_again(server):
     server.content, server.with_ranges = MEGABYTES, False
     server.cut_at, server.cuts = 2 << 20, 1
     assert counts(load_dataset("gland")) == BULKY_COUNTS
 
 
-def test_a_file_that_changed_between_two_runs_is_not_spliced(server):
+def test_parts_of_two_versions_of_a_file_are_not_joined(server):
     server.content, server.cut_at = MEGABYTES, 2 << 20
     with pytest.raises(InputError):
         load_dataset("gland")
@@ -551,7 +551,7 @@ def test_a_file_that_changed_between_two_runs_is_not_spliced(server):
     assert counts(load_dataset("gland")) == COUNTS
 
 
-def test_a_page_instead_of_the_archive_is_said_and_not_kept(server, cache):
+def test_a_web_page_instead_of_the_archive_is_refused_and_deleted(server, cache):
     server.content = b"<!DOCTYPE html><title>Google Drive - Quota exceeded</title>"
     with pytest.raises(InputError, match=r"what came is not an archive.*HTML page.*SEGACC_GLAND"):
         load_dataset("gland")
@@ -559,7 +559,7 @@ def test_a_page_instead_of_the_archive_is_said_and_not_kept(server, cache):
     assert counts(load_dataset("gland")) == COUNTS
 
 
-def test_a_server_error_is_said(server):
+def test_a_server_error_is_in_the_message(server):
     server.status = 404
     with pytest.raises(InputError, match=r"could not be downloaded from http.*404.*in a browser"):
         load_dataset("gland")
@@ -604,7 +604,7 @@ def printed(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def test_of_several_processes_one_downloads_and_unpacks(server):
+def test_only_one_of_several_processes_downloads_and_unpacks(server):
     server.content = MEGABYTES
     code = "from segacc.data.reading.sources import *; print(len(load_dataset('gland')['train']))"
     assert [printed(p) for p in [python(code) for _ in range(2)]] == ["10\n"] * 2
@@ -707,7 +707,7 @@ def save(folder: Path, **splits: Dataset) -> str:
     return str(folder)
 
 
-def test_what_was_converted_and_saved_loads_as_it_was(tmp_path):
+def test_a_converted_set_loads_unchanged_after_it_was_saved(tmp_path):
     folder = write_folder(tmp_path / "data")
     load_dataset(str(folder)).save_to_disk(tmp_path / "saved")
     shutil.rmtree(folder)
@@ -766,7 +766,7 @@ def test_a_set_with_one_split_is_split(tmp_path, caplog):
         ({"train": Dataset.from_dict({"image": [1], "mask": [2]})}, r"image \(Value\)"),
     ],
 )
-def test_what_a_saved_set_lacks_is_named(tmp_path, splits, expected):
+def test_the_message_says_what_a_saved_set_lacks(tmp_path, splits, expected):
     with pytest.raises(InputError, match=expected):
         load_dataset(save(tmp_path / "saved", **splits))
 
