@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segacc.config import TrainConfig, to_json
+from segacc.config import TrainConfig, to_json, with_protocol
 from segacc.data.split import Split
 from segacc.metrics.counts import constant_mask_iou, count_pixels, predicted_labels, scores
 from segacc.metrics.thresholds import LEVELS
@@ -181,7 +181,8 @@ def make_run(
     **config: Any,
 ) -> Path:
     """A run's files, with one image of 100 pixels per IoU (no false positives)."""
-    config = to_json(TrainConfig(dataset=dataset, model=model, size=size, **config))
+    whole = with_protocol(TrainConfig(dataset=dataset, model=model, size=size, **config))
+    config = to_json(whole)
     (folder / "test").mkdir(parents=True)
     record = {"config": config, "parameters": {"whole": 21_771_937, "trained": 21_771_937}}
     (folder / "config.json").write_text(json.dumps(record))
