@@ -131,23 +131,30 @@ def _fill(folder: Path, source: DatasetDict, size: int) -> None:
     ):
         for name, rows in source.items():
             own = islice(prepared, len(rows))
-            errors += _write_split(folder / f"{name}.arrow", own, size, bar)
+            errors += write_split(folder / f"{name}.arrow", own, size, CHANNELS, bar)
     if errors:
         more = f" ({len(errors)} files cannot be used: run `segacc check DATASET` to list all)"
         raise InputError(f"{errors[0]}{more if len(errors) > 1 else ''}")
 
 
-def _write_split(
-    path: Path, rows: Iterable[dict[str, Any] | DecodeError], size: int, bar: tqdm[Any]
+def write_split(
+    path: Path,
+    rows: Iterable[dict[str, Any] | DecodeError],
+    size: int,
+    channels: int,
+    bar: tqdm[Any] | None = None,
 ) -> list[DecodeError]:
     """Write a split in bounded memory. It goes on after an error, to find all of them.
+
+    Args:
+        rows: of `prepared_row`, with images (size, size, channels).
 
     Returns:
         the errors among `rows`.
     """
     schema = pa.schema(
         {
-            "image": pa.binary(size * size * CHANNELS),
+            "image": pa.binary(size * size * channels),
             "mask": pa.binary(size * size),
             "name": pa.string(),
             "height": pa.int32(),
@@ -158,11 +165,12 @@ def _write_split(
     )
     errors: list[DecodeError] = []
     done: list[dict[str, Any]] = []
-    batch = max(1, BATCH_BYTES // (size * size * PIXEL_BYTES))
+    batch = max(1, BATCH_BYTES // (size * size * (channels + 1)))
     with open(path, "wb") as file:
         with pa.ipc.new_stream(file, schema) as writer:
             for row in rows:
-                bar.update()
+                if bar is not None:
+                    bar.update()
                 if isinstance(row, DecodeError):
                     errors.append(row)
                 else:
@@ -218,13 +226,27 @@ def _prepare_row(row: dict[str, Any], size: int) -> dict[str, Any] | DecodeError
         pixels, label_map = decode_row(row)
     except DecodeError as error:
         return error
-    image_bytes = resize_image(pixels, size).tobytes()
-    mask_bytes = resize_label_map(label_map, size).tobytes()
+    height, width = label_map.shape
+    resized = resize_image(pixels, size), resize_label_map(label_map, size)
+    return prepared_row(*resized, row["name"], height, width)
+
+
+def prepared_row(
+    image: np.ndarray, label_map: np.ndarray, name: str, height: int, width: int
+) -> dict[str, Any]:
+    """What a prepared split holds of a sample.
+
+    Args:
+        image: (S, S, C) uint8.
+        label_map: (S, S) uint8.
+        height, width: of the image before the resize.
+    """
+    image_bytes, mask_bytes = image.tobytes(), label_map.tobytes()
     return {
         "image": image_bytes,
         "mask": mask_bytes,
-        "name": row["name"],
-        "height": pixels.shape[0],
-        "width": pixels.shape[1],
+        "name": name,
+        "height": height,
+        "width": width,
         "digest": hashlib.sha256(image_bytes + mask_bytes).digest(),
     }

@@ -2,11 +2,14 @@
 
 import math
 
+import monai.losses
 import pytest
 import torch
 from segmentation_models_pytorch import losses as smp_losses
+from torch.nn import functional
 
 from segacc.errors import InputError
+from segacc.labels import IGNORE
 from segacc.training.losses import PIXEL_LOSSES, REGION_LOSSES, is_of_batch, make_loss
 
 ALL = [*REGION_LOSSES, *PIXEL_LOSSES]
@@ -112,3 +115,113 @@ def test_terms_are_added():
 def test_an_unknown_loss_is_named_with_the_near_one():
     with pytest.raises(InputError, match=r"--loss dcie\+bce: 'dcie'.*did you mean dice"):
         make_loss("dcie+bce")
+
+
+def made_up(seed=0, classes=4, images=4, ignored=0.3):
+    """Logits, and label maps in which class 3 is absent and image 1 is ignored as a whole."""
+    rng = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn((images, classes, 9, 11), generator=rng)
+    label_maps = torch.randint(0, min(classes, 3), (images, 9, 11), generator=rng)
+    label_maps[torch.rand(label_maps.shape, generator=rng) < ignored] = IGNORE
+    label_maps[1] = IGNORE
+    return logits, label_maps.to(torch.uint8)
+
+
+def test_dice_of_three_classes_and_an_ignored_pixel_by_hand():
+    p = torch.tensor([[0.5, 0.25, 0.25], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [0.3, 0.3, 0.4]])
+    logits = p.log().T.reshape(1, 3, 2, 2)
+    label_maps = torch.tensor([[[0, 1], [1, IGNORE]]], dtype=torch.uint8)
+    of_class_0 = 1 - 2 * 0.5 / (0.8 + 1)  # of the probabilities 0.5, 0.2, 0.1
+    of_class_1 = 1 - 2 * 0.8 / (1.05 + 2)  # of 0.25, 0.7, 0.1
+    of_class_2 = (0.25 + 0.1 + 0.8) / 3  # in no label map: its mean probability
+    expected = (of_class_0 + of_class_1 + of_class_2) / 3
+    assert make_loss("dice")(logits, label_maps).item() == pytest.approx(expected)
+    cross_entropy = -(math.log(0.5) + math.log(0.7) + math.log(0.1)) / 3
+    assert make_loss("bce")(logits, label_maps).item() == pytest.approx(cross_entropy)
+    focal = -(0.25 * math.log(0.5) + 0.09 * math.log(0.7) + 0.81 * math.log(0.1)) / 3
+    assert make_loss("focal")(logits, label_maps).item() == pytest.approx(focal)
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_cross_entropy_of_classes_is_that_of_torch(classes):
+    logits, label_maps = made_up(classes=classes)
+    expected = functional.cross_entropy(logits, label_maps.long(), ignore_index=IGNORE)
+    assert make_loss("bce")(logits, label_maps).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_focal_loss_of_classes_is_that_of_monai():
+    logits, label_maps = made_up(ignored=0)
+    logits, label_maps = logits[[0, 2, 3]], label_maps[[0, 2, 3]]
+    other = monai.losses.FocalLoss(use_softmax=True, to_onehot_y=True, gamma=2, reduction="sum")
+    # MONAI takes the mean over the pixels of each image before it adds up.
+    expected = other(logits, label_maps[:, None].long()).item() / len(logits)
+    assert make_loss("focal")(logits, label_maps).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("dice", smp_losses.DiceLoss("multiclass", ignore_index=IGNORE)),
+        ("jaccard", smp_losses.JaccardLoss("multiclass")),
+        ("lovasz", smp_losses.LovaszLoss("multiclass", per_image=True, ignore_index=IGNORE)),
+    ],
+)
+def test_region_losses_of_classes_agree_with_segmentation_models_pytorch(name, other):
+    logits, label_maps = made_up(classes=3, ignored=0 if name == "jaccard" else 0.3)
+    counted = [0, 2, 3]  # the others would lower SMP's mean over images
+    logits, label_maps = logits[counted], label_maps[counted]
+    expected = other(logits, label_maps.long()).item()
+    assert make_loss(name)(logits, label_maps).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_predicted_for_ignored_pixels_changes_nothing(name, classes):
+    logits, label_maps = made_up(classes=classes)
+    if classes == 1:
+        label_maps = torch.where(label_maps == 2, 1, label_maps)
+    ignored = (label_maps == IGNORE).unsqueeze(1)
+    other = torch.where(ignored, -2 * logits + 1, logits).requires_grad_()
+    loss = make_loss(name)(other, label_maps)
+    loss.backward()
+    assert loss.item() == make_loss(name)(logits, label_maps).item() > 0
+    assert (other.grad[ignored.expand_as(other)] == 0).all() and (other.grad != 0).any()
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("name", ALL)
+def test_a_batch_without_a_counted_pixel_costs_nothing(name, classes):
+    logits = torch.randn(2, classes, 8, 8, requires_grad=True)
+    loss = make_loss(name)(logits, torch.full((2, 8, 8), IGNORE, dtype=torch.uint8))
+    loss.backward()
+    assert loss == 0 and (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("name", [*REGION_LOSSES, "bce", "focal"])
+def test_false_positives_of_an_absent_class_are_punished(name):
+    logits, label_maps = made_up()
+    logits.requires_grad_()
+    make_loss(name)(logits, label_maps).backward()
+    counted = label_maps != IGNORE
+    assert (logits.grad[:, 3][counted] > 0).all()  # downhill means fewer pixels of class 3
+
+
+def test_doubles_stay_doubles():
+    logits, label_maps = made_up()
+    assert make_loss("dice+bce")(logits.double(), label_maps).dtype == torch.double
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_shapes_that_do_not_fit_are_refused_and_not_broadcast(name):
+    logits, label_maps = made_up()
+    for wrong in (
+        label_maps[:, None],  # was broadcast over the classes
+        label_maps[:1],
+        label_maps[:, :1],
+        label_maps[..., :1],
+        label_maps.long(),
+    ):
+        with pytest.raises(AssertionError):
+            make_loss(name)(logits, wrong)
+    with pytest.raises(AssertionError):
+        make_loss(name)(logits[0], label_maps)

@@ -68,7 +68,9 @@ def write_view(view: View, pixels: np.ndarray, out: np.ndarray) -> None:
     side = len(out)
     shown = pixels[view.top : view.top + side, view.left : view.left + side]
     if view.transpose:
-        shown = cv2.transpose(shown)
+        # OpenCV, which is faster, transposes up to four channels.
+        many = shown.ndim == 3 and shown.shape[2] > 4
+        shown = np.ascontiguousarray(shown.swapaxes(0, 1)) if many else cv2.transpose(shown)
     if view.flip is None:
         np.copyto(out, shown)
     else:
