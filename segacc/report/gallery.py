@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from segacc.labels import FOREGROUND
 from segacc.report import figures
 from segacc.report.pictures import encoded, reduced
 from segacc.report.scored import Scored
@@ -73,7 +74,7 @@ def gallery_image(runs: list[Scored], point: int, indices: list[int]) -> Gallery
         indices: its number in each of the runs.
     """
     both = list(zip(runs, indices, strict=True))
-    masks = [_png(run.mask(i) * 255) for run, i in both]
+    masks = [_png(np.where(run.mask(i) == FOREGROUND, 255, 0).astype(np.uint8)) for run, i in both]
     run, index = max(both, key=lambda pair: pair[0].mask(pair[1]).size)
     height, width = run.mask(index).shape
     before = run.rows[index]["height"], run.rows[index]["width"]

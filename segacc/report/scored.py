@@ -38,7 +38,7 @@ class Scored:
         return self.split[index][0]
 
     def mask(self, index: int) -> np.ndarray:
-        """(H, W) uint8, 0 or 1."""
+        """(H, W) uint8: 0, 1, or 255 for pixels that are not counted."""
         return self.split[index][1]
 
     def levels(self, index: int) -> np.ndarray:

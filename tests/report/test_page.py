@@ -177,6 +177,21 @@ def test_the_levels_in_the_page_are_those_that_were_scored(run, page_of_run):
         assert levels.mode == "L" and (np.asarray(levels) == run.levels(picture["point"])).all()
 
 
+def test_ignored_pixels_are_not_counted_and_not_shown_as_foreground(tmp_path):
+    rng = np.random.default_rng(0)
+    mask = blobs(rng, 64)
+    mask[:, :9] = 255
+    levels = guess(mask % 255, rng, 64 / 40, 1.0)
+    image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    run = write_run(tmp_path / "run", a_split(["one"], [image], [mask]), [levels])
+    write_report(tmp_path / "report.html", [run])
+    block = re.search(r'id="data">(.*?)</script>', (tmp_path / "report.html").read_text(), re.S)
+    data = json.loads(block.group(1))
+    assert np.sum(data["runs"][0]["histogram"]) == 64 * 55
+    shown_mask = base64.b64decode(data["pictures"][0]["masks"][0])
+    assert (np.asarray(Image.open(io.BytesIO(shown_mask))) == 255 * (mask == 1)).all()
+
+
 def noise(rng: np.random.Generator, side: int) -> np.ndarray:
     """(256, 256, 3) float32 in about 0..255, of grains of 256 / side px."""
     grains = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
