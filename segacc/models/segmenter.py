@@ -101,7 +101,9 @@ class Segmenter(
         else:
             self.net = make_smp_net(architecture, encoder, classes, channels)
             self.stride = stride or smp_stride(architecture, self.net)
-            self.memory_format = torch.channels_last
+            # Training a MobileOne in channels_last writes past its memory on a CPU (torch 2.15).
+            plain = encoder.startswith(("mobileone", "tu-mobileone"))
+            self.memory_format = torch.contiguous_format if plain else torch.channels_last
         self.register_buffer("mean", torch.empty(1, channels, 1, 1))
         self.register_buffer("std", torch.empty(1, channels, 1, 1))
         self.normalise_by(Normalisation(tuple(mean), tuple(std), channel_order))

@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -180,12 +183,27 @@ def outcome_or_fault(model: tuple[str, str]) -> str:
         return f"fails: {type(error).__name__} {error}"
 
 
+def outcomes(models: list[tuple[str, str]]) -> Iterator[str]:
+    """Of each model, in new processes, since a fault in a kernel ends the process that meets it."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(None, context, torch.set_num_threads, (1,)) as processes:
+        futures = [processes.submit(outcome_or_fault, model) for model in models]
+        broken = [isinstance(future.exception(), BrokenProcessPool) for future in futures]
+    for model, future, again in zip(models, futures, broken, strict=True):
+        if not again:
+            yield future.result()
+        elif len(models) == 1:
+            yield "fails: its process crashes"
+        else:
+            yield from outcomes([model])
+
+
 def table() -> str:
     """Both tables as Markdown."""
-    models = [*SMP, *(("transformers", name) for name in tiny_configs())]
-    with ProcessPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as processes:
-        found = []
-        for model, result in zip(models, processes.map(outcome_or_fault, models), strict=True):
+    models, found = [*SMP, *(("transformers", name) for name in tiny_configs())], []
+    for start in range(0, len(models), len(ARCHITECTURES)):
+        row = models[start : start + len(ARCHITECTURES)]
+        for model, result in zip(row, outcomes(row), strict=True):
             print(*model, result, flush=True)
             found.append(result)
     remarks = sorted({result for result in found if result != "trains"})
