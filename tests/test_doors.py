@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save
-from small import TINY, run_program, write_blobs
+from small import ROOT, TINY, run_program, write_blobs
 
 from segacc.config import SEGFORMER_B0
+from segacc.errors import command
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights import build_model
 
@@ -36,6 +37,21 @@ def test_launch_train_evaluate_and_start_from_the_result(blobs, tmp_path):
     again = run_program(*launch, "--weights", run, "--output-dir", tmp_path / "again")
     assert again.returncode == 0, again.stderr[-3000:]
     assert f"{run} (" in again.stdout and "tensors loaded)" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("started", "train", "evaluate"),
+    [
+        ("train.py", "accelerate launch train.py", "python evaluate.py"),
+        (f"{ROOT}/evaluate.py", f"accelerate launch {ROOT}/train.py", f"python {ROOT}/evaluate.py"),
+        ("/project/train.py", "accelerate launch -m segacc train", "segacc evaluate"),
+        ("/usr/bin/segacc", "accelerate launch -m segacc train", "segacc evaluate"),
+    ],
+)
+def test_messages_name_the_command_that_the_user_has(monkeypatch, started, train, evaluate):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", [started])
+    assert (command("train"), command("evaluate")) == (train, evaluate)
 
 
 def cut(path):
