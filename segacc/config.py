@@ -214,11 +214,11 @@ def read_run_config(run: Path) -> TrainConfig:
         values = json.loads(path.read_text(encoding="utf-8"))["config"]
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
-            f"{run} is not a run's folder (it has no config.json): give one that train.py made."
+            f"{run} is not a run's folder (it has no config.json): give one that training made."
         ) from None
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
         raise InputError(
-            f"{path} is not a run's config or is damaged: give the folder that train.py made, not "
+            f"{path} is not a run's config or is damaged: give the folder that training made, not "
             "one inside it."
         ) from None
     known = {f.name for f in dataclasses.fields(TrainConfig)}

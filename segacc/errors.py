@@ -29,20 +29,23 @@ class Stopped(BaseException):  # no library may take it for an error of its own
 
 
 @contextmanager
-def disk_errors(run: Path) -> Iterator[None]:
-    """Say it in a sentence when the run's folder cannot be written.
+def disk_errors(folder: Path, remedy: str | None = None) -> Iterator[None]:
+    """Say it in a sentence when a folder cannot be written.
+
+    Args:
+        folder: a run's, or one inside it.
+        remedy: the end of the sentence; None for how to continue the training of the run, whose
+            earlier states are untouched.
 
     Raises:
-        InputError: the disk is full or not writable; the states before are untouched.
+        InputError: the disk is full or not writable.
     """
     try:
         yield
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise InputError(
-            f"{run} could not be written ({what}); its states are intact: free space, then "
-            f"{goes_on(run)}"
-        ) from error
+        remedy = remedy or f"its states are intact: free space, then {goes_on(folder)}"
+        raise InputError(f"{folder} could not be written ({what}); {remedy}") from error
 
 
 def goes_on(run: Path) -> str:

@@ -19,7 +19,7 @@ from segacc.config import EvaluateConfig, TrainConfig, read_run_config
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.data.split import Prepared, Split
-from segacc.errors import InputError
+from segacc.errors import InputError, disk_errors
 from segacc.evaluation.results import calibration_table, print_results, write_results
 from segacc.metrics.counts import constant_mask_iou
 from segacc.metrics.intervals import INTERVALS, Score
@@ -76,19 +76,21 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         The scores, by the names of FORMULAS.
 
     Raises:
-        InputError: the folder has no model, the data set no such split, or the memory is too small.
+        InputError: the folder has no model, the data set no such split, the memory is too small, or
+            the results cannot be written.
     """
     with explained(config):
         evaluation = set_up(config)
-        make_folders(evaluation)
-        found = predict_images(evaluation)
-    scores = scores_with_intervals(found.at_threshold)
-    if evaluation.accelerator.is_main_process:
-        record = record_of(evaluation, found, scores)
         folder, split = evaluation.folder, evaluation.split
-        write_results(folder, split, found.at_threshold, record)
-        write_report(folder / "report.html", [read_scored(config.run, folder, split)])
-        print_results(folder, split, found.at_threshold, record, config.explain)
+        with disk_errors(folder, remedy="free space there, then give the same command again."):
+            make_folders(evaluation)
+            found = predict_images(evaluation)
+            scores = scores_with_intervals(found.at_threshold)
+            if evaluation.accelerator.is_main_process:
+                record = record_of(evaluation, found, scores)
+                write_results(folder, split, found.at_threshold, record)
+                write_report(folder / "report.html", [read_scored(config.run, folder, split)])
+                print_results(folder, split, found.at_threshold, record, config.explain)
     evaluation.accelerator.end_training()
     return {name: score.value for name, score in scores.items()}
 

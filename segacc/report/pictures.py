@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from segacc.errors import InputError
+from segacc.errors import InputError, command
 
 SUFFIX = ".png"
 LONGEST_NAME = 255  # bytes, of most file systems
@@ -80,7 +80,8 @@ def find_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
         if is_old and times[old] > 1:
             raise InputError(
                 f"{folder / old} is the picture of {times[old]} images, one of them {name}, since "
-                "segacc 0.1.0 wrote them into one file: score the run again with evaluate.py."
+                "segacc 0.1.0 wrote them into one file: score the run again with "
+                f"`{command('evaluate')}`."
             )
         paths.append(folder / (old if is_old else picture_name(name)))
     return paths

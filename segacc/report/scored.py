@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from segacc.data.split import Split
-from segacc.errors import InputError
+from segacc.errors import InputError, command
 from segacc.metrics.thresholds import LEVELS
 from segacc.report.pictures import find_pictures
 from segacc.runs import read_lines
@@ -132,4 +132,4 @@ def label_runs(runs: list[Scored]) -> list[str]:
 
 
 def _again(folder: Path) -> str:
-    return f"score the run again with evaluate.py, which writes {folder}"
+    return f"score the run again with `{command('evaluate')}`, which writes {folder}"

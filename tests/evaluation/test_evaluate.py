@@ -176,6 +176,15 @@ def test_too_little_memory_is_a_sentence_with_the_remedy(run, tile, remedy):
         evaluate(EvaluateConfig(run, batch_size=10**15, tile=tile))
 
 
+def test_results_that_cannot_be_written_are_a_sentence(run, tmp_path):
+    for name in ("config.json", "best"):
+        (tmp_path / name).symlink_to(run / name)
+    (tmp_path / "test").write_text("a file where the folder of the results should be")
+    told = "test could not be written .*; free space there, then give the same command again"
+    with pytest.raises(InputError, match=told):
+        evaluate(EvaluateConfig(tmp_path))
+
+
 def test_a_split_that_is_not_there_is_named(run, tmp_path):
     with pytest.raises(InputError, match=r"--split tset: .* it has train, valid, test"):
         evaluate(EvaluateConfig(run, split="tset"))

@@ -684,7 +684,7 @@ def test_results_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(InputError, match=r"image 2.png is no 8-bit gray picture of 64 x 64 px"):
         write_report(tmp_path / "report.html", [read_scored(*read)])
     picture.unlink()
-    with pytest.raises(InputError, match=r"image 2.png cannot be read .* evaluate.py"):
+    with pytest.raises(InputError, match=r"image 2.png cannot be read .* `segacc evaluate`, which"):
         write_report(tmp_path / "report.html", [run])
     assert not (tmp_path / "report.html").exists()
     table = run.folder / "per_image.csv"
