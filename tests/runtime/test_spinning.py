@@ -23,25 +23,28 @@ if len(os.sched_getaffinity(0)) < 2:
 import torch
 from segacc.runtime import spinning
 torch.set_num_threads(2)
-numbers = torch.ones(2**18)
+numbers = torch.ones(2**16)  # enough for two threads
 
 def names():
     return [thread.name for thread in threading.enumerate()]
 """
 
 IDLE = """
-def idle():
-    began, used = time.monotonic(), time.process_time()
-    for _ in range(100):
+def idle():  # processor time while there is nearly nothing to do; spinning takes milliseconds
+    before = time.process_time()
+    for _ in range(30):
         numbers.add_(1)
-        time.sleep(0.003)
-    return (time.process_time() - used) / (time.monotonic() - began)
+        time.sleep(0.01)
+    return time.process_time() - before
 
-spins = idle()
-with spinning.no_spinning(2):
-    sleeps = idle()
-spins_again = idle()
-print(spins, sleeps, spins_again)
+idle()
+for _ in range(10):  # a busy machine gives a spinning thread no time
+    spins = idle()
+    with spinning.no_spinning(2):
+        sleeps = idle()
+    if min(spins, idle()) > 3 * sleeps:
+        print("spinning ends and starts again")
+        break
 """
 
 FOLLOW = """
@@ -101,9 +104,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reaso
 
 
 def test_one_more_team_ends_the_spinning_of_libgomp_until_it_ends():
-    spins, sleeps, spins_again = map(float, printed(IDLE)[0].split())
-    assert spins > 4 * sleeps
-    assert spins_again > 4 * sleeps
+    assert printed(IDLE)[0] == "spinning ends and starts again\n"
 
 
 def test_spinning_ends_when_others_take_the_cores_and_starts_after_they_are_gone():
