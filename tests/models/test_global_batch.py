@@ -40,6 +40,16 @@ def test_what_is_dropped_depends_on_the_place_in_the_global_batch_alone(unit, me
     assert torch.equal(whole, torch.cat(parts))
 
 
+def test_samples_that_lie_between_each_other_in_memory_are_dropped_alike():
+    """As in (tokens, batch, channels), of which attention layers see the transpose."""
+    x = torch.ones(6, 8, 5).transpose(0, 1)
+    whole = dropout(0.5)(x)
+    assert whole.unique().tolist() == [0, 2]
+    assert torch.equal(whole, dropout(0.5)(x.contiguous()))
+    parts = [dropout(0.5, first=i)(x[i : i + 1].contiguous()) for i in range(8)]
+    assert torch.equal(whole, torch.cat(parts))
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"step": 1}, {"layer": 1}, {"first": 8}])
 def test_seed_step_layer_and_sample_draw_other_values(change):
     x = torch.ones(4, 4, 8, 8)
