@@ -111,7 +111,11 @@ def _live(args: list[str], log: Path, moment: Moment | None, action: str) -> Non
         os.dup2(file.fileno(), 2)
     if moment:
         do_at(moment, action)
-    sys.exit(run_program(lambda: segacc.training.fit.fit(parse_train(args)), debug=False))
+
+    def train() -> None:  # what a program returns would be its exit code
+        segacc.training.fit.fit(parse_train(args))
+
+    sys.exit(run_program(train, debug=False))
 
 
 # A server that has imported everything forks the lives: each costs a second, not six.
@@ -162,4 +166,8 @@ if __name__ == "__main__":  # under torchrun: lives.py RANK PLACE CALL ACTION FL
     rank, place, call, action, *flags = sys.argv[1:]
     if os.environ["RANK"] == rank:
         do_at(Moment(place, int(call), part=0.0), action)
-    sys.exit(run_program(lambda: segacc.training.fit.fit(parse_train(flags)), debug=False))
+
+    def train() -> None:  # what a program returns would be its exit code
+        segacc.training.fit.fit(parse_train(flags))
+
+    sys.exit(run_program(train, debug=False))
