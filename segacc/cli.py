@@ -20,7 +20,7 @@ from segacc.config import (
     parse_evaluate,
     parse_train,
 )
-from segacc.errors import InputError, run_program, speaks
+from segacc.errors import InputError, is_local_main, run_program
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 Images = Annotated[
@@ -260,7 +260,7 @@ def run_command(args: list[str]) -> int | None:
         "dashboard": dashboard,
     }
     code: int | None = tyro.extras.subcommand_cli_from_dict(
-        commands, prog="segacc", args=args, console_outputs=speaks()
+        commands, prog="segacc", args=args, console_outputs=is_local_main()
     )
     return code
 

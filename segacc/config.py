@@ -1,4 +1,4 @@
-"""What a run is: frozen dataclasses; the command line is made from their fields.
+"""The configs of runs: frozen dataclasses, from whose fields the command line is made.
 
 This module imports nothing heavy, so that `train.py --help` is instant.
 """
@@ -15,14 +15,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from segacc.errors import InputError, speaks
+from segacc.errors import InputError, is_local_main
 
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
 
 
 def cache_dir() -> Path:
-    """Where downloads, demo images and prepared data live: `SEGACC_CACHE`, or `~/.cache/segacc`."""
+    """Folder of downloads, demo images and prepared data: `SEGACC_CACHE`, or `~/.cache/segacc`."""
     return Path(os.environ.get("SEGACC_CACHE") or Path.home() / ".cache" / "segacc")
 
 
@@ -137,7 +137,7 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
 
 
 def check_values(config: TrainConfig) -> None:
-    """Raises InputError for a value out of range. Not in __post_init__: tyro would catch it."""
+    """Raises InputError for a value out of range. (In __post_init__ tyro would reword it.)"""
     for flag, value, least in (
         ("--size", config.size, 8),
         ("--crop", config.crop, 8),
@@ -253,13 +253,14 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
         InputError: a value is out of range, or a flag would make the resumed run another run.
         SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
     """
-    config = tyro.cli(TrainConfig, prog=prog, args=args, console_outputs=speaks())
+    prints = is_local_main()
+    config = tyro.cli(TrainConfig, prog=prog, args=args, console_outputs=prints)
     if config.resume is None:
         config = with_protocol(config)
         check_values(config)
         return config
     saved = read_run_config(config.resume)
-    config = tyro.cli(TrainConfig, prog=prog, args=args, default=saved, console_outputs=speaks())
+    config = tyro.cli(TrainConfig, prog=prog, args=args, default=saved, console_outputs=prints)
     config = dataclasses.replace(config, output_dir=saved.output_dir)
     check_values(config)
     changed = [
@@ -288,7 +289,7 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
         InputError: a value is out of range.
         SystemExit: help was asked for, or a flag does not exist.
     """
-    config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=speaks())
+    config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=is_local_main())
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
     if config.batch_size < 1:

@@ -1,6 +1,6 @@
-"""How a program of ours ends: what the user can cause is one sentence and an exit code.
+"""How programs of segacc end: an error that a user can cause is one sentence and an exit code.
 
-This module imports nothing of ours and nothing heavy.
+This module imports no other module of segacc and no large library.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class InputError(ValueError):
     found, what was expected, what to do. The programs print it and exit with code 2."""
 
 
-class Stopped(BaseException):  # no library may take it for an error of its own
+class Stopped(BaseException):  # not an Exception, which libraries may catch
     """The program was told to stop. The programs print the message and exit with code 75."""
 
 
 @contextmanager
 def disk_errors(folder: Path, remedy: str | None = None) -> Iterator[None]:
-    """Say it in a sentence when a folder cannot be written.
+    """Turn an error of the disk under a folder into one sentence.
 
     Args:
         folder: a run's, or one inside it.
@@ -44,11 +44,11 @@ def disk_errors(folder: Path, remedy: str | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        remedy = remedy or f"its states are intact: free space, then {goes_on(folder)}"
+        remedy = remedy or f"its states are intact: free space, then {how_to_continue(folder)}"
         raise InputError(f"{folder} could not be written ({what}); {remedy}") from error
 
 
-def goes_on(run: Path) -> str:
+def how_to_continue(run: Path) -> str:
     """The end of a sentence that says how to continue a run."""
     return f"continue with: {command('train')} --resume {run}"
 
@@ -56,8 +56,8 @@ def goes_on(run: Path) -> str:
 def command(program: Literal["train", "evaluate"]) -> str:
     """How this user starts `program`, for a sentence that says what to do next.
 
-    Whoever started train.py or evaluate.py of the repository reads their names. Everybody else (the
-    command `segacc`, a program that calls `fit`) reads what an installed segacc has.
+    A user who started train.py or evaluate.py of the repository gets the names of these files. Any
+    other (the command `segacc`, a program that calls `fit`) gets those of an installed segacc.
     """
     started = Path(sys.argv[0])
     repository = Path(__file__).resolve().parents[1]
@@ -68,7 +68,7 @@ def command(program: Literal["train", "evaluate"]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file whole, and have it on the disk."""
+    """Replace a file as a whole: readers see the old text or the new one, also after a crash."""
     aside = path.with_name(path.name + ".partial")
     with aside.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -77,16 +77,17 @@ def write_text(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-def speaks() -> bool:
-    """Whether this is the first process of its machine, the one that says what all would say."""
+def is_local_main() -> bool:
+    """Whether this is the first process of its machine, which prints what all would print."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _may_say_error() -> bool:
-    """Whether no other process of this launch on this machine has said its error before.
+def _is_first_error() -> bool:
+    """Whether no other process of this launch on this machine has printed its error before.
 
-    The first one to fail knows why; the others fail since it is gone. torchrun and `accelerate
-    launch` give their processes a folder each, in one that they share.
+    The process that fails first knows the cause; the others fail because it has ended. torchrun and
+    `accelerate launch` give each process a folder; all these folders are in one, where a file marks
+    that an error was printed.
     """
     own_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if own_file is None:
@@ -95,15 +96,15 @@ def _may_say_error() -> bool:
         (Path(own_file).parent.parent / "segacc-error-said").touch(exist_ok=False)
     except FileExistsError:
         return False
-    except OSError:  # better said twice than not at all
+    except OSError:  # printing an error twice is better than not printing it
         return True
     return True
 
 
 def run_program(program: Callable[[], int | None], debug: bool) -> int:
-    """Run a program and turn what the user can cause into one sentence and an exit code.
+    """Run a program; an error that the user can cause becomes one sentence and an exit code.
 
-    Of several processes the one that fails first says its error, and no other.
+    Of several processes only the one that fails first prints its error.
 
     Returns:
         the exit code: what the program returns, 0 for None, or one of the codes above.
@@ -114,11 +115,11 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
     except InputError as error:
         if debug:
             raise
-        if _may_say_error():
+        if _is_first_error():
             print(f"error: {error}", file=sys.stderr, flush=True)
         return EXIT_INPUT
     except Stopped as stopped:
-        if speaks():
+        if is_local_main():
             print(stopped, file=sys.stderr)
         return EXIT_STOPPED
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What a run says of itself: its folder with config.json, the banner, the model card."""
+"""The folder of a run: config.json, metrics.jsonl, the tables of images, the model card."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from segacc.data.split import Prepared
 from segacc.errors import InputError, disk_errors, write_text
 from segacc.metrics.counts import dice_of, iou_of, precision_of, recall_of
 from segacc.models.segmenter import Segmenter
-from segacc.runtime.accelerator import device_name, dtype
+from segacc.runtime.accelerator import device_name, resolved_precision
 
 LIBRARIES = (
     "torch",
@@ -40,7 +40,7 @@ LIBRARIES = (
 
 
 def check_output_dir(folder: Path | None) -> None:
-    """Raises InputError when `--output-dir` is taken."""
+    """Raises InputError when `--output-dir` exists and is not an empty folder."""
     if folder is None or not folder.exists():
         return
     if not folder.is_dir() or any(folder.iterdir()):
@@ -57,9 +57,9 @@ class RunFolder:
 
     path: Path
     run_id: str
-    """under which trackers know the run"""
+    """the name of the run in its tracker"""
     changes: str = ""
-    """of a resumed run: what it was told to change, for the banner"""
+    """of a resumed run: the flags that have changed, as text for the banner"""
 
 
 def open_run(
@@ -74,17 +74,17 @@ def open_run(
     Rank 0 does it; the other ranks wait and get the same value.
 
     Args:
-        epochs_done: of a resumed run; metrics.jsonl keeps these.
+        epochs_done: of a resumed run; later epochs are dropped from metrics.jsonl.
 
     Raises:
         InputError: the folder is taken or cannot be written, or the data set has changed.
     """
-    box: list[RunFolder | None] = [None]
+    shared: list[RunFolder | None] = [None]
     if accelerator.is_main_process and config.resume:
-        box = [_continue_run(config, config.resume, data.fingerprint, epochs_done)]
+        shared = [_continue_run(config, config.resume, data.fingerprint, epochs_done)]
     elif accelerator.is_main_process:
-        box = [_start_run(config, data, model, accelerator)]
-    folder = broadcast_object_list(box)[0]
+        shared = [_start_run(config, data, model, accelerator)]
+    folder = broadcast_object_list(shared)[0]
     assert folder is not None
     return folder
 
@@ -105,17 +105,17 @@ def _continue_run(config: TrainConfig, run: Path, fingerprint: str, epochs_done:
     ]
     with disk_errors(run):
         write_text(path, json.dumps(record | {"config": now}, indent=2) + "\n")
-        keep_epochs(run, epochs_done)
+        drop_epochs_after(run, epochs_done)
     return RunFolder(run, record["run_id"], "".join(changes))
 
 
 def _start_run(
     config: TrainConfig, data: Prepared, model: Segmenter, accelerator: Accelerator
 ) -> RunFolder:
-    run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # an agent of a sweep sets it
+    run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # a sweep of W&B sets it
     try:
-        run = new_folder(config)
-        own = {"output_dir": str(run), "precision": dtype(accelerator)}
+        run = make_run_folder(config)
+        own = {"output_dir": str(run), "precision": resolved_precision(accelerator)}
         record = {
             "config": to_json(config) | own,
             "run_id": run_id,
@@ -143,7 +143,7 @@ def _start_run(
     return RunFolder(run, run_id)
 
 
-def new_folder(config: TrainConfig) -> Path:
+def make_run_folder(config: TrainConfig) -> Path:
     """Make the folder of a new run: `--output-dir`, or one of a name that no other run has.
 
     Raises:
@@ -172,8 +172,9 @@ def new_folder(config: TrainConfig) -> Path:
 def git_commit() -> str | None:
     """The commit of segacc's own code, with a + when files differ from it; None outside of git.
 
-    An installed copy may lie inside another project's repository (a virtual environment in a
-    checkout), whose commit says nothing about it. So git has to know this file.
+    An installed copy may lie inside the repository of another project (a virtual environment in a
+    checkout), whose commit says nothing about segacc. So the commit counts only if git tracks this
+    file.
     """
     source = Path(__file__)
     git = ["git", "-C", str(source.parent)]
@@ -216,10 +217,10 @@ def per_image_csv(names: list[str], sizes: np.ndarray, counts: Tensor, **more: T
 
 
 def model_card(config: TrainConfig, line: dict[str, float]) -> str:
-    """The README.md of the best model: what it is, how good, how to use it.
+    """The README.md of the best model: what it is, how good it is, how to use it.
 
     Args:
-        line: the epoch that it comes from, as in metrics.jsonl.
+        line: the line of its epoch in metrics.jsonl.
     """
     dataset = Path(config.dataset.rstrip("/")).name
     crop = f", trained on random crops of {config.crop} px" if config.crop else ""
@@ -257,7 +258,7 @@ mask = logits.sigmoid() > model.threshold
 """
 
 
-def append_line(run: Path, values: dict[str, Any]) -> None:
+def append_epoch(run: Path, values: dict[str, Any]) -> None:
     """Add an epoch to metrics.jsonl."""
     with disk_errors(run), (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
@@ -265,15 +266,15 @@ def append_line(run: Path, values: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_lines(run: Path) -> list[dict[str, Any]]:
-    """The epochs in metrics.jsonl; a last line that was cut off by a kill does not count."""
+def read_epochs(run: Path) -> list[dict[str, Any]]:
+    """The epochs in metrics.jsonl, without a last line that a killed run did not finish."""
     path = run / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]
 
 
-def keep_epochs(run: Path, epochs: int) -> None:
-    """Drop from metrics.jsonl the epochs after the state that a run is resumed from."""
-    kept = [line for line in read_lines(run) if line["epoch"] <= epochs]
+def drop_epochs_after(run: Path, epochs: int) -> None:
+    """Drop from metrics.jsonl the epochs after `epochs`, which a resumed run does again."""
+    kept = [line for line in read_epochs(run) if line["epoch"] <= epochs]
     with disk_errors(run):
         write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))

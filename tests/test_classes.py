@@ -26,7 +26,7 @@ from segacc.training.checkpoint import (
     Progress,
     Trained,
     load_state,
-    model_of,
+    model_from_state,
     take_state,
     write_state,
 )
@@ -159,7 +159,7 @@ def test_a_model_of_four_classes_learns_is_scored_and_resumes_exactly(
     assert found.scores["loss"] < before.scores["loss"]
 
     path = write_state(tmp_path, take_state(Progress(24), of), keep=1)
-    again = trained(model_of(path))
+    again = trained(model_from_state(path))
     assert again.model.labels == LABELS
     assert load_state(path, again) == Progress(24)
     assert train_steps(of, rgb_split, 3, start=24) == train_steps(again, rgb_split, 3, start=24)

@@ -21,7 +21,7 @@ from segacc.metrics.counts import iou_of
 from segacc.metrics.intervals import bootstrap, percentile_interval
 from segacc.report.page import write_report
 from segacc.report.scored import Scored, read_scored
-from segacc.runs import read_lines
+from segacc.runs import read_epochs
 
 NOTE = (
     "iou is over all pixels of the split, iou_image the mean over its images; in brackets the 95 % "
@@ -64,7 +64,7 @@ def read_scored_run(run: Path, split: str) -> ScoredRun | None:
     rows = list(csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()))
     counts = torch.tensor([[int(row[k]) for k in ("tp", "fp", "fn", "tn")] for row in rows])
     names = [row["name"] for row in rows]
-    return ScoredRun(run, config, metrics, read_lines(run), names, counts.double())
+    return ScoredRun(run, config, metrics, read_epochs(run), names, counts.double())
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from segacc.report.page import write_report
 from segacc.report.pictures import picture_name, triptych
 from segacc.report.scored import read_scored
 from segacc.runtime.accelerator import is_out_of_memory, make_accelerator, uses_gpu
-from segacc.runtime.ranks import gather_images, has_lost_others
+from segacc.runtime.ranks import gather_images, is_lost_connection
 from segacc.runtime.threads import set_threads
 
 HALF = 0.5
@@ -225,7 +225,7 @@ def explained(config: EvaluateConfig) -> Iterator[None]:
                 f"{where} has too little memory for --batch-size {config.batch_size}: give a "
                 f"smaller --batch-size, or {tile} to predict in smaller windows."
             ) from error
-        if has_lost_others(error):
+        if is_lost_connection(error):
             raise InputError(
                 "this process cannot talk to the others, one of which has probably ended: its own "
                 "error is above, or named by the launcher below; give the same command again."

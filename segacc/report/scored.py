@@ -15,7 +15,7 @@ from segacc.data.split import Split
 from segacc.errors import InputError, command
 from segacc.metrics.thresholds import LEVELS
 from segacc.report.pictures import find_pictures
-from segacc.runs import read_lines
+from segacc.runs import read_epochs
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
         name=run.resolve().name,
         model=config["model"] if whole else f"{config['model']} ({config['encoder']})",
         config=config,
-        epochs=read_lines(run),
+        epochs=read_epochs(run),
         metrics=metrics,
         rows=rows,
         names=split.names,

@@ -1,4 +1,4 @@
-"""What a run stands on: accelerator, threads, and a batch that fits both data and processes."""
+"""The accelerator of a process: its device, its precision and its memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make_accelerator(precision: str) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     if not accelerator.is_main_process:
-        logging.getLogger("segacc").setLevel(logging.ERROR)  # rank 0 alone speaks
+        logging.getLogger("segacc").setLevel(logging.ERROR)  # only rank 0 prints warnings
     return accelerator
 
 
@@ -58,8 +58,8 @@ def memory_gib(device: torch.device) -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def dtype(accelerator: Accelerator) -> str:
-    """fp32, bf16 or fp16: what `--precision` has come to."""
+def resolved_precision(accelerator: Accelerator) -> str:
+    """The precision in effect: fp32, bf16 or fp16."""
     return {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
 
 
@@ -69,6 +69,6 @@ def device_name(device: torch.device) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU or the machine has refused to give more memory."""
+    """Whether an error says that the GPU or the machine has no more memory."""
     kinds = (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""What ranks do together: votes, one action for all, values gathered, leaving."""
+"""What ranks (the processes of one run) do together: vote, gather values, act once, end."""
 
 from __future__ import annotations
 
@@ -29,22 +29,25 @@ def gather_images(accelerator: Accelerator, samples: int, own: Tensor) -> Tensor
     """
     world = accelerator.num_processes
     longest = -(-samples // world)
-    # A collective wants one shape from all ranks; what fills a shorter share is cut off again.
+    # Gathering needs the same shape on all ranks: shorter shares are padded, and cut again below.
     padded = own.new_zeros((longest, *own.shape[1:]))
     padded[: len(own)] = own
     gathered = accelerator.gather(padded).view(world, longest, *own.shape[1:])
     return gathered.transpose(0, 1).flatten(0, 1)[:samples].cpu()
 
 
-def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
+def run_on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
     """The result of `action`, run by rank 0 alone, on every rank."""
-    box = [action() if accelerator.is_main_process else None]
-    return broadcast_object_list(box)[0]
+    shared = [action() if accelerator.is_main_process else None]
+    return broadcast_object_list(shared)[0]
 
 
 def any_rank(accelerator: Accelerator, *flags: bool) -> list[bool]:
-    """For each flag whether a rank raises it. All ranks ask at the same point, and none waits for
-    its GPU, since the votes travel between the CPUs."""
+    """For each flag, whether it is true on at least one rank.
+
+    All ranks must call this at the same point. The flags travel between CPUs (gloo), so that no
+    rank waits for its GPU.
+    """
     if accelerator.num_processes == 1:
         return list(flags)
     votes = torch.tensor(flags, dtype=torch.uint8)
@@ -60,20 +63,20 @@ def _cpu_group() -> Any:
 
 
 def leave_together(accelerator: Accelerator) -> None:
-    """End trackers and processes; no rank is gone before the others may go.
+    """End trackers and the process group, after all ranks have reached this point.
 
-    When one process ends, launchers may end those that still write.
+    When one process ends, launchers may kill the others while they still write.
     """
     try:
         for tracker in accelerator.trackers:
             tracker.finish()
-    except OSError as error:  # a signal to all processes of the machine ends W&B's as well
+    except OSError as error:  # a signal to all processes also ends the one of W&B
         log.warning("the tracker could not finish (%s): its last lines may be missing.", error)
     accelerator.trackers = []
     any_rank(accelerator, False)
     accelerator.end_training()
 
 
-def has_lost_others(error: BaseException) -> bool:
-    """Whether an error says that another process cannot be reached, mostly since it has ended."""
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error says that another rank cannot be reached, usually because it has ended."""
     return isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 import segacc
 from segacc.errors import InputError, Stopped
-from segacc.runs import read_lines
+from segacc.runs import read_epochs
 from segacc.runtime.programs import Programs
 from segacc.study.cells import Cell
 
@@ -124,7 +124,7 @@ def progress_table(cells: list[Cell], state: dict[str, str]) -> Table:
     """What each cell is doing, with its epochs so far."""
     table = Table("run", "", "epoch", "best valid iou", "minutes")
     for cell in cells:
-        lines = read_lines(cell.run)
+        lines = read_epochs(cell.run)
         best = max((line["valid_iou"] for line in lines), default=None)
         minutes = sum(line["seconds"] for line in lines) / 60
         known = (f"{len(lines)}", f"{best:.3f}", f"{minutes:.1f}") if best is not None else ()

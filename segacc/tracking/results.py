@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segacc.report.pictures import Picture, picture_name, triptych
-from segacc.runs import read_lines
+from segacc.runs import read_epochs
 from segacc.tracking import wandb_run
 from segacc.tracking.start import read_record
 from segacc.tracking.trackers import Tracker, log_row
@@ -68,7 +68,7 @@ def log_results(tracker: Tracker, best_epoch: int, step: int, split: Split) -> N
             _predict_and_log(tracker, BEST_PICTURES, step, model, split)
         _log_table(tracker, run / "best" / "valid_per_image.csv", step)
         if tracker.name == "wandb":
-            best = [line for line in read_lines(run) if line["epoch"] == best_epoch]
+            best = [line for line in read_epochs(run) if line["epoch"] == best_epoch]
             wandb_run.log_model(tracker.unwrapped, run, {"best": best[0], **read_record(run)})
 
 

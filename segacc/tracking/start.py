@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segacc.errors import InputError
-from segacc.runs import read_lines
+from segacc.runs import read_epochs
 from segacc.tracking import wandb_run
 from segacc.tracking.trackers import PROJECT, Tracker, log_epoch
 
@@ -68,7 +68,7 @@ def start_tracker(
     else:
         description, first = _start_tensorboard(accelerator, run, step, known)
     tracker = dataclasses.replace(tracker, first=first, description=description)
-    for line in read_lines(run):
+    for line in read_epochs(run):
         if line["epoch"] <= epoch:
             log_epoch(tracker, line, best=line["epoch"] == best_epoch)
     return tracker

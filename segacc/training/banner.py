@@ -13,9 +13,9 @@ from segacc.config import TrainConfig
 from segacc.data.split import Prepared
 from segacc.errors import command
 from segacc.models.segmenter import Segmenter
-from segacc.runtime.accelerator import device_name, dtype
+from segacc.runtime.accelerator import device_name, resolved_precision
 from segacc.training.checkpoint import Progress
-from segacc.training.losses import is_of_batch
+from segacc.training.losses import has_region_loss
 
 
 def banner(
@@ -36,7 +36,7 @@ def banner(
     batch = f"{config.batch_size} global = {processes} x {share}"
     if config.accumulate > 1:
         batch += f" x {config.accumulate} parts"
-        if is_of_batch(config.loss):
+        if has_region_loss(config.loss):
             batch += f" (--loss {config.loss} is then of each part, not of the whole batch)"
     if config.freeze_bn:
         norm = "frozen"
@@ -44,7 +44,7 @@ def banner(
         norm = "over the global batch" if config.accumulate == 1 else "over each part of the batch"
     backbone = "" if model.architecture == "transformers" else f" ({config.encoder})"
     rows = {
-        "device": f"{device_name(accelerator.device)}, {dtype(accelerator)}, "
+        "device": f"{device_name(accelerator.device)}, {resolved_precision(accelerator)}, "
         f"{torch.get_num_threads()} threads and {loading} per process",
         "batch": batch,
         "data": f"{counts}; {config.size} px"

@@ -114,7 +114,7 @@ def _parameter_names(trained: Trained) -> list[list[str]]:
     return [[names[p] for p in group["params"]] for group in trained.optimizer.param_groups]
 
 
-def model_of(path: Path) -> Segmenter:
+def model_from_state(path: Path) -> Segmenter:
     """The model whose state this is, with random weights and without a download; `load_state`
     brings the weights."""
     return Segmenter(**_read_metadata(path)["scalars"]["model"])

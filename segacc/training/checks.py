@@ -12,14 +12,14 @@ import torch
 
 from segacc.config import TrainConfig
 from segacc.data.split import Prepared
-from segacc.errors import InputError, goes_on
+from segacc.errors import InputError, how_to_continue
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import is_out_of_memory
-from segacc.runtime.ranks import has_lost_others
+from segacc.runtime.ranks import is_lost_connection
 
 
 @contextmanager
-def explained(config: TrainConfig, run: Path | None = None) -> Iterator[None]:
+def explain_errors(config: TrainConfig, run: Path | None = None) -> Iterator[None]:
     """Say in a sentence what the machine or another process has done to a run.
 
     Args:
@@ -40,7 +40,7 @@ def explained(config: TrainConfig, run: Path | None = None) -> Iterator[None]:
 def _sentence(error: Exception, config: TrainConfig, run: Path | None) -> str | None:
     """What an error of a library means for the user; None where that is not known."""
     said = str(error).strip()
-    again = goes_on(run) if run else "give the same command again."
+    again = how_to_continue(run) if run else "give the same command again."
     if is_out_of_memory(error):
         where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
         resident = where == "the GPU" and not config.workers
@@ -68,7 +68,7 @@ def _sentence(error: Exception, config: TrainConfig, run: Path | None) -> str | 
             f"PyTorch has no deterministic version of ({said.split()[0]}): choose another "
             "model or loss, or leave the flag out."
         )
-    if has_lost_others(error):
+    if is_lost_connection(error):
         return (
             "this process cannot talk to the others, one of which has probably ended: its own "
             f"error is above, or named by the launcher below ({said.splitlines()[-1]}); {again}"

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from segacc.config import TrainConfig
-from segacc.errors import Stopped, goes_on
+from segacc.errors import Stopped, how_to_continue
 from segacc.metrics.counts import constant_mask_iou
-from segacc.runs import append_line, model_card, per_image_csv
+from segacc.runs import append_epoch, model_card, per_image_csv
 from segacc.runtime.accelerator import memory_gib
 from segacc.runtime.ranks import any_rank, leave_together
 from segacc.runtime.signals import StopRequest
@@ -20,9 +20,9 @@ from segacc.tracking.results import log_epoch_pictures, log_results
 from segacc.tracking.trackers import log_epoch
 from segacc.training.banner import epoch_line, final_lines
 from segacc.training.checkpoint import Progress
-from segacc.training.checks import explained
+from segacc.training.checks import explain_errors
 from segacc.training.setup import NO_HOOKS, Hooks, Job, set_up
-from segacc.training.steps import TrainedSteps, not_finite, train_epoch
+from segacc.training.steps import TrainedSteps, not_finite_error, train_epoch
 from segacc.training.validate import Validation, validate
 
 
@@ -39,11 +39,11 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
         InputError: what the user gave cannot work; before the first step where possible.
         Stopped: by a signal, with the state saved.
     """
-    with explained(config):
+    with explain_errors(config):
         job = set_up(config, hooks)
     hooks.ready(job)
     progress = job.progress
-    with explained(config, job.run), StopRequest(speaks=job.is_main) as request, job.writer:
+    with explain_errors(config, job.run), StopRequest(speaks=job.is_main) as request, job.writer:
         try:
             while progress.epoch < config.epochs and progress.epochs_without_gain < config.patience:
                 steps = train_epoch(job, progress, request.is_made)
@@ -85,7 +85,7 @@ def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], boo
         names = job.data.splits["valid"].names
         wrong = [names[i] for i in (~found.losses.isfinite()).nonzero().flatten()]
         what = f"validation loss is {found.scores['loss']}"
-        raise not_finite(job, what, progress.step, wrong)
+        raise not_finite_error(job, what, progress.step, wrong)
     return found
 
 
@@ -106,7 +106,7 @@ def report_epoch(job: Job, steps: TrainedSteps, found: Validation, progress: Pro
     log_epoch(job.tracker, line, best=is_best)
     segmenter, valid = job.model.trained.model, job.data.splits["valid"]
     if job.is_main:
-        append_line(job.run, line)
+        append_epoch(job.run, line)
         best = (progress.best_epoch, progress.best_iou)
         constant = constant_mask_iou(found.counts)
         print(epoch_line(line, job.config.epochs, *best, constant), flush=True)
@@ -134,4 +134,4 @@ def save_stopped(job: Job, progress: Progress, request: StopRequest) -> Stopped:
     why = request.reason or "another process"
     request.settle()
     leave_together(job.accelerator)
-    return Stopped(f"stopped by {why} after step {progress.step}; {goes_on(job.run)}")
+    return Stopped(f"stopped by {why} after step {progress.step}; {how_to_continue(job.run)}")

@@ -170,7 +170,7 @@ PIXEL_LOSSES: dict[str, Term] = {
 }
 
 
-def is_of_batch(name: str) -> bool:
+def has_region_loss(name: str) -> bool:
     """Whether the loss of a batch is not the mean of the losses of its parts."""
     return any(term in REGION_LOSSES for term in name.split("+"))
 

@@ -32,12 +32,12 @@ from segacc.models.pooling import without_random_order
 from segacc.models.weights import Built, build_model
 from segacc.runs import check_output_dir, open_run
 from segacc.runtime.accelerator import make_accelerator
-from segacc.runtime.ranks import on_main
+from segacc.runtime.ranks import run_on_main
 from segacc.runtime.threads import cores_of_process, keep_memory, set_threads
 from segacc.tracking.start import check_tracker, start_tracker
 from segacc.tracking.trackers import Tracker
 from segacc.training.banner import banner
-from segacc.training.checkpoint import Progress, Trained, load_state, model_of, newest_state
+from segacc.training.checkpoint import Progress, Trained, load_state, model_from_state, newest_state
 from segacc.training.checks import check_batch, check_batchnorm, check_data
 from segacc.training.losses import Loss, make_loss
 from segacc.training.optim import make_optimizer, make_schedule
@@ -46,7 +46,7 @@ from segacc.training.writer import Writer
 log = logging.getLogger(__name__)
 
 
-def _nothing(*_: object) -> None:
+def _do_nothing(*_: object) -> None:
     """What a hook does by default."""
 
 
@@ -54,15 +54,15 @@ def _nothing(*_: object) -> None:
 class Hooks:
     """Functions that `fit` calls for a program that watches the run, as the benchmarks do."""
 
-    ready: Callable[[Job], object] = _nothing
+    ready: Callable[[Job], object] = _do_nothing
     """before the first step"""
-    step_begins: Callable[[int], object] = _nothing
+    step_begins: Callable[[int], object] = _do_nothing
     """with the number of steps done"""
-    step_done: Callable[[int, float], object] = _nothing
+    step_done: Callable[[int, float], object] = _do_nothing
     """with the number of the step (counted from 0) and the seconds that it waited for data"""
-    steps_done: Callable[[Job], object] = _nothing
+    steps_done: Callable[[Job], object] = _do_nothing
     """after the steps of an epoch, before its validation"""
-    epoch_done: Callable[[Job], object] = _nothing
+    epoch_done: Callable[[Job], object] = _do_nothing
     clock: Callable[[], float] = time.monotonic
     """seconds; tells when it is time to save a state"""
 
@@ -115,7 +115,7 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     assert config.size is not None  # the protocol is filled in
     accelerator = start_processes(config)
     resume = config.resume
-    state = on_main(accelerator, lambda: newest_state(resume)) if resume else None
+    state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
     check_flags(config, accelerator)
     source = load_dataset(config.dataset)
     built = build(config, state)
@@ -153,7 +153,7 @@ def build(config: TrainConfig, state: Path | None) -> Built:
     assert config.weights is not None
     set_seed(config.seed)
     if state:  # needs no pretrained weights, and so no network
-        built = Built(model_of(state), f"of {state}")
+        built = Built(model_from_state(state), f"of {state}")
     else:
         built = build_model(config.model, config.encoder, config.weights)
     segmenter = built.model

@@ -137,7 +137,7 @@ def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tupl
         # With fp16 the scaler skips steps that have an infinite gradient, as it should.
         if not math.isfinite(loss) or not (math.isfinite(norm) or job.model.trained.scaler):
             what = f"gradient is {norm}" if math.isfinite(loss) else f"loss is {loss}"
-            raise not_finite(job, what, step + 1, names_of(job, step))
+            raise not_finite_error(job, what, step + 1, names_of(job, step))
     return [(loss, norm) for loss, norm in values]
 
 
@@ -148,7 +148,7 @@ def names_of(job: Job, step: int) -> list[str]:
     return [names[index] for _, index in keys]
 
 
-def not_finite(job: Job, what: str, step: int, names: list[str]) -> InputError:
+def not_finite_error(job: Job, what: str, step: int, names: list[str]) -> InputError:
     """The error for a run whose numbers have left the range of floating point."""
     shown = ", ".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")
     kept = "its last good state" if states(job.run) else "no state yet"

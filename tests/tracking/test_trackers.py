@@ -22,7 +22,7 @@ from wandb_side import Life, lives, wandb_server
 
 from segacc.config import parse_train
 from segacc.errors import InputError
-from segacc.runs import append_line, keep_epochs, read_lines
+from segacc.runs import append_epoch, drop_epochs_after, read_epochs
 from segacc.tracking.start import check_tracker
 from segacc.tracking.trackers import STEP_NAMES
 from segacc.tracking.wandb_run import last_step
@@ -424,9 +424,9 @@ def test_a_tracker_that_is_not_installed_is_named():
 
 def test_epochs_after_the_resumed_state_are_dropped(tmp_path):
     for epoch in (1, 2, 3):
-        append_line(tmp_path, {"epoch": epoch})
+        append_epoch(tmp_path, {"epoch": epoch})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 4, "tra')  # cut off by a kill
-    assert [line["epoch"] for line in read_lines(tmp_path)] == [1, 2, 3]
-    keep_epochs(tmp_path, 2)
+    assert [line["epoch"] for line in read_epochs(tmp_path)] == [1, 2, 3]
+    drop_epochs_after(tmp_path, 2)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"epoch": 1}\n{"epoch": 2}\n'

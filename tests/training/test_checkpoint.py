@@ -12,7 +12,7 @@ from segacc.errors import InputError
 from segacc.training.checkpoint import (
     Progress,
     load_state,
-    model_of,
+    model_from_state,
     newest_state,
     states,
     take_state,
@@ -24,7 +24,7 @@ def test_a_state_brings_everything_back(tmp_path):
     progress = Progress(5, 1, best_iou=0.1 + 0.2, best_epoch=1, losses=(1 / 3, 2e-7))
     path = write(tmp_path, progress, before)
     after = trained(steps=0, seed=1)
-    assert model_of(path).state_dict().keys() == before.model.state_dict().keys()
+    assert model_from_state(path).state_dict().keys() == before.model.state_dict().keys()
     assert load_state(path, after) == progress
     for key, value in before.model.state_dict().items():
         assert torch.equal(after.model.state_dict()[key], value), key

@@ -29,9 +29,9 @@ from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.models.weights import build_model
-from segacc.runs import new_folder
+from segacc.runs import make_run_folder
 from segacc.training.checkpoint import states
-from segacc.training.checks import explained
+from segacc.training.checks import explain_errors
 from segacc.training.fit import fit
 from segacc.training.setup import Hooks
 from segacc.training.steps import reduce_losses
@@ -198,7 +198,7 @@ def test_an_operation_without_an_order_is_named(blobs, tmp_path):
     try:
         with (
             pytest.raises(InputError, match=r"--deterministic: unet with --loss dice .* \(put_\)"),
-            explained(config, tmp_path),
+            explain_errors(config, tmp_path),
         ):
             torch.zeros(3).put_(torch.tensor([1]), torch.tensor([1.0]))
     finally:
@@ -377,6 +377,6 @@ def test_runs_that_start_at_the_same_time_get_folders_of_their_own(blobs, tmp_pa
     flags += ["--tracker", "none", *TINY, "--epochs", 1]
     config = parse_train([*map(str, flags)])
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda _: new_folder(config), range(8)))
+        found = list(pool.map(lambda _: make_run_folder(config), range(8)))
     assert len(set(found)) == 8 and all(folder.is_dir() for folder in found)
     assert {folder.name.rpartition("-")[0].count("blobs-linknet-") for folder in found} == {1}

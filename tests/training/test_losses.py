@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from segacc.errors import InputError
 from segacc.labels import IGNORE
-from segacc.training.losses import PIXEL_LOSSES, REGION_LOSSES, is_of_batch, make_loss
+from segacc.training.losses import PIXEL_LOSSES, REGION_LOSSES, has_region_loss, make_loss
 
 ALL = [*REGION_LOSSES, *PIXEL_LOSSES]
 
@@ -56,7 +56,7 @@ def test_dice_is_of_the_batch_not_the_mean_of_its_images():
         [make_loss("dice")(logits[i : i + 1], label_maps[i : i + 1]) for i in range(3)]
     )
     assert abs(whole - parts.mean()) > 1e-5
-    assert is_of_batch("dice+bce") and not is_of_batch("bce+lovasz")
+    assert has_region_loss("dice+bce") and not has_region_loss("bce+lovasz")
 
 
 def test_pixel_losses_of_a_batch_are_the_mean_of_its_images():
