@@ -1,4 +1,4 @@
-"""The images of `segacc predict`: files, folders and globs -> what is read and what is written."""
+"""plan(): files, folders and globs -> the images to predict, and the files to write."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ classes, background and one thing; else there is one logit per class.
 With `distributed=True` a loss is of all ranks' samples together: its value is the same on every
 rank, and equals that of one rank with all samples, as does its gradient after DDP's averaging. Sums
 and the numbers of counted pixels are added up over the ranks before they are divided, since a mean
-per rank would weight pixels differently where ignored ones are unevenly spread.
+per rank would weight pixels differently where ignored ones are unevenly spread. With --accumulate a
+loss is of each part of the batch by itself, and the parts weigh the same.
 """
 
 from __future__ import annotations

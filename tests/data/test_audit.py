@@ -52,7 +52,7 @@ def only(folder: Path) -> AuditFinding:
     return finding
 
 
-def test_nothing_is_found_in_a_sound_data_set(folder):
+def test_a_data_set_without_faults_has_no_findings(folder):
     assert audit(str(folder)) == []
     assert format_findings([]) == "errors: 0, warnings: 0"
 
@@ -81,7 +81,7 @@ def test_the_same_image_in_two_splits_is_a_leak(folder):
     assert finding.problem.startswith("is the same image as train/b.jpg: it leaks from train into")
 
 
-def test_the_same_image_twice_in_a_split_is_told_and_so_is_another_mask(folder):
+def test_the_same_image_twice_in_a_split_is_found_also_with_another_mask(folder):
     shutil.copy(folder / "train/b.jpg", folder / "train/x.jpg")
     shutil.copy(folder / "train/b.png", folder / "train/x.png")
     shutil.copy(folder / "train/c.jpg", folder / "train/y.jpg")
@@ -113,7 +113,7 @@ def test_look_alikes_in_two_splits_are_found(
     assert finding.problem.startswith("looks like train/c.jpg")
 
 
-def test_look_alikes_within_a_split_are_no_leak(folder):
+def test_look_alikes_within_a_split_are_not_reported(folder):
     Image.open(folder / "train/c.jpg").save(folder / "train/x.jpg", quality=60)
     mask().save(folder / "train/x.png")
     assert audit(str(folder)) == []
@@ -169,7 +169,7 @@ def test_a_saved_data_set_of_embedded_files_is_checked(folder, tmp_path):
     assert finding.problem.startswith("is not an image")
 
 
-def test_a_data_set_that_is_not_there_is_an_input_error(tmp_path):
+def test_a_data_set_that_does_not_exist_is_an_input_error(tmp_path):
     with pytest.raises(InputError):
         audit(str(tmp_path / "nowhere"))
 

@@ -1,4 +1,4 @@
-"""Prepared data: the right pixels, once, for every process, whatever happens on the way."""
+"""Prepared data: the right pixels, prepared once for all processes, also after errors and kills."""
 
 import logging
 import multiprocessing
@@ -284,7 +284,7 @@ def test_two_processes_prepare_once(source, tmp_path):
     assert "img/s" not in outputs[0][1] + outputs[1][1]  # no bar where nobody watches
 
 
-def test_what_a_killed_process_left_is_not_taken_for_complete(source, cache):
+def test_the_half_written_files_of_a_killed_process_are_not_used(source, cache):
     fingerprint = prepare(source, SIZE).fingerprint
     (folder,) = [path for path in (cache / "prepared").iterdir() if path.is_dir()]
     partial = folder.with_name(f"{folder.name}.partial")
@@ -332,7 +332,7 @@ def test_an_empty_split_is_named(source):
         prepare(source, SIZE)
 
 
-def test_a_cache_that_is_no_folder_is_named(source, tmp_path, monkeypatch):
+def test_a_cache_path_that_is_not_a_folder_is_named(source, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "file"))
     with pytest.raises(InputError, match=r"file/prepared.*cannot be written.*SEGACC_CACHE"):
@@ -363,7 +363,7 @@ def test_masks_that_are_all_empty_are_prepared(source):
     assert not any(mask.any() for _, mask in prepare(source, SIZE).splits["valid"])
 
 
-def test_what_takes_long_is_logged_once(source, caplog):
+def test_preparing_is_logged_once(source, caplog):
     with caplog.at_level(logging.INFO, logger="segacc"):
         prepare(source, SIZE)
         prepare(source, SIZE)

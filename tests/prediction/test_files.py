@@ -1,4 +1,4 @@
-"""segacc predict without its command line: real files in, masks out."""
+"""predict_images and predict_image: files in, masks out."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ from segacc.prediction.logits import predict_split
 
 
 class Bright(nn.Module):
-    """Finds what is brighter than 128.5 in the mean over R, G and B; sees single pixels."""
+    """Foreground is where the mean of R, G and B is above 128.5, pixel by pixel."""
 
     def __init__(self, threshold=0.5, size=None):
         super().__init__()
@@ -120,7 +120,7 @@ def test_masks_of_training_images_are_what_the_trained_model_finds(tmp_path):
             np.testing.assert_array_equal((read(job.mask) > 0)[clear], (expected > 0.4)[clear])
 
 
-def test_probabilities_tell_the_mask_of_every_threshold(tmp_path):
+def test_the_mask_of_every_threshold_follows_from_the_levels(tmp_path):
     image = save(tmp_path / "ramp.png", np.arange(98, 158, dtype=np.uint8)[None].repeat(9, axis=0))
     (job,) = plan([image], tmp_path / "out", probabilities=True)
     predict_images(Bright(threshold=100 / 256), [job])
@@ -192,7 +192,7 @@ def test_flips_are_averaged(tmp_path):
     assert abs(read(job.probabilities) / 256 - expected).max() < 1 / 256
 
 
-def test_what_cannot_be_read_does_not_stop_the_rest(tmp_path):
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path):
     photos = tmp_path / "photos"
     for name in ("a", "b", "c", "d", "e"):
         save(photos / f"{name}.jpg", scene())
@@ -217,14 +217,14 @@ def test_what_cannot_be_read_does_not_stop_the_rest(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_image_that_may_not_be_read_does_not_stop_the_rest(tmp_path):
+def test_a_file_without_permission_does_not_stop_the_others(tmp_path):
     images = [save(tmp_path / f"{name}.png", scene()) for name in "ab"]
     images[0].chmod(0)
     done = predict_images(Bright(), plan(images, tmp_path / "out"))
     assert done.masks == 1 and "a.png cannot be opened (Permission denied)" in done.failed[0]
 
 
-def test_an_image_that_memory_does_not_suffice_for_does_not_stop_the_rest(tmp_path):
+def test_an_image_that_is_too_large_for_the_memory_does_not_stop_the_others(tmp_path):
     class Hungry(Bright):
         def forward(self, images):
             if images.shape[-1] > 64:

@@ -107,13 +107,13 @@ def test_probabilities_and_overlays_have_folders_of_their_own(photos):
         ([], "no images were given"),
     ],
 )
-def test_what_finds_no_image_is_named(photos, images, message):
+def test_an_argument_that_finds_no_image_is_named(photos, images, message):
     (photos / "empty").mkdir()
     with pytest.raises(InputError, match=message):
         plan(images, "out")
 
 
-def test_two_images_of_one_result_are_refused(photos):
+def test_two_images_with_the_same_output_file_are_refused(photos):
     (photos / "a.png").touch()
     with pytest.raises(InputError, match=r"a.jpg and .*a.png would .* as 'photos/\*.jpg' does"):
         plan(["photos"], "out")
@@ -129,7 +129,7 @@ def test_a_mask_is_not_written_among_the_probabilities(photos):
         plan(["photos"], "out", probabilities=True)
 
 
-def test_nothing_that_is_there_is_overwritten(photos):
+def test_existing_files_are_never_overwritten(photos):
     with pytest.raises(InputError, match=r"--out photos/deep is not empty: give a new folder"):
         plan(["photos/a.jpg"], "photos/deep")
     with pytest.raises(InputError, match=r"--out photos/a.jpg is a file"):
@@ -138,7 +138,7 @@ def test_nothing_that_is_there_is_overwritten(photos):
     assert plan(["photos/a.jpg"], "out")
 
 
-def test_masks_do_not_go_where_images_come_from(photos):
+def test_the_output_folder_may_not_lie_in_a_folder_of_images(photos):
     with pytest.raises(InputError, match=r"--out photos/masks lies in photos, of which all"):
         plan(["photos"], "photos/masks")
     Path("link").symlink_to(photos, target_is_directory=True)

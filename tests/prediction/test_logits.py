@@ -54,7 +54,7 @@ def test_each_image_is_predicted_whole_and_alone(split, accelerator, batch_size)
 
 
 @pytest.mark.parametrize("way", [{}, {"tta": "hv", "tile": 32}])
-def test_what_is_beside_an_image_does_not_change_its_logits(split, accelerator, way):
+def test_the_other_images_of_a_batch_do_not_change_the_logits_of_an_image(split, accelerator, way):
     """Not by a bit: batches are filled up to one shape."""
     model = Segmenter("linknet", "tu-test_resnet").eval()
     whole = [logits for _, logits, _ in predict_split(model, split, accelerator, 3, **way)]
@@ -119,7 +119,7 @@ def test_windows_cover_an_image_of_any_size_once(size, tile):
     torch.testing.assert_close(logits, model(images).detach(), rtol=1e-5, atol=1e-4)
 
 
-def test_what_a_model_sees_around_a_pixel_hides_the_seams():
+def test_windows_meet_without_seams():
     """Only at a window's border does it see less than in the image, and there it counts little."""
     torch.manual_seed(0)
     model = Floating(
@@ -169,7 +169,7 @@ def test_progress_is_told_while_windows_are_predicted():
     assert shares[-1] == 1
 
 
-def test_the_image_and_its_logits_are_all_that_tiles_keep(monkeypatch):
+def test_windows_take_no_copy_of_the_image(monkeypatch):
     """MONAI gets an input that takes no memory, so that the image stays uint8 and is not copied."""
     import monai.inferers.utils as monai
 

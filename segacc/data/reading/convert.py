@@ -1,4 +1,7 @@
-"""Folder -> `datasets.DatasetDict`: splits train, valid (and test); columns image, mask, name."""
+"""A folder of images and masks -> `datasets.DatasetDict`.
+
+It has the splits train, valid (and test), with the columns image, mask and name.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,12 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds: pairs per split (train, valid, test in this order, sorted by name; a
-    split without pairs is left out), everything that is wrong, and what was decided for it."""
+    """What a folder holds.
+
+    `pairs` has the splits in the order train, valid, test, each sorted by name; a split without
+    pairs is left out. `findings` is everything that is wrong, and `notes` say what segacc has
+    decided itself.
+    """
 
     folder: Path
     pairs: dict[str, tuple[Pair, ...]]
@@ -44,7 +51,7 @@ class Scan:
 
 
 def convert_folder(folder: Path) -> DatasetDict:
-    """The folder's image/mask pairs as a DatasetDict {train, valid[, test]} of {image, mask, name}.
+    """The pairs in a folder as a DatasetDict {train, valid[, test]} of {image, mask, name}.
 
     Image and mask are `datasets.Image(decode=False)`: rows hold {"path": absolute path, "bytes":
     None}; saving or pushing the result embeds the files. Rows are sorted by name.
@@ -79,7 +86,7 @@ def convert_folder(folder: Path) -> DatasetDict:
 
 
 def scan_folder(folder: Path) -> Scan:
-    """Pairs images and masks by their names alone: no file is opened."""
+    """Pair images and masks by their names alone; no file is opened."""
     folder = Path(os.path.abspath(folder))
     paths, folders, others = walk(folder)
     if not paths:
@@ -182,7 +189,7 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def _leads_up(root: str, name: str) -> bool:
-    """Whether this folder is a link to one that holds it: following it would never end."""
+    """Whether this folder is a link to a folder that contains it; following it would never end."""
     path = os.path.join(root, name)
     if not os.path.islink(path):
         return False

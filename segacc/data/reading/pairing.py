@@ -1,7 +1,7 @@
-"""File names -> image/mask pairs. Pure: nothing here touches the disk.
+"""File names -> pairs of an image and a mask. No file is opened here, and no folder listed.
 
-Every path is read as (split, role, key): folders that name a split or a role are taken out of it,
-what remains is the key, and an image and a mask with the same split and key are a pair. So
+Every path is read as (split, role, key). Folders that name a split or a role are taken out of the
+path, and what remains is the key. An image and a mask with the same split and key are a pair. So
 `train/a.jpg + train/a.png`, `train/images/a.jpg + train/masks/a.png`, `images/train/a.jpg +
 masks/train/a.png` and `train/a.jpg + train/a_mask.png` are all the pair `a` of the split train.
 """
@@ -36,8 +36,11 @@ Role = Literal["image", "mask"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: `file` is relative to the data set ("." is the data set itself),
-    `problem` is a full clause that says what is wrong and what to do."""
+    """One thing that is wrong with a data set.
+
+    `file` is relative to the data set ("." is the data set itself). `problem` says what is wrong
+    with it and what to do; together they are a sentence.
+    """
 
     file: str
     problem: str
@@ -54,15 +57,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class File:
+    """The path of a file, and what its parts say."""
+
     path: str  # relative to the data set, as it is on the disk
     split: str | None
     role: Role | None  # as its folders say
-    key: str  # what is left of the path, NFC: names that look the same are the same
+    key: str  # the rest of the path; in Unicode's form NFC, so that names that look equal are equal
     png: bool
 
 
 def wrapper_depth(paths: list[str]) -> int:
-    """How many leading folders all files share and that name no split: an archive's root."""
+    """How many folders, such as an archive's root, all files lie in before one names a split."""
     common = os.path.commonpath([os.path.dirname(path) for path in paths])
     depth = 0
     for component in PurePosixPath(common).parts:
@@ -73,7 +78,7 @@ def wrapper_depth(paths: list[str]) -> int:
 
 
 def _meaning(component: str) -> tuple[str | None, Role | None]:
-    """(split, role) that a folder's name says, (None, None) where it says neither."""
+    """The split and the role that a folder's name says; None where it says none."""
     word = component.casefold()
     if word in MASK_WORDS:
         return None, "mask"
@@ -94,10 +99,12 @@ def _meaning(component: str) -> tuple[str | None, Role | None]:
 
 
 def split_of(folder: str, wrapper: int) -> str | None:
+    """The split that a folder's path names, without its first `wrapper` parts."""
     return next(filter(None, (_meaning(part)[0] for part in folder.split("/")[wrapper:])), None)
 
 
 def read_path(path: str, wrapper: int) -> File:
+    """What the parts of a path say, without its first `wrapper` folders."""
     *folders, name = path.split("/")
     stem, extension = os.path.splitext(name)
     split: str | None = None
@@ -113,7 +120,7 @@ def read_path(path: str, wrapper: int) -> File:
 
 
 def pair_up(folder: Path, files: list[File]) -> tuple[tuple[Pair, ...], list[Finding]]:
-    """Pairs of one split, sorted by name, and what does not pair up."""
+    """The pairs of one split, sorted by name, and a finding for each file that has no partner."""
     images, masks = _images_and_masks(files)
     pairs = []
     findings = []
@@ -130,7 +137,7 @@ def pair_up(folder: Path, files: list[File]) -> tuple[tuple[Pair, ...], list[Fin
 def _images_and_masks(
     files: list[File],
 ) -> tuple[defaultdict[str, list[File]], defaultdict[str, list[File]]]:
-    """Files by key, once as images and once as masks."""
+    """The images and the masks, each by their keys."""
     images: defaultdict[str, list[File]] = defaultdict(list)
     masks: defaultdict[str, list[File]] = defaultdict(list)
     keys = Counter(file.key for file in files if file.role != "mask")
@@ -142,14 +149,15 @@ def _images_and_masks(
             images[file.key].append(file)
         elif file.role == "mask":
             masks[file.key if file.key in keys else stripped].append(file)
-        # The suffix says mask unless another file has the whole name: a_gt.jpg + a_gt.png.
+        # A suffix such as _gt says mask, unless another file has the same name: a_gt.jpg, a_gt.png.
         elif stripped != file.key and keys[file.key] == 1 and file.key not in in_mask_folders:
             masks[stripped].append(file)
         elif not file.png:
             images[file.key].append(file)
         else:
             undecided.append(file)
-    # A .png is the mask beside an image of another type; alone it is what the others are not.
+    # A .png is the mask where an image of another type has its name. Where none has, it is an
+    # image, unless the data set's images are of other types.
     has_other_images = bool(images)
     for file in undecided:
         is_mask = file.key in images or (has_other_images and file.key not in masks)

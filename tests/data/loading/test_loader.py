@@ -181,7 +181,7 @@ def test_augmentations_differ_between_epochs_and_samples(split):
     assert all(len(seen) == 4 and len(set(seen)) > 1 for seen in views.values())
 
 
-def test_batches_are_small_bytes_and_go_to_the_device_as_a_view(split):
+def test_batches_are_uint8_and_go_to_the_device_without_a_copy(split):
     batch = stream(split, stop=1)[0]
     assert batch["images"].dtype == batch["label_maps"].dtype == torch.uint8
     images, label_maps = to_device(batch, torch.device("cpu"))
@@ -197,7 +197,7 @@ def resident(path):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="Linux says what is mapped")
-def test_pixels_that_were_looked_at_do_not_stay_in_memory(split, monkeypatch):
+def test_pixels_that_were_read_do_not_stay_in_memory(split, monkeypatch):
     samples, keys = TrainSamples(split, "hv", 32, 0), [(0, i) for i in range(SAMPLES)]
     first = samples.__getitems__(keys)
     assert resident(split.path) > 0
@@ -209,7 +209,7 @@ def test_pixels_that_were_looked_at_do_not_stay_in_memory(split, monkeypatch):
     assert resident(split.path) == 0
 
 
-def test_of_small_images_a_few_are_mapped_at_a_time(split, monkeypatch):
+def test_the_memory_of_small_images_is_given_back_after_a_few(split, monkeypatch):
     """The system maps more than an image with each, whatever it takes itself."""
     forgotten = []
     monkeypatch.setattr(type(split), "forget", lambda split: forgotten.append(split))

@@ -1,4 +1,4 @@
-"""Images that lie on the device: the same batches, without a loader."""
+"""A split in a GPU's memory gives the same batches as the loader."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What each kind of image and mask file decodes to, or is refused with."""
+"""What each kind of image and mask file is decoded to, or why it is refused."""
 
 import io
 import struct
@@ -142,7 +142,7 @@ def test_a_truncated_image_is_named(tmp_path, suffix, share):
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_no_damage_gets_past_as_another_error(tmp_path):
+def test_damaged_bytes_are_decoded_or_refused_in_a_sentence(tmp_path):
     """Whatever bytes are hit, a file decodes or is refused in a sentence."""
     rng = np.random.default_rng(0)
     for suffix in ("jpg", "png", "bmp", "webp", "pgm"):
@@ -169,7 +169,7 @@ def test_no_damage_gets_past_as_another_error(tmp_path):
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image that can be read"),
     ],
 )
-def test_what_is_no_image_is_named(tmp_path, data, problem):
+def test_a_file_that_is_not_an_image_is_named(tmp_path, data, problem):
     (tmp_path / "odd.jpg").write_bytes(data)
     with pytest.raises(InputError) as error:
         decode_image(encoded(tmp_path / "odd.jpg"))
@@ -193,13 +193,13 @@ def test_a_decompression_bomb_is_refused():
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_slide_of_180_megapixels_is_no_bomb():
+def test_an_image_of_180_megapixels_is_read():
     slide = io.BytesIO()
     Image.new("1", (18_000, 10_000), 1).save(slide, "PNG")
     assert foreground_value_in_file(Encoded(path="slide.png", bytes=slide.getvalue())) == 255
 
 
-def test_a_file_of_several_pictures_is_refused(tmp_path):
+def test_a_file_of_several_images_is_refused(tmp_path):
     page = Image.fromarray(scene())
     page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page])
     with pytest.raises(InputError, match=r"stack\.tif holds 3 pictures"):
@@ -238,7 +238,7 @@ def test_a_file_of_several_pictures_is_refused(tmp_path):
         "LA",
     ],
 )
-def test_every_way_to_write_a_binary_mask(tmp_path, image, saved):
+def test_binary_masks_of_every_file_type_are_read(tmp_path, image, saved):
     np.testing.assert_array_equal(mask_of(tmp_path, image, saved), SHAPE)
 
 
@@ -285,7 +285,7 @@ def test_a_mask_of_classes_is_refused_with_its_values(tmp_path, image):
     assert "holds 0 and 255 (or 0 and 1): set every foreground pixel to 255" in message
 
 
-def test_class_numbers_are_not_taken_for_smeared_edges(tmp_path, image):
+def test_class_numbers_are_not_reported_as_lossy_compression(tmp_path, image):
     classes = SHAPE.copy()
     classes[15:] = 2
     message = refusal(image, save(tmp_path / "mask.png", classes))
@@ -304,7 +304,7 @@ def test_a_mask_of_0_1_and_255_is_refused(tmp_path, image):
     assert "0, 1, 255 (3 in all)" in refusal(image, save(tmp_path / "mask.png", levels))
 
 
-def test_a_mask_saved_as_jpeg_is_told_from_one_of_classes(tmp_path, image):
+def test_a_mask_saved_as_jpeg_is_reported_as_lossy(tmp_path, image):
     mask = save(tmp_path / "mask.jpg", np.where(SHAPE, 250, 5).astype(np.uint8))
     message = refusal(image, mask)
     assert "mask.jpg has the values" in message
@@ -312,7 +312,7 @@ def test_a_mask_saved_as_jpeg_is_told_from_one_of_classes(tmp_path, image):
     assert "PNG" in message
 
 
-def test_a_mask_smeared_by_resizing_is_told_from_one_of_classes(tmp_path, image):
+def test_a_mask_smeared_by_resizing_is_reported_as_such(tmp_path, image):
     large = Image.fromarray(SHAPE * 255).resize((10 * W, 10 * H), Image.Resampling.BILINEAR)
     message = refusal(image, save(tmp_path / "mask.png", large))
     assert ", ... (" in message
@@ -325,7 +325,7 @@ def test_a_coloured_mask_is_refused_with_its_colours(tmp_path, image):
     assert "mask.png is coloured: (0, 0, 64), (255, 0, 0) (2 in all)" in message
 
 
-def test_a_shape_that_is_only_in_the_transparency_is_refused(tmp_path, image):
+def test_a_mask_in_the_alpha_channel_is_refused(tmp_path, image):
     white = np.full((H, W), 255, dtype=np.uint8)
     message = refusal(image, save(tmp_path / "mask.png", np.dstack([white] * 3 + [SHAPE * 255])))
     assert "mask.png has one colour and its shape only in the transparency" in message
@@ -398,7 +398,9 @@ def test_a_mask_without_orientation_follows_its_image_where_the_size_tells(
 
 
 @pytest.mark.parametrize(("orientation", "side"), [(2, W), (3, W), (4, W), (6, H), (8, H)])
-def test_an_orientation_that_leaves_the_mask_open_is_refused(tmp_path, orientation, side):
+def test_an_orientation_is_refused_where_it_is_unclear_how_the_mask_lies(
+    tmp_path, orientation, side
+):
     image = save(tmp_path / "image.jpg", scene()[:, :side], orientation)
     message = refusal(image, save(tmp_path / "mask.png", SHAPE[:, :side] * 255))
     assert f"image.jpg has the EXIF orientation {orientation} and its mask" in message
@@ -406,14 +408,14 @@ def test_an_orientation_that_leaves_the_mask_open_is_refused(tmp_path, orientati
 
 
 @pytest.mark.parametrize("orientation", [0, 1, 9])
-def test_an_orientation_that_says_nothing_changes_nothing(tmp_path, orientation):
+def test_an_unknown_orientation_changes_nothing(tmp_path, orientation):
     image = save(tmp_path / "image.png", scene(), orientation)
     pixels, mask = decode_pair(image, save(tmp_path / "mask.png", SHAPE))
     np.testing.assert_array_equal(pixels, scene())
     np.testing.assert_array_equal(mask, SHAPE)
 
 
-def test_broken_exif_beside_sound_pixels_changes_nothing(tmp_path):
+def test_broken_exif_data_changes_nothing(tmp_path):
     Image.fromarray(scene()).save(tmp_path / "image.png", exif=b"Exif\0\0MM\0\x1b\0\0\0\x08")
     np.testing.assert_array_equal(decode_image(encoded(tmp_path / "image.png")), scene())
 
