@@ -28,6 +28,7 @@ from segacc.config import STUDY_MODELS, parse_train
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
+from segacc.labels import BINARY, Labels
 from segacc.models.weights import build_model
 from segacc.runs import make_run_folder
 from segacc.training.checkpoint import states
@@ -75,6 +76,9 @@ def test_a_model_learns_and_the_run_folder_holds_what_the_contract_says(blobs, t
         record["versions"]["torch"]
     )
     assert record["data"]["images"] == {"train": 12, "valid": 5, "test": 3}
+    assert Labels.from_config(record["data"]["labels"]) == BINARY
+    best_config = json.loads((run / "best" / "config.json").read_text())
+    assert Labels.from_config(best_config["labels"]) == BINARY
     said = capsys.readouterr().out
     for word in ("cpu, fp32", "4 global = 1 process x 4", "0.4 M", "none (random)", "dice"):
         assert word in said
