@@ -167,9 +167,9 @@ def outcome(architecture: str, encoder: str) -> str:
     except InputError as error:
         reason = str(error).replace(encoder, "ENCODER")
         return "refused: " + reason.replace(f"--model {architecture}", "--model MODEL")
-    check(model)
     place_dropout(model)
     random = find_unplaced_random_layers(model, model.example_input(images=2))
+    check(model)
     if random:
         return f"trains: {random[0]} draws random numbers of its own, which is warned of"
     return "trains"
