@@ -21,8 +21,8 @@ def wandb_records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in printed.splitlines()]
 
 
-class Life:
-    """What W&B has written between a start of a run and its end."""
+class Attempt:
+    """What W&B has written in one attempt: from a start of the run to its end or its kill."""
 
     def __init__(self, file: Path) -> None:
         self.files = file.parent / "files"
@@ -48,10 +48,10 @@ class Life:
         return {row["_step"]: row[name] for row in self.history if name in row}
 
 
-def lives(run: Path) -> list[Life]:
-    """All lives of a run, oldest first, that were long enough for W&B to write something."""
+def read_attempts(run: Path) -> list[Attempt]:
+    """All attempts of a run in which W&B has written something, oldest first."""
     files = sorted(run.glob("wandb/*run-*/run-*.wandb"), key=lambda file: file.parent.name)
-    return [Life(file) for file in files]
+    return [Attempt(file) for file in files]
 
 
 class Server(ThreadingHTTPServer):

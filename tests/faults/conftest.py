@@ -1,7 +1,7 @@
-"""Data for the runs of a file, and the outcome of the one that nothing happens to."""
+"""The data of the runs in a file of tests, and the outcome of a run that is not interrupted."""
 
 import pytest
-from lives import live, outcome
+from attempts import outcome, run_attempt
 from small import write_blobs
 
 
@@ -11,7 +11,7 @@ def blobs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(blobs, request, tmp_path_factory):
-    run = tmp_path_factory.mktemp("whole") / "run"
-    assert live(run, ["--dataset", str(blobs), *request.module.FLAGS]) == 0
+def uninterrupted(blobs, request, tmp_path_factory):
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert run_attempt(run, ["--dataset", str(blobs), *request.module.FLAGS]) == 0
     return outcome(run)

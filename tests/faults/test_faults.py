@@ -1,4 +1,4 @@
-"""What the machine does to a run: it ends soon, says what happened, and can go on."""
+"""Faults of the machine: the run ends soon, says what happened, and can be resumed."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lives import live, outcome, start, wait_for
+from attempts import outcome, run_attempt, start, wait_for
 from safetensors.torch import load_file
 from small import ROOT, TINY, lines, run_program
 
@@ -19,7 +19,7 @@ from segacc.data.reading.sources import load_dataset
 from segacc.errors import EXIT_INPUT
 from segacc.training.checkpoint import states
 
-LIVES = Path(__file__).parent / "lives.py"
+ATTEMPTS = Path(__file__).parent / "attempts.py"
 PATHS = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
 FLAGS = ["--size", "64", "--weights", "none", "--batch-size", "4", "--tracker", "none", *TINY]
 FLAGS += ["--epochs", "6", "--patience", "6", "--lr", "5e-3", "--save-every", "3"]
@@ -32,7 +32,7 @@ def test_a_rank_that_fails_ends_all_soon_with_its_own_error_first(blobs, tmp_pat
     action = "raise" if fault == "raises" else "SIGKILL"
     flags = ["--dataset", blobs, *FLAGS, "--output-dir", run]
     began = time.monotonic()
-    done = run_program(LIVES, 1, "step", 5, action, *flags, processes=2, **PATHS)
+    done = run_program(ATTEMPTS, 1, "step", 5, action, *flags, processes=2, **PATHS)
     took = time.monotonic() - began
     others = "error: this process cannot talk to the others, one of which has probably ended"
     assert done.returncode != 0 and took < 60 and others in done.stderr, done.stderr
@@ -49,27 +49,29 @@ def test_a_rank_that_fails_ends_all_soon_with_its_own_error_first(blobs, tmp_pat
 @pytest.mark.distributed
 def test_an_error_of_one_rank_is_said_once_by_that_rank(blobs, tmp_path):
     flags = ["--dataset", blobs, *FLAGS, "--output-dir", tmp_path / "run"]
-    done = run_program(LIVES, 1, "step", 2, "refuse", *flags, processes=2, **PATHS)
+    done = run_program(ATTEMPTS, 1, "step", 2, "refuse", *flags, processes=2, **PATHS)
     assert done.returncode != 0
     assert done.stderr.count("error: ") == done.stderr.count("error: only rank 1 knows why") == 1
 
 
-def test_a_disk_that_fills_leaves_the_last_state_and_says_so(blobs, tmp_path, whole):
+def test_a_run_whose_disk_is_full_ends_with_a_sentence_and_keeps_its_last_state(
+    blobs, tmp_path, uninterrupted
+):
     """A limit on the size of files, set from outside while the run goes on."""
     run = tmp_path / "run"
     process = start("train.py", *FLAGS, "--dataset", blobs, "--output-dir", run)
     wait_for(lambda: states(run), process)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == EXIT_INPUT, said
-    assert f"error: {run} could not be written" in said and f"--resume {run}" in said
-    assert "its states are intact" in said and "Traceback" not in said
-    assert live(run, []) == 0
-    assert outcome(run) == whole
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == EXIT_INPUT, printed
+    assert f"error: {run} could not be written" in printed and f"--resume {run}" in printed
+    assert "its states are intact" in printed and "Traceback" not in printed
+    assert run_attempt(run, []) == 0
+    assert outcome(run) == uninterrupted
 
 
 @pytest.mark.soak
-def test_a_full_disk_is_called_so(blobs, tmp_path, whole):
+def test_the_sentence_says_that_the_disk_is_full(blobs, tmp_path, uninterrupted):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = ["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", str(disk)]
@@ -78,28 +80,28 @@ def test_a_full_disk_is_called_so(blobs, tmp_path, whole):
     try:
         run = disk / "run"  # a state takes 5 MB, the best model 1.7
         process = start("train.py", *FLAGS, "--dataset", blobs, "--output-dir", run, "--keep", "9")
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == EXIT_INPUT, said
-        assert f"error: {run} could not be written (the disk is full)" in said
+        _, printed = process.communicate(timeout=120)
+        assert process.returncode == EXIT_INPUT, printed
+        assert f"error: {run} could not be written (the disk is full)" in printed
         assert states(run)
         subprocess.run(["mount", "-o", "remount,size=500m", str(disk)], check=True)
-        assert live(run, []) == 0
-        assert outcome(run) == whole
+        assert run_attempt(run, []) == 0
+        assert outcome(run) == uninterrupted
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_truncated_state_costs_the_steps_since_the_one_before(blobs, tmp_path, whole):
+def test_a_truncated_state_is_replaced_by_the_state_before_it(blobs, tmp_path, uninterrupted):
     run = tmp_path / "run"
     flags = ["--dataset", str(blobs), *FLAGS, "--save-every", "2", "--keep", "3"]
-    assert live(run, flags) == 0
+    assert run_attempt(run, flags) == 0
     newest, before = states(run)[-1], states(run)[-2]
     os.truncate(newest, newest.stat().st_size - 1)
-    assert live(run, []) == 0
-    said = run.with_suffix(".log").read_text()
-    assert f"{newest} is damaged" in said and f"of {before}" in said
+    assert run_attempt(run, []) == 0
+    printed = run.with_suffix(".log").read_text()
+    assert f"{newest} is damaged" in printed and f"of {before}" in printed
     assert len(states(run)) == len(list((run / "checkpoints").iterdir())) == 3
-    assert outcome(run) == whole
+    assert outcome(run) == uninterrupted
 
 
 @pytest.mark.distributed
@@ -107,7 +109,7 @@ def test_a_loss_that_is_not_finite_on_a_rank_names_step_and_images(blobs, tmp_pa
     run = tmp_path / "run"
     flags = ["--dataset", blobs, *FLAGS, "--loss", "bce", "--save-every", "1"]
     moment = [1, "step", 5, "poison"]
-    done = run_program(LIVES, *moment, *flags, "--output-dir", run, processes=2, **PATHS)
+    done = run_program(ATTEMPTS, *moment, *flags, "--output-dir", run, processes=2, **PATHS)
     assert re.search(r"error: the loss is (nan|inf) at step 5 on the images", done.stderr)
     assert done.stderr.count("error: ") == 1
     split = prepare(load_dataset(str(blobs)), 64).splits["train"]
@@ -126,12 +128,12 @@ def test_a_killed_data_worker_is_named(blobs, tmp_path):
     wait_for((run / "metrics.jsonl").exists, process)
     worker = min(children(process.pid))
     os.kill(worker, signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == EXIT_INPUT, said
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == EXIT_INPUT, printed
     named = rf"loads data for rank 0 has ended \(DataLoader worker \(pid(\(s\))? {worker}\)"
-    assert re.search(named, said)
-    assert "fewer --workers" in said and f"train.py --resume {run}" in said
-    assert "Traceback" not in said
+    assert re.search(named, printed)
+    assert "fewer --workers" in printed and f"train.py --resume {run}" in printed
+    assert "Traceback" not in printed
     assert states(run)
 
 

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment, and resumed, ends as if nothing had happened."""
+"""A run that is killed at any moment and resumed ends like a run that was never killed."""
 
 import json
 import os
@@ -6,9 +6,9 @@ import random
 from collections import Counter
 
 import pytest
-from lives import draw, live, outcome
+from attempts import draw_moment, outcome, run_attempt
 from small import TINY, lines, write_blobs
-from wandb_side import lives
+from wandb_side import read_attempts
 
 FLAGS = ["--size", "64", "--crop", "48", "--weights", "none", "--batch-size", "4", *TINY]
 FLAGS += ["--save-every", "2", "--lr", "5e-3"]
@@ -29,32 +29,36 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(tmp_path, kills
     rng = random.Random(seed)
     data = write_blobs(tmp_path / "data")
     flags = ["--dataset", str(data), *FLAGS, "--epochs", str(epochs), "--patience", str(epochs)]
-    whole, runs = tmp_path / "whole", [tmp_path / "killed-1"]
-    assert live(whole, [*flags, "--tracker", "none"]) == 0
+    uninterrupted, runs = tmp_path / "uninterrupted", [tmp_path / "killed-1"]
+    assert run_attempt(uninterrupted, [*flags, "--tracker", "none"]) == 0
 
     hits = Counter()
     while sum(hits.values()) < kills:
-        code = live(runs[-1], [*flags, "--workers", str(workers)], moment := draw(rng))
+        code = run_attempt(
+            runs[-1], [*flags, "--workers", str(workers)], moment := draw_moment(rng)
+        )
         print(f"{runs[-1].name}: {moment} -> {code}")
         assert code in (-9, 0), runs[-1].with_suffix(".log").read_text()[-3000:]
-        if code == 0:  # at its end before the moment came
+        if code == 0:  # the run ended before the moment came
             runs.append(tmp_path / f"killed-{len(runs) + 1}")
         else:
             hits[moment.place] += 1
-    assert live(runs[-1], flags) == 0
+    assert run_attempt(runs[-1], flags) == 0
     print(f"killed {kills} times in {len(runs)} runs: {dict(hits)}")
     for run in runs:
-        assert outcome(run) == outcome(whole)
+        assert outcome(run) == outcome(uninterrupted)
         assert [line["epoch"] for line in outcome(run)["epochs"]] == list(range(1, epochs + 1))
 
-        # W&B knows one run, which was offline here: a folder for each life, all of the same id. No
-        # step is in two of them, and the scores of every epoch are in one.
-        known = lives(run)
+        # W&B was offline: it has a folder for each attempt, all with the id of one run. No step is
+        # in two of them, and the scores of every epoch are in one.
+        known = read_attempts(run)
         run_id = json.loads((run / "config.json").read_text())["run_id"]
-        assert {found for life in known for found in life.ids} == {run_id}
-        steps = [step for life in known for step in life.steps]
+        assert {name for attempt in known for name in attempt.ids} == {run_id}
+        steps = [step for attempt in known for step in attempt.steps]
         assert steps == sorted(set(steps))
-        scored = {step: iou for life in known for step, iou in life.column("valid/iou").items()}
+        scored = {
+            step: iou for attempt in known for step, iou in attempt.column("valid/iou").items()
+        }
         assert scored == {line["step"]: line["valid_iou"] for line in lines(run)}
         assert (
             known[-1].summary["best_epoch"]

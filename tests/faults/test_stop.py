@@ -1,4 +1,4 @@
-"""A run that is told to stop saves, says how to continue, and exits with a code of its own."""
+"""A run that is stopped by a signal saves a state, says how to continue, and exits with 75."""
 
 import os
 import re
@@ -9,57 +9,59 @@ import time
 from pathlib import Path
 
 import pytest
-from lives import Moment, live, outcome, start, wait_for
+from attempts import Moment, outcome, run_attempt, start, wait_for
 from small import ROOT, TINY, lines, run_program
 
 from segacc.errors import EXIT_STOPPED
 from segacc.training.checkpoint import states
 
-LIVES = Path(__file__).parent / "lives.py"
+ATTEMPTS = Path(__file__).parent / "attempts.py"
 FLAGS = ["--size", "64", "--crop", "48", "--weights", "none", "--batch-size", "4", *TINY]
 FLAGS += ["--tracker", "none", "--epochs", "6", "--patience", "6", "--lr", "5e-3"]
 
 
 def long_run(blobs: Path, run: Path, *launcher: str, flags=()) -> subprocess.Popen[str]:
-    """A long run under a launcher, after its first epoch."""
+    """Start a long run, with or without a launcher, and wait for the end of its first epoch."""
     endless = [*FLAGS, "--epochs", "500", "--patience", "500", *flags]
     process = start(*launcher, "train.py", "--dataset", blobs, "--output-dir", run, *endless)
     wait_for((run / "metrics.jsonl").exists, process)
     return process
 
 
-def ended(process: subprocess.Popen[str], within: float) -> str:
-    """What a process prints to its end, which comes in time."""
-    _, said = process.communicate(timeout=within)
-    return said
+def read_to_end(process: subprocess.Popen[str], within: float) -> str:
+    """What a process prints until it ends, which must be within so many seconds."""
+    _, printed = process.communicate(timeout=within)
+    return printed
 
 
 def test_a_signal_saves_and_the_message_says_how_to_continue(blobs, tmp_path):
     process = long_run(blobs, run := tmp_path / "run")
     process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)  # a terminal and a launcher may both send it: it is one
-    said = ended(process, within=10)
+    process.send_signal(signal.SIGTERM)  # sent by a terminal and a launcher: it counts once
+    printed = read_to_end(process, within=10)
     assert process.returncode == EXIT_STOPPED == 75
-    told = r"stopped by SIGTERM after step (\d+); continue with: accelerate launch train.py "
-    stop = re.search(rf"{told}--resume {run}\n", said)
-    assert stop and "Traceback" not in said
+    message = r"stopped by SIGTERM after step (\d+); continue with: accelerate launch train.py "
+    stop = re.search(rf"{message}--resume {run}\n", printed)
+    assert stop and "Traceback" not in printed
     assert states(run)[-1].stem.endswith(f"step-{int(stop[1]):08d}")
 
 
 @pytest.mark.parametrize(("place", "action"), [("validation", "SIGINT"), ("step", "SIGTERM")])
-def test_a_stop_inside_of_something_loses_nothing(blobs, tmp_path, whole, place, action):
+def test_a_run_that_is_stopped_in_a_step_or_in_validation_loses_nothing(
+    blobs, tmp_path, uninterrupted, place, action
+):
     flags = ["--dataset", str(blobs), *FLAGS]
     run = tmp_path / "run"
-    assert live(run, flags, Moment(place, 2, part=0.0), action) == EXIT_STOPPED
+    assert run_attempt(run, flags, Moment(place, 2, part=0.0), action) == EXIT_STOPPED
     if place == "validation":  # of the second epoch, which is steps 4 to 6
         assert states(run)[-1].stem == "epoch-0001-step-00000006"
         assert [line["epoch"] for line in lines(run)] == [1]
     else:  # of the first epoch, before there is a best model
         assert states(run)[-1].stem == "epoch-0000-step-00000002"
         assert not (run / "metrics.jsonl").exists()
-    assert live(run, flags) == 0
-    assert outcome(run) == whole
+    assert run_attempt(run, flags) == 0
+    assert outcome(run) == uninterrupted
 
 
 ENDLESS = """
@@ -70,8 +72,8 @@ from segacc.errors import run_program
 
 def train_step(*args):
     print("in a step", flush=True)
-    # As inside of a library, which waits for a rank that is lost: no Python code runs, and
-    # unlike sleep() this wait does not end with a signal.
+    # This stands for a library that waits for a lost rank: no Python code runs, and unlike
+    # sleep() a signal does not end the wait.
     libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(128)
     libc.pthread_mutex_init(mutex, None)
     libc.pthread_mutex_lock(mutex)
@@ -82,7 +84,7 @@ sys.exit(run_program(lambda: segacc.training.fit.fit(parse_train(sys.argv[1:])),
 """
 
 
-def test_a_second_signal_leaves_at_once(blobs, tmp_path):
+def test_a_second_signal_ends_the_run_at_once(blobs, tmp_path):
     command = [sys.executable, "-c", ENDLESS, "--dataset", blobs, *FLAGS]
     process = subprocess.Popen(
         [*map(str, command), "--output-dir", str(tmp_path / "run")],
@@ -97,9 +99,9 @@ def test_a_second_signal_leaves_at_once(blobs, tmp_path):
     time.sleep(1.5)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    said = ended(process, within=5)
+    printed = read_to_end(process, within=5)
     assert process.returncode == 130
-    assert "SIGINT: saving; the same again ends it at once" in said
+    assert "SIGINT: saving; the same again ends it at once" in printed
 
 
 def test_a_signal_before_the_first_step_has_a_sentence_and_the_same_code(tmp_path):
@@ -116,8 +118,8 @@ def test_a_run_whose_launcher_is_killed_saves_and_ends(blobs, tmp_path):
     """`accelerate launch` of one process passes no signal on."""
     process = long_run(blobs, run := tmp_path / "run", "-m", "accelerate.commands.launch", "--cpu")
     process.kill()
-    said = ended(process, within=20)  # the pipe closes with the last process that holds it
-    assert "stopped by the end of the launcher after step" in said
+    printed = read_to_end(process, within=20)  # the pipe closes with the last process that holds it
+    assert "stopped by the end of the launcher after step" in printed
     assert states(run)
 
 
@@ -127,14 +129,14 @@ def test_all_ranks_stop_when_one_is_told_to_and_another_world_size_continues(blo
     run, alone = tmp_path / "run", tmp_path / "alone"
     moment = [1, "step", 5, "SIGTERM"]
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    done = run_program(LIVES, *moment, *flags, "--output-dir", run, processes=2, **environment)
+    done = run_program(ATTEMPTS, *moment, *flags, "--output-dir", run, processes=2, **environment)
     assert "stopped by another process after step 5; continue with: accelerate" in done.stderr
     assert done.stderr.count("stopped by") == 1
     assert "exitcode  : 75" in done.stderr  # the launcher's own is 1
     assert [path.stem for path in states(run)][-1] == "epoch-0001-step-00000005"
 
-    assert live(run, []) == 0  # one process from here, against one from the beginning
-    assert live(alone, flags) == 0
+    assert run_attempt(run, []) == 0  # one process from here, against one from the beginning
+    assert run_attempt(alone, flags) == 0
     for one, two in zip(lines(alone), lines(run), strict=True):
         for name in ("train_loss", "valid_loss"):
             assert two[name] == pytest.approx(one[name], rel=1e-5), name
@@ -145,14 +147,14 @@ def test_all_ranks_stop_when_one_is_told_to_and_another_world_size_continues(blo
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_ranks_resume_to_the_same_bits(blobs, tmp_path, processes):
     flags = ["--dataset", str(blobs), *FLAGS, "--batch-size", "6"]
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    for folder, moment in ((whole, []), (run, [1, "validation", 2, "SIGTERM"])):
-        program = [LIVES, *moment] if moment else ["train.py"]
+    uninterrupted, run = tmp_path / "uninterrupted", tmp_path / "run"
+    for folder, moment in ((uninterrupted, []), (run, [1, "validation", 2, "SIGTERM"])):
+        program = [ATTEMPTS, *moment] if moment else ["train.py"]
         environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
         given = [*program, *flags, "--output-dir", folder]
         done = run_program(*given, processes=processes, **environment)
         assert bool(moment) == bool(done.returncode), done.stderr[-3000:]
-    assert 1 <= len(lines(run)) < len(lines(whole))
+    assert 1 <= len(lines(run)) < len(lines(uninterrupted))
     done = run_program("train.py", "--resume", run, processes=processes)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert outcome(run) == outcome(whole)
+    assert outcome(run) == outcome(uninterrupted)

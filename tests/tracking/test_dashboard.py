@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from small import ROOT, TINY, run_program, train, write_blobs
-from wandb_side import Life, lives, wandb_server
+from wandb_side import Attempt, read_attempts, wandb_server
 
 SEGACC = ["-c", "from segacc.cli import main; main()", "dashboard"]
 SECTIONS = ["training", "validation", "throughput", "pictures", "comparison"]
@@ -28,7 +28,7 @@ def spec(tmp_path_factory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def life(tmp_path_factory) -> Life:
+def attempt(tmp_path_factory) -> Attempt:
     """What a run logs that was resumed for its last epoch."""
     folder = tmp_path_factory.mktemp("runs")
     data, run = write_blobs(folder / "blobs"), folder / "run"
@@ -36,7 +36,7 @@ def life(tmp_path_factory) -> Life:
     assert done.returncode == 0, done.stderr[-3000:]
     done = run_program("train.py", "--resume", run, "--epochs", 2, "--pictures", 1)
     assert done.returncode == 0, done.stderr[-3000:]
-    return lives(run)[-1]
+    return read_attempts(run)[-1]
 
 
 def sections(spec: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -73,10 +73,10 @@ def names(spec: dict[str, Any]) -> Iterator[str]:
     yield from (f"{key['key']['section']}:{key['key']['name']}" for key in runs["sort"]["keys"])
 
 
-def test_every_name_is_among_those_that_a_run_logs(spec, life):
-    logged = {f"history:{name}" for row in life.history for name in row}
-    logged |= {f"summary:{name}" for name in life.summary}
-    for key, value in life.config.items():
+def test_every_name_is_among_those_that_a_run_logs(spec, attempt):
+    logged = {f"history:{name}" for row in attempt.history for name in row}
+    logged |= {f"summary:{name}" for name in attempt.summary}
+    for key, value in attempt.config.items():
         logged |= {f"config:{key}.value"}
         if isinstance(value, dict):
             logged |= {f"config:{key}.value.{inner}" for inner in value}
@@ -85,10 +85,10 @@ def test_every_name_is_among_those_that_a_run_logs(spec, life):
     assert wanted <= logged
 
 
-def test_what_a_run_logs_has_a_panel(spec, life):
+def test_what_a_run_logs_has_a_panel(spec, attempt):
     shown = {name.partition(":")[2] for name in names(spec)}
-    logged = {name for name in life.column("valid/iou") and life.history[-1] if "/" in name}
-    logged |= {name for row in life.history for name in row if name.startswith("train/")}
+    logged = {name for name in attempt.column("valid/iou") and attempt.history[-1] if "/" in name}
+    logged |= {name for row in attempt.history for name in row if name.startswith("train/")}
     without = {name for name in logged - shown if "." not in name}
     assert without == {"throughput/data_wait_epoch"}
 

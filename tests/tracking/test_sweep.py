@@ -10,7 +10,7 @@ import pytest
 from small import ROOT, TINY, run_program, write_blobs
 from wandb.sdk.launch.sweeps import utils
 from wandb.sdk.lib import config_util
-from wandb_side import lives
+from wandb_side import read_attempts
 
 from segacc.config import STUDY_MODELS, parse_train
 from segacc.training.losses import make_loss
@@ -78,8 +78,8 @@ def test_a_run_has_the_id_that_the_agent_chose_and_logs_the_metric(tmp_path):
     done = run_program(*launch, *flags, **agent)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Ignoring" not in done.stderr and "WARNING" not in done.stderr
-    (life,) = lives(run)
-    (record,) = life.runs
+    (attempt,) = read_attempts(run)
+    (record,) = attempt.runs
     assert (record["run_id"], record["sweep_id"], record["project"]) == (
         run_id,
         "sweep123",
@@ -87,6 +87,9 @@ def test_a_run_has_the_id_that_the_agent_chose_and_logs_the_metric(tmp_path):
     )
     assert record["display_name"] == "run"
     assert json.loads((run / "config.json").read_text())["run_id"] == run_id
-    assert (life.config["model"], life.config["lr"]) == ("linknet", 0.0003)
-    assert SWEEP["metric"]["name"] in life.history[-1] and SWEEP["metric"]["name"] in life.summary
+    assert (attempt.config["model"], attempt.config["lr"]) == ("linknet", 0.0003)
+    assert (
+        SWEEP["metric"]["name"] in attempt.history[-1]
+        and SWEEP["metric"]["name"] in attempt.summary
+    )
     assert Path(sys.executable).exists() and os.environ.get("WANDB_RUN_ID") is None

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from small import TINY, lines, run_program, train, write_blobs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from wandb_side import Life, lives, wandb_server
+from wandb_side import Attempt, read_attempts, wandb_server
 
 from segacc.config import parse_train
 from segacc.errors import InputError
@@ -81,8 +81,8 @@ def offline(blobs, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def life(offline):
-    (only,) = lives(offline[0])
+def attempt(offline):
+    (only,) = read_attempts(offline[0])
     return only
 
 
@@ -90,78 +90,80 @@ def best_line(run: Path) -> dict[str, float]:
     return max(lines(run), key=lambda line: line["valid_iou"])
 
 
-def test_without_a_key_wandb_is_offline_and_the_banner_says_how_to_upload(offline, life):
+def test_without_a_key_wandb_is_offline_and_the_banner_says_how_to_upload(offline, attempt):
     run, printed = offline
     assert f"wandb, offline for want of a key; upload with `wandb sync {run}/wandb/off" in printed
-    assert life.ids == {json.loads((run / "config.json").read_text())["run_id"]}
+    assert attempt.ids == {json.loads((run / "config.json").read_text())["run_id"]}
 
 
-def test_every_step_has_a_row_of_its_own(offline, life):
-    assert life.steps == list(range(STEPS + 1))
+def test_every_step_has_a_row_of_its_own(offline, attempt):
+    assert attempt.steps == list(range(STEPS + 1))
     for name in STEP_NAMES:
-        assert list(life.column(name)) == list(range(STEPS)), name
-    losses = list(life.column("train/loss").values())
+        assert list(attempt.column(name)) == list(range(STEPS)), name
+    losses = list(attempt.column("train/loss").values())
     for epoch, line in enumerate(lines(offline[0])):
         mean = np.mean(losses[epoch * 3 : epoch * 3 + 3])
         assert line["train_loss"] == pytest.approx(mean, abs=1e-12)
     schedule = make_schedule(torch.optim.SGD([torch.zeros(1)], lr=5e-3), 0.05, STEPS)
-    for rate in life.column("train/lr").values():
+    for rate in attempt.column("train/lr").values():
         assert rate == pytest.approx(schedule.get_last_lr()[0], abs=1e-12)
         schedule.optimizer.step()
         schedule.step()
-    assert all(norm > 0 for norm in life.column("train/grad_norm").values())
-    assert all(speed > 0 for speed in life.column("throughput/img_per_s").values())
-    assert all(0 <= wait <= 1 for wait in life.column("throughput/data_wait").values())
+    assert all(norm > 0 for norm in attempt.column("train/grad_norm").values())
+    assert all(speed > 0 for speed in attempt.column("throughput/img_per_s").values())
+    assert all(0 <= wait <= 1 for wait in attempt.column("throughput/data_wait").values())
 
 
-def test_every_epoch_has_all_its_scores(offline, life):
+def test_every_epoch_has_all_its_scores(offline, attempt):
     run, _ = offline
     written = lines(run)
     assert [line["step"] for line in written] == [3, 6, 9, 12, 15]
     assert {name.removeprefix("valid_") for name in written[0]} >= SCORES
     for name in written[0]:
         if name.startswith("valid_"):
-            found = life.column(f"valid/{name.removeprefix('valid_')}")
+            found = attempt.column(f"valid/{name.removeprefix('valid_')}")
             assert found == {line["step"]: line[name] for line in written}
-    assert life.column("epoch") == {line["step"]: line["epoch"] for line in written}
-    assert life.column("train/loss_epoch") == {line["step"]: line["train_loss"] for line in written}
+    assert attempt.column("epoch") == {line["step"]: line["epoch"] for line in written}
+    assert attempt.column("train/loss_epoch") == {
+        line["step"]: line["train_loss"] for line in written
+    }
     for name in ("img_per_s_epoch", "data_wait_epoch", "seconds_epoch", "memory_gib"):
-        assert len(life.column(f"throughput/{name}")) == EPOCHS
+        assert len(attempt.column(f"throughput/{name}")) == EPOCHS
 
 
-def test_the_summary_is_the_best_epochs(offline, life):
+def test_the_summary_is_the_best_epochs(offline, attempt):
     best = best_line(offline[0])
-    assert life.summary["best_epoch"] == best["epoch"]
+    assert attempt.summary["best_epoch"] == best["epoch"]
     for name in SCORES:
-        assert life.summary[f"valid/{name}"] == best[f"valid_{name}"]
+        assert attempt.summary[f"valid/{name}"] == best[f"valid_{name}"]
 
 
-def test_the_config_holds_what_the_run_depends_on_and_no_secret(offline, life):
+def test_the_config_holds_what_the_run_depends_on_and_no_secret(offline, attempt):
     run, _ = offline
     record = json.loads((run / "config.json").read_text())
-    assert {name: life.config[name] for name in record["config"]} == record["config"]
+    assert {name: attempt.config[name] for name in record["config"]} == record["config"]
     for name in ("data", "parameters", "processes", "device", "versions", "git_commit"):
-        assert life.config[name] == record[name]
+        assert attempt.config[name] == record[name]
     for path in run.rglob("*"):
         assert path.is_dir() or TOKEN.encode() not in path.read_bytes(), path
 
 
-def test_every_nth_epoch_the_same_images_are_logged_with_both_masks(offline, life, blobs):
-    shown = life.column("pictures/valid.captions")
+def test_every_nth_epoch_the_same_images_are_logged_with_both_masks(offline, attempt, blobs):
+    shown = attempt.column("pictures/valid.captions")
     assert list(shown) == [3, 6, 12]  # of epochs 1, 2 and 4
     names = [[caption.split()[0] for caption in captions] for captions in shown.values()]
     assert names[0] == names[1] == names[2] and len(set(names[0])) == 8
     assert {"valid0", "valid9"} <= set(names[0])  # in order of names, from first to last
-    assert list(life.column("pictures/best.captions")) == [STEPS]
+    assert list(attempt.column("pictures/best.captions")) == [STEPS]
     both = 0
     for key in ("valid", "best"):
-        for step, masks in life.column(f"pictures/{key}.all_masks").items():
-            captions = life.column(f"pictures/{key}.captions")[step]
-            files = life.column(f"pictures/{key}.filenames")[step]
+        for step, masks in attempt.column(f"pictures/{key}.all_masks").items():
+            captions = attempt.column(f"pictures/{key}.captions")[step]
+            files = attempt.column(f"pictures/{key}.filenames")[step]
             for caption, file, mask in zip(captions, files, masks, strict=True):
-                assert Image.open(life.files / file).size == (64, 64)
-                truth = np.asarray(Image.open(life.files / mask["truth"]["path"]))
-                found = np.asarray(Image.open(life.files / mask["prediction"]["path"]))
+                assert Image.open(attempt.files / file).size == (64, 64)
+                truth = np.asarray(Image.open(attempt.files / mask["truth"]["path"]))
+                found = np.asarray(Image.open(attempt.files / mask["prediction"]["path"]))
                 whole = np.asarray(Image.open(blobs / "valid" / f"{caption.split()[0]}.png"))
                 assert (truth == whole // 255).all()  # 0 and 1, not 0 and 255
                 assert set(np.unique(found)) <= {0, 1}
@@ -169,23 +171,23 @@ def test_every_nth_epoch_the_same_images_are_logged_with_both_masks(offline, lif
                 iou = (found & truth).sum() / (found | truth).sum()
                 assert caption.endswith(f"IoU {iou:.3f}")
     assert both
-    labels = life.config["_wandb"]["mask/class_labels"]
+    labels = attempt.config["_wandb"]["mask/class_labels"]
     assert len(labels) == 4  # truth and prediction of both keys
     for label in labels.values():
         assert label["value"] == {"0": "background", "1": "foreground"}
 
 
-def test_the_pictures_are_of_the_best_model_at_the_end(offline, life):
+def test_the_pictures_are_of_the_best_model_at_the_end(offline, attempt):
     best = best_line(offline[0])
-    captions = life.column("pictures/best.captions")[STEPS]
+    captions = attempt.column("pictures/best.captions")[STEPS]
     ious = [float(caption.split()[-1]) for caption in captions]
     assert np.mean(ious) == pytest.approx(best["valid_iou_image"], abs=0.15)
 
 
-def test_the_best_model_is_an_artifact_and_nothing_is_copied(offline, life):
+def test_the_best_model_is_an_artifact_and_nothing_is_copied(offline, attempt):
     run, _ = offline
-    (model,) = [artifact for artifact in life.artifacts if artifact["type"] == "model"]
-    assert model["name"] == f"run-{next(iter(life.ids))}" and "best" in model["aliases"]
+    (model,) = [artifact for artifact in attempt.artifacts if artifact["type"] == "model"]
+    assert model["name"] == f"run-{next(iter(attempt.ids))}" and "best" in model["aliases"]
     files = {entry["path"]: entry for entry in model["manifest"]["contents"]}
     assert {"model.safetensors", "config.json", "README.md"} <= set(files)
     for name, entry in files.items():
@@ -200,9 +202,9 @@ def test_the_best_model_is_an_artifact_and_nothing_is_copied(offline, life):
         assert all(path.stat().st_size < size for path in folder.rglob("*") if path.is_file())
 
 
-def test_the_last_step_is_that_of_the_newest_file_and_its_complete_rows(offline, life, tmp_path):
+def test_the_last_step_is_that_of_the_newest_file_and_its_complete_rows(offline, attempt, tmp_path):
     (file,) = offline[0].glob("wandb/offline-run-*/run-*.wandb")
-    run_id, whole = next(iter(life.ids)), file.read_bytes()
+    run_id, whole = next(iter(attempt.ids)), file.read_bytes()
     assert last_step(offline[0] / "wandb", run_id) == STEPS
     assert last_step(offline[0] / "wandb", "another") == -1
 
@@ -213,7 +215,7 @@ def test_the_last_step_is_that_of_the_newest_file_and_its_complete_rows(offline,
         return copy
 
     first = write("run-20260101_000000", len(whole) // 2)  # ends within a row
-    expected = Life(first).steps[-1]
+    expected = Attempt(first).steps[-1]
     assert 0 < expected < STEPS and last_step(tmp_path, run_id) == expected
     write("offline-run-20260102_000000", len(whole))
     assert last_step(tmp_path, run_id) == STEPS
@@ -228,14 +230,16 @@ def test_a_file_that_wandb_cannot_read_is_named(tmp_path):
         last_step(tmp_path, "a")
 
 
-def cut_after(life_file: Path, step: int) -> None:
+def cut_after(attempt_file: Path, step: int) -> None:
     """As if W&B had been killed with the rows after `step` in memory."""
-    whole, low, high = life_file.read_bytes(), 0, life_file.stat().st_size
+    whole, low, high = attempt_file.read_bytes(), 0, attempt_file.stat().st_size
     while high - low > 1:  # the longest beginning that has no later row
         middle = (low + high) // 2
-        life_file.write_bytes(whole[:middle])
-        low, high = (middle, high) if max([-1, *Life(life_file).steps]) <= step else (low, middle)
-    life_file.write_bytes(whole[:low])
+        attempt_file.write_bytes(whole[:middle])
+        low, high = (
+            (middle, high) if max([-1, *Attempt(attempt_file).steps]) <= step else (low, middle)
+        )
+    attempt_file.write_bytes(whole[:low])
 
 
 @pytest.fixture
@@ -249,9 +253,9 @@ def test_a_killed_run_that_is_resumed_has_every_row_once(again, blobs):
     (file,) = again.glob("wandb/offline-run-*/run-*.wandb")
     cut_after(file, 8)
     forget_after(again, 4)
-    first = Life(file)
+    first = Attempt(file)
     fit_here("--resume", again)
-    before, after = lives(again)
+    before, after = read_attempts(again)
     assert before.ids == after.ids
     assert before.steps == list(range(9)) and after.steps == list(range(9, STEPS + 1))
     written = lines(again)
@@ -268,7 +272,7 @@ def test_epochs_that_wandb_has_lost_are_logged_when_the_run_is_resumed(again):
     cut_after(file, 4)
     forget_after(again, 14)
     fit_here("--resume", again)
-    _, after = lives(again)
+    _, after = read_attempts(again)
     assert after.steps == [6, 9, 12, 14, 15]
     written = lines(again)
     assert after.column("valid/iou") == {line["step"]: line["valid_iou"] for line in written[1:]}
@@ -278,7 +282,7 @@ def test_epochs_that_wandb_has_lost_are_logged_when_the_run_is_resumed(again):
 
 def test_a_finished_run_that_is_resumed_logs_a_table_of_all_images_again(again):
     fit_here("--resume", again, "--epochs", EPOCHS + 1, "--patience", 50, "--pictures", 0)
-    _, after = lives(again)
+    _, after = read_attempts(again)
     assert after.steps == [16, 17, 18]
     assert "pictures/valid.captions" not in after.history[-1]
     (path,) = after.column("tables/valid_per_image.path").values()
@@ -321,7 +325,7 @@ def test_a_resumed_run_is_one_run_of_wandb_online_and_gives_no_warning(blobs, tm
         assert [row["_step"] for row in history] == list(range(16))
         scored = {row["_step"]: row["epoch"] for row in history if "valid/iou" in row}
         assert scored == {3: 1, 6: 2, 9: 3, 12: 4, 15: 5}
-        # Row 9 was complete with the end of the first life.
+        # Row 9 was complete with the end of the first attempt.
         assert [row["_step"] for row in history if "train/loss" not in row] == [9, 15]
         summary = json.loads(server.runs[run_id]["summary"])
         assert summary["best_epoch"] == best_line(run)["epoch"]
@@ -338,7 +342,7 @@ def test_two_processes_are_one_run_with_one_set_of_pictures(blobs, tmp_path):
     flags = [*TINY, "--epochs", 2, "--pictures", 1, "--tracker", "wandb", "--freeze-bn"]
     done = train(blobs, run, *flags, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
-    (only,) = lives(run)
+    (only,) = read_attempts(run)
     assert only.steps == list(range(7))
     assert len(only.column("pictures/valid.captions")) == 2
     assert only.config["processes"] == 2
@@ -362,7 +366,7 @@ def test_wandb_mode_is_obeyed(blobs, tmp_path):
 
 
 def curves(run: Path) -> EventAccumulator:
-    """Of all the lives of a run."""
+    """Of all attempts of a run."""
     keep = {"images": 0, "scalars": 0, "tensors": 0}  # all
     return EventAccumulator(str(run / "segacc"), size_guidance=keep).Reload()
 
@@ -411,7 +415,7 @@ def test_trackio_has_what_was_logged_before_and_after_a_resume(blobs, tmp_path, 
     assert [step for step, _ in pictures] == [3, 6, 12, 18]
     assert (home / "media" / pictures[0][1]["file_path"]).is_file()
     tables = [value for _, value in column("tables/valid_per_image")]
-    assert len(tables) == 2  # a life that comes to the end has one
+    assert len(tables) == 2  # an attempt that comes to the end has one
     names = [row["name"] for row in tables[-1]["_value"]]
     assert sorted(names) == sorted(f"valid{i}" for i in range(11))
 

@@ -79,13 +79,13 @@ def test_a_model_learns_and_the_run_folder_holds_what_the_contract_says(blobs, t
     assert Labels.from_config(record["data"]["labels"]) == BINARY
     best_config = json.loads((run / "best" / "config.json").read_text())
     assert Labels.from_config(best_config["labels"]) == BINARY
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for word in ("cpu, fp32", "4 global = 1 process x 4", "0.4 M", "none (random)", "dice"):
-        assert word in said
-    assert f"next: segacc evaluate {run}" in said
+        assert word in printed
+    assert f"next: segacc evaluate {run}" in printed
     best = max(history, key=lambda line: line["valid_iou"])
-    assert f"best epoch {best['epoch']} of 12" in said
-    assert "all foreground" not in re.findall(r"^epoch +12/.*$", said, re.MULTILINE)[0]
+    assert f"best epoch {best['epoch']} of 12" in printed
+    assert "all foreground" not in re.findall(r"^epoch +12/.*$", printed, re.MULTILINE)[0]
     assert f"| {best['valid_iou']:.4f} |" in (run / "best" / "README.md").read_text()
 
 
@@ -214,11 +214,11 @@ def test_patience_stops_the_run(blobs, tmp_path, capsys):
     flags = ["--epochs", "9", "--patience", "2", "--lr", "1e-12", "--freeze-bn"]
     run = train(blobs, tmp_path / "run", *flags)
     assert len(lines(run)) == 3
-    said = capsys.readouterr().out
-    assert "patience ran out: best epoch 1 of 3" in said
+    printed = capsys.readouterr().out
+    assert "patience ran out: best epoch 1 of 3" in printed
     masks = [cv2.imread(str(path), 0) > 0 for path in (blobs / "valid").glob("*.png")]
     assert len(masks) == 5  # all of one size
-    assert said.count(f"best (no better than all foreground: {np.mean(masks):.4f})") == 1
+    assert printed.count(f"best (no better than all foreground: {np.mean(masks):.4f})") == 1
 
 
 def test_a_run_that_stopped_before_its_first_state_begins_again(blobs, tmp_path):
@@ -253,17 +253,17 @@ def test_dice_of_parts_is_announced(blobs, tmp_path, capsys):
 
 
 def test_bf16_is_in_effect_and_said(blobs, tmp_path, capsys, monkeypatch):
-    seen = set()
+    dtypes = set()
 
     def watched(*args, **kwargs):
         built = build_model(*args, **kwargs)
         conv = next(m for m in built.model.modules() if isinstance(m, torch.nn.Conv2d))
-        conv.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+        conv.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
         return built
 
     monkeypatch.setattr("segacc.training.setup.build_model", watched)
     run = train(blobs, tmp_path / "run", "--epochs", "1", "--precision", "bf16")
-    assert seen == {torch.bfloat16}  # in training and in validation
+    assert dtypes == {torch.bfloat16}  # in training and in validation
     assert "cpu, bf16" in capsys.readouterr().out
     assert json.loads((run / "config.json").read_text())["config"]["precision"] == "bf16"
     assert all(v.dtype != torch.bfloat16 for v in weights(run).values())
@@ -297,8 +297,8 @@ def test_a_step_that_the_scaler_of_fp16_skips_is_no_failure(blobs):
 
 
 def test_a_rate_that_is_too_high_stops_the_run(blobs, tmp_path):
-    told = r"the .* is (nan|inf) at step \d on the images .*\d.*lower --lr.*no state yet"
-    with pytest.raises(InputError, match=told):
+    message = r"the .* is (nan|inf) at step \d on the images .*\d.*lower --lr.*no state yet"
+    with pytest.raises(InputError, match=message):
         train(blobs, tmp_path / "run", "--epochs", "3", "--lr", "9", "--clip", "0", "--loss", "bce")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 

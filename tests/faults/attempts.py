@@ -1,4 +1,4 @@
-"""Lives of a run: each is a process that trains, and may be killed inside of something."""
+"""Attempts to train a run: each is a process, which a test may kill or stop at a given moment."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from small import ROOT
 from segacc.errors import InputError
 from segacc.training.checkpoint import states
 
-# What a run spends its time in: the functions of segacc that a kill may fall into.
+# Where a run spends its time: the functions of segacc during which a test kills it.
 PLACES = {
     "step": ("segacc.training.steps", "train_step"),
     "validation": ("segacc.training.fit", "validate"),
@@ -36,19 +36,19 @@ class Moment:
     call: int
     """which call of the place"""
     part: float
-    """of the time that a call takes; above 1 is shortly after it"""
+    """when during this call, as a part of its usual duration; above 1 is shortly after it"""
 
 
-def draw(rng: random.Random, calls: int = 4) -> Moment:
+def draw_moment(rng: random.Random, calls: int = 4) -> Moment:
     return Moment(rng.choice(sorted(PLACES)), rng.randint(1, calls), rng.uniform(0, 1.2))
 
 
-def do_at(moment: Moment, action: str) -> None:
-    """Let something happen to this process when the moment has come.
+def act_at(moment: Moment, action: str) -> None:
+    """Do something to this process at the given moment.
 
     Args:
-        action: the name of a signal, or `raise` for a bug, or `refuse` for an error of the user, or
-            `poison` for a weight that is too large for float32 as soon as it meets an image.
+        action: the name of a signal that is sent; `raise` for a bug; `refuse` for an error of the
+            user; `poison` for weights so large that the next loss is not finite.
     """
     module, name = PLACES[moment.place]
     original, calls, took = getattr(sys.modules[module], name), 0, 0.02
@@ -81,7 +81,7 @@ def do_at(moment: Moment, action: str) -> None:
 
 
 def start(*command: object) -> subprocess.Popen[str]:
-    """A program of ours in the background; what it says on stderr can be read."""
+    """Start a program of segacc in the background, with stderr as a pipe."""
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
         cwd=ROOT,
@@ -92,25 +92,26 @@ def start(*command: object) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Until `what` is so, while the process lives."""
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until `condition` holds; the process must be running until then."""
     until = time.monotonic() + 120
-    while not what():
+    while not condition():
         assert time.monotonic() < until and process.poll() is None, process.communicate()
         time.sleep(0.02)
 
 
-def _live(args: list[str], log: Path, moment: Moment | None, action: str) -> None:
+def _train(args: list[str], log: Path, moment: Moment | None, action: str) -> None:
     import segacc.training.fit
     from segacc.config import parse_train
     from segacc.errors import run_program
 
-    multiprocessing.set_start_method("fork", force=True)  # as in a program; not from the server
+    # As in a program: not the fork server, which this process inherits from the tests.
+    multiprocessing.set_start_method("fork", force=True)
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     if moment:
-        do_at(moment, action)
+        act_at(moment, action)
 
     def train() -> None:  # what a program returns would be its exit code
         segacc.training.fit.fit(parse_train(args))
@@ -118,26 +119,28 @@ def _live(args: list[str], log: Path, moment: Moment | None, action: str) -> Non
     sys.exit(run_program(train, debug=False))
 
 
-# A server that has imported everything forks the lives: each costs a second, not six.
+# A fork server that has imported everything starts the attempts: each takes a second, not six.
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["segacc.training.fit", "segmentation_models_pytorch"])
 
 
-def live(run: Path, flags: list[str], moment: Moment | None = None, action: str = "SIGKILL") -> int:
-    """Begin or resume the run and return the exit code; -9 when it was killed.
+def run_attempt(
+    run: Path, flags: list[str], moment: Moment | None = None, action: str = "SIGKILL"
+) -> int:
+    """Start or resume the run, and return the exit code; -9 when it was killed.
 
     What it prints is added to a file beside the run's folder: `run`.log.
     """
     begun = (run / "config.json").exists()
     args = ["--resume", str(run)] if begun else [*flags, "--output-dir", str(run)]
-    process = _server.Process(target=_live, args=(args, run.with_suffix(".log"), moment, action))
+    process = _server.Process(target=_train, args=(args, run.with_suffix(".log"), moment, action))
     process.start()
     process.join()
     return process.exitcode
 
 
 def sha256_of_weights(path: Path) -> str:
-    """Of the names and bytes of a model's weights, in a state or in best/."""
+    """The sha256 of the names and bytes of a model's weights, in a state or in best/."""
     tensors = load_file(path)
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -148,7 +151,7 @@ def sha256_of_weights(path: Path) -> str:
 
 
 def outcome(run: Path) -> dict[str, object]:
-    """All of a finished run that must not depend on how often it was killed."""
+    """What must be the same for a finished run, however often it was killed."""
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     timings = {"img_per_s", "data_wait", "seconds", "memory_gib"}
     return {
@@ -158,14 +161,14 @@ def outcome(run: Path) -> dict[str, object]:
     }
 
 
-if __name__ == "__main__":  # under torchrun: lives.py RANK PLACE CALL ACTION FLAGS... of train.py
+if __name__ == "__main__":  # torchrun ... attempts.py RANK PLACE CALL ACTION FLAGS...
     import segacc.training.fit
     from segacc.config import parse_train
     from segacc.errors import run_program
 
     rank, place, call, action, *flags = sys.argv[1:]
     if os.environ["RANK"] == rank:
-        do_at(Moment(place, int(call), part=0.0), action)
+        act_at(Moment(place, int(call), part=0.0), action)
 
     def train() -> None:  # what a program returns would be its exit code
         segacc.training.fit.fit(parse_train(flags))
