@@ -1,4 +1,4 @@
-"""What a run says in the terminal: the banner and a line per epoch."""
+"""What a run prints in the terminal: the banner, a line per epoch, and the last lines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def banner(
     loading: str,
     more: dict[str, str],
 ) -> str:
-    """What is really in effect, for a person to read before the first epoch."""
+    """The settings that are in effect, as lines of text to print before the first epoch."""
     steps = math.ceil(len(data.splits["train"]) / config.batch_size)
     world = accelerator.num_processes
     share = config.batch_size // (world * config.accumulate)
@@ -64,9 +64,10 @@ def banner(
 def epoch_line(
     line: dict[str, float], epochs: int, best_epoch: int, best_iou: float, constant: float
 ) -> str:
-    """One epoch, as in metrics.jsonl, as a line for the terminal; the best so far may be it.
+    """An epoch, given as its line of metrics.jsonl, as a line for the terminal.
 
-    While that is no better than `constant`, the IoU of calling every pixel foreground, it says so.
+    The line says so while the best epoch is no better than `constant`, the IoU of a mask in which
+    every pixel is foreground.
     """
     best = "best" if line["epoch"] == best_epoch else f"best {best_iou:.4f}"
     if best_iou < constant + 1e-3:

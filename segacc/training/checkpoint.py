@@ -1,4 +1,4 @@
-"""States to resume from: one safetensors file each, written whole or not at all."""
+"""States from which a run can be resumed: one safetensors file each, never half written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ os.umask(UMASK)
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is. With the tensors of a state, all that a run remembers."""
+    """How far a run has come. With the tensors of a state, it is all that a resumed run needs."""
 
     step: int = 0
     """optimizer steps done"""
@@ -69,7 +69,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training changes, as the loop holds it."""
+    """The objects that training changes."""
 
     model: Segmenter  # not wrapped
     optimizer: torch.optim.Optimizer
@@ -78,7 +78,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class State:
-    """A copy that training does not change any more."""
+    """A copy of all that a run needs to continue; further training does not change it."""
 
     progress: Progress
     tensors: Tensors  # model.NAME and optimizer.PARAMETER.MOMENT, on the CPU
@@ -86,7 +86,7 @@ class State:
 
 
 def copy_to_cpu(tensors: Tensors) -> Tensors:
-    """Copies on the CPU, in the plain memory order that safetensors takes."""
+    """Copies on the CPU, in the contiguous memory order that safetensors needs."""
     plain = torch.contiguous_format
     return {k: v.detach().to("cpu", copy=True, memory_format=plain) for k, v in tensors.items()}
 
@@ -115,13 +115,13 @@ def _parameter_names(trained: Trained) -> list[list[str]]:
 
 
 def model_from_state(path: Path) -> Segmenter:
-    """The model whose state this is, with random weights and without a download; `load_state`
-    brings the weights."""
+    """Build the model that a state is of, without a download. Its weights are random until
+    `load_state` puts those of the state into it."""
     return Segmenter(**_read_metadata(path)["scalars"]["model"])
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
-    with safe_open(path, "pt") as file:  # compares the file's length with its contents
+    with safe_open(path, "pt") as file:  # fails if the file has another length
         return json.loads(file.metadata()["state"])
 
 
@@ -187,28 +187,28 @@ def write_state(run: Path, state: State, keep: int) -> Path:
     """
     done = state.progress
     path = run / "checkpoints" / f"epoch-{done.epoch:04d}-step-{done.step:08d}.safetensors"
-    aside = path.with_suffix(".partial")
+    partial = path.with_suffix(".partial")
     path.parent.mkdir(exist_ok=True)
     metadata = {"progress": dataclasses.asdict(done), "scalars": state.scalars}
-    save_tensors(state.tensors, aside, {"state": json.dumps(metadata)})
-    aside.replace(path)
+    save_tensors(state.tensors, partial, {"state": json.dumps(metadata)})
+    partial.replace(path)
     sync(path.parent)
     newest = states(run)[-keep:]
-    for old in path.parent.iterdir():  # what a kill left half done, too
+    for old in path.parent.iterdir():  # also the unfinished files of a killed run
         if old not in newest and old.is_file():
             old.unlink()
     return path
 
 
 def states(run: Path) -> list[Path]:
-    """The states of a run, oldest first; one that was not finished does not count."""
+    """The files of the finished states of a run, oldest first."""
     return sorted((run / "checkpoints").glob("epoch-*.safetensors"))
 
 
 def newest_state(run: Path) -> Path | None:
-    """What `--resume` goes on from; None when the run stopped before its first state.
+    """The state that `--resume` continues from; None when the run stopped before its first state.
 
-    Damaged states are set aside with a warning, for the one before them.
+    A damaged state is renamed with a warning, and the one before it is taken.
 
     Raises:
         InputError: there are states and none can be used.
@@ -234,7 +234,13 @@ def newest_state(run: Path) -> Path | None:
 
 
 def save_tensors(tensors: Tensors, path: Path, metadata: dict[str, str]) -> None:
-    """safetensors' own writer lets other threads work, but wraps what the system says."""
+    """Write a safetensors file, and bring it to the disk.
+
+    `save_file` does not block other threads, but turns the system's errors into its own.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
     try:
         save_file(tensors, path, metadata)
     except SafetensorError as error:
@@ -242,11 +248,12 @@ def save_tensors(tensors: Tensors, path: Path, metadata: dict[str, str]) -> None
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
-    path.chmod(0o666 & ~UMASK)  # it goes through a temporary file that no other user may read
+    path.chmod(0o666 & ~UMASK)  # `save_file` writes files that no other user may read
     sync(path)
 
 
 def sync(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

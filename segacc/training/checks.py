@@ -1,4 +1,4 @@
-"""What is checked before a run, and what the machine does to one, in a sentence."""
+"""Checks before a run, and explanations of errors that libraries raise during one."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from segacc.runtime.ranks import is_lost_connection
 
 @contextmanager
 def explain_errors(config: TrainConfig, run: Path | None = None) -> Iterator[None]:
-    """Say in a sentence what the machine or another process has done to a run.
+    """Turn errors of libraries that have a known cause into one sentence for the user.
 
     Args:
-        run: its folder, once there is one.
+        run: the run's folder, once there is one.
 
     Raises:
-        InputError: in place of the libraries' errors.
+        InputError: in place of such an error; others are raised as they are.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        sentence = _sentence(error, config, run)
+        sentence = _explanation(error, config, run)
         if sentence is None:
             raise
         raise InputError(sentence) from error
 
 
-def _sentence(error: Exception, config: TrainConfig, run: Path | None) -> str | None:
-    """What an error of a library means for the user; None where that is not known."""
-    said = str(error).strip()
+def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str | None:
+    """What an error of a library means for the user; None if that is not known."""
+    message = str(error).strip()
     again = how_to_continue(run) if run else "give the same command again."
     if is_out_of_memory(error):
         where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
@@ -50,28 +50,28 @@ def _sentence(error: Exception, config: TrainConfig, run: Path | None) -> str | 
             "or --batch-size"
             + (", or --workers 2, which keeps the images off the GPU." if resident else ".")
         )
-    if said.startswith("DataLoader worker"):
+    if message.startswith("DataLoader worker"):
         return (
             f"a process that loads data for rank {os.environ.get('RANK', '0')} has ended "
-            f"({said.splitlines()[0]}): if the system killed it for want of memory, give fewer "
+            f"({message.splitlines()[0]}): if the system killed it for want of memory, give fewer "
             f"--workers; {again}"
         )
     if config.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException):
         return (
             f"--compile: PyTorch could not compile {config.model} "
-            f"({' '.join(said.splitlines()[:2])}): give --no-compile, or "
+            f"({' '.join(message.splitlines()[:2])}): give --no-compile, or "
             "install what it misses, such as a C++ compiler."
         )
-    if "does not have a deterministic implementation" in said:
+    if "does not have a deterministic implementation" in message:
         return (
             f"--deterministic: {config.model} with --loss {config.loss} uses an operation that "
-            f"PyTorch has no deterministic version of ({said.split()[0]}): choose another "
+            f"PyTorch has no deterministic version of ({message.split()[0]}): choose another "
             "model or loss, or leave the flag out."
         )
     if is_lost_connection(error):
         return (
             "this process cannot talk to the others, one of which has probably ended: its own "
-            f"error is above, or named by the launcher below ({said.splitlines()[-1]}); {again}"
+            f"error is above, or named by the launcher below ({message.splitlines()[-1]}); {again}"
         )
     return None
 

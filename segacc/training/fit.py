@@ -27,17 +27,18 @@ from segacc.training.validate import Validation, validate
 
 
 def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
-    """Train as `config` (with its protocol filled in) says.
+    """Train a model, as `config` says.
 
     Args:
-        hooks: what a program that watches the run has called; see `Hooks`.
+        config: with no field left open (see `segacc.config.with_protocol`).
+        hooks: functions to call at given points of the run; see `Hooks`.
 
     Returns:
         the run's folder.
 
     Raises:
-        InputError: what the user gave cannot work; before the first step where possible.
-        Stopped: by a signal, with the state saved.
+        InputError: the user has to change something; raised before the first step where possible.
+        Stopped: a signal has stopped the run, and its state is saved.
     """
     with explain_errors(config):
         job = set_up(config, hooks)
@@ -51,9 +52,9 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
                 if steps.stopped:
                     raise Stopped
                 hooks.steps_done(job)
-                found = validate_epoch(job, progress, request.is_made)
-                progress = progress.after_epoch(found.scores["iou"])
-                report_epoch(job, steps, found, progress)
+                validation = validate_epoch(job, progress, request.is_made)
+                progress = progress.after_epoch(validation.scores["iou"])
+                report_epoch(job, steps, validation, progress)
                 if config.save_every is None and job.writer.due:
                     job.writer.save(progress)
                 hooks.epoch_done(job)
@@ -71,7 +72,7 @@ def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], boo
 
     Raises:
         InputError: the loss is not finite.
-        Stopped: all ranks were asked to stop, or one.
+        Stopped: at least one rank was asked to stop.
     """
 
     def check() -> None:
@@ -80,23 +81,24 @@ def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], boo
 
     torch.backends.cudnn.benchmark = False
     segmenter = job.model.trained.model
-    found = validate(segmenter, job.valid, job.accelerator, job.config.loss, job.data.labels, check)
-    if not math.isfinite(found.scores["loss"]):
+    loss, labels = job.config.loss, job.data.labels
+    validation = validate(segmenter, job.valid, job.accelerator, loss, labels, check)
+    if not math.isfinite(validation.scores["loss"]):
         names = job.data.splits["valid"].names
-        wrong = [names[i] for i in (~found.losses.isfinite()).nonzero().flatten()]
-        what = f"validation loss is {found.scores['loss']}"
+        wrong = [names[i] for i in (~validation.losses.isfinite()).nonzero().flatten()]
+        what = f"validation loss is {validation.scores['loss']}"
         raise not_finite_error(job, what, progress.step, wrong)
-    return found
+    return validation
 
 
-def report_epoch(job: Job, steps: TrainedSteps, found: Validation, progress: Progress) -> None:
+def report_epoch(job: Job, steps: TrainedSteps, validation: Validation, progress: Progress) -> None:
     """Log an epoch, print its line, and keep the model if it is the best one."""
     is_best = progress.best_epoch == progress.epoch
     line = {
         "epoch": progress.epoch,
         "step": progress.step,
         "train_loss": steps.progress.mean_loss,
-        **{f"valid_{name}": value for name, value in found.scores.items()},
+        **{f"valid_{name}": value for name, value in validation.scores.items()},
         "lr": float(job.schedule.get_last_lr()[0]),
         "img_per_s": steps.images / steps.seconds,
         "data_wait": steps.waited / steps.seconds,
@@ -108,16 +110,17 @@ def report_epoch(job: Job, steps: TrainedSteps, found: Validation, progress: Pro
     if job.is_main:
         append_epoch(job.run, line)
         best = (progress.best_epoch, progress.best_iou)
-        constant = constant_mask_iou(found.counts)
+        constant = constant_mask_iou(validation.counts)
         print(epoch_line(line, job.config.epochs, *best, constant), flush=True)
         if is_best:
-            table = per_image_csv(valid.names, valid.sizes, found.counts[:, 0])
-            job.writer.hold_best(found.scores["threshold"], model_card(job.config, line), table)
+            table = per_image_csv(valid.names, valid.sizes, validation.counts[:, 0])
+            threshold = validation.scores["threshold"]
+            job.writer.hold_best(threshold, model_card(job.config, line), table)
     log_epoch_pictures(job.tracker, progress.epoch, progress.step, segmenter, valid)
 
 
 def finish(job: Job, progress: Progress) -> None:
-    """Save the last state, wait until all is written, and log what the best model does."""
+    """Save the last state, wait until all is written, and log the best model and its pictures."""
     job.writer.save(progress)
     job.writer.wait()
     log_results(job.tracker, progress.best_epoch, progress.step, job.data.splits["valid"])
@@ -127,7 +130,7 @@ def save_stopped(job: Job, progress: Progress, request: StopRequest) -> Stopped:
     """Save a run that was stopped.
 
     Returns:
-        what to raise: it says why, and how to continue.
+        the exception to raise; its message says who stopped the run, and how to continue it.
     """
     job.writer.save(progress)
     job.writer.wait()

@@ -9,7 +9,10 @@ from torch import nn
 
 
 def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019) over what trains; biases and norms are not decayed."""
+    """AdamW (Loshchilov & Hutter 2019) for the parameters that are not frozen.
+
+    Biases and the parameters of normalisation layers get no weight decay.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
@@ -21,10 +24,14 @@ def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.op
 def make_schedule(
     optimizer: torch.optim.Optimizer, warmup: float, total_steps: int, done: int = 0
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warmup over a share of the steps, then half a cosine down to 0; `done` steps are over.
+    """Linear warmup over a share of the steps, then half a cosine down to 0.
 
-    It is stepped once per optimizer step by the loop; accelerate's wrapper, which steps once per
-    process, would shorten it with every GPU.
+    The training loop steps it once per optimizer step. (The wrapper of accelerate would step it
+    once per process, so that with more GPUs the schedule would end earlier.)
+
+    Args:
+        warmup: share of the steps in which the rate rises.
+        done: steps that the run has done already.
     """
     from transformers.optimization import get_cosine_schedule_with_warmup
 
@@ -36,6 +43,6 @@ def make_schedule(
 
 
 def rate_at(schedule: torch.optim.lr_scheduler.LRScheduler, step: int) -> float:
-    """The learning rate of any step; the schedule itself stays at its own."""
+    """The learning rate of any step; the state of the schedule does not change."""
     assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
     return float(schedule.base_lrs[0] * schedule.lr_lambdas[0](step))

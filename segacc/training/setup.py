@@ -47,24 +47,26 @@ log = logging.getLogger(__name__)
 
 
 def _do_nothing(*_: object) -> None:
-    """What a hook does by default."""
+    """The default of a hook."""
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """Functions that `fit` calls for a program that watches the run, as the benchmarks do."""
+    """Functions that `fit` calls at given points of a run. The benchmarks measure with them."""
 
     ready: Callable[[Job], object] = _do_nothing
-    """before the first step"""
+    """called before the first step"""
     step_begins: Callable[[int], object] = _do_nothing
-    """with the number of steps done"""
+    """called before each step, with the number of steps done"""
     step_done: Callable[[int, float], object] = _do_nothing
-    """with the number of the step (counted from 0) and the seconds that it waited for data"""
+    """called after each step, with its number (counted from 0) and the seconds that it waited for
+    data"""
     steps_done: Callable[[Job], object] = _do_nothing
-    """after the steps of an epoch, before its validation"""
+    """called after the steps of an epoch, before its validation"""
     epoch_done: Callable[[Job], object] = _do_nothing
+    """called after the validation of an epoch"""
     clock: Callable[[], float] = time.monotonic
-    """seconds; tells when it is time to save a state"""
+    """gives seconds, from which the run knows when to save a state"""
 
 
 NO_HOOKS = Hooks()
@@ -72,17 +74,17 @@ NO_HOOKS = Hooks()
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is ready to train, as one process holds it."""
+    """A model that is ready to train, in one process."""
 
-    wrapped: nn.Module  # for DDP, and compiled
+    wrapped: nn.Module  # by DDP, and by torch.compile if asked for
     trained: Trained
     place: Place  # tells dropout which samples of the global batch this process has
-    weights: str  # where they come from, for the banner
+    weights: str  # where its weights come from, for the banner
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is ready for its next step."""
+    """A run that is ready for its next step: all that the training loop needs."""
 
     config: TrainConfig
     hooks: Hooks
@@ -105,14 +107,14 @@ class Job:
 
 
 def set_up(config: TrainConfig, hooks: Hooks) -> Job:
-    """Make a run ready, new or resumed, and print what is in effect.
+    """Make a run ready, new or resumed, and print the settings in effect.
 
-    What can be wrong is checked in the order of what it costs to find out.
+    Checks that take little time come first.
 
     Raises:
-        InputError: what the user gave cannot work.
+        InputError: a flag, the data set or the weights cannot be used.
     """
-    assert config.size is not None  # the protocol is filled in
+    assert config.size is not None  # `with_protocol` has filled it in
     accelerator = start_processes(config)
     resume = config.resume
     state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
@@ -128,7 +130,7 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
 
 
 def start_processes(config: TrainConfig) -> Accelerator:
-    """Make the accelerator, and set what a process does with its cores and memory."""
+    """Make the accelerator, and set the threads and the memory of this process."""
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
@@ -149,15 +151,15 @@ def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
 
 
 def build(config: TrainConfig, state: Path | None) -> Built:
-    """The model with the weights that the run starts from, and what of it is frozen."""
+    """Build the model with the weights that the run starts from, and freeze parts if asked to."""
     assert config.weights is not None
     set_seed(config.seed)
-    if state:  # needs no pretrained weights, and so no network
+    if state:  # the state has all weights, so nothing is downloaded
         built = Built(model_from_state(state), f"of {state}")
     else:
         built = build_model(config.model, config.encoder, config.weights)
     segmenter = built.model
-    segmenter.size, segmenter.threshold = config.size, 0.5  # not those of what it starts from
+    segmenter.size, segmenter.threshold = config.size, 0.5  # not those stored with the weights
     if config.deterministic:
         without_random_order(segmenter)
     segmenter.freeze(config.freeze_encoder, config.freeze_bn)
@@ -165,15 +167,15 @@ def build(config: TrainConfig, state: Path | None) -> Built:
 
 
 def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) -> Model:
-    """Have the layers work on the global batch, wrap the model for DDP, and make its optimizer."""
+    """Make BatchNorm and dropout work on the global batch, wrap the model, make its optimizer."""
     segmenter, world = built.model, accelerator.num_processes
     cuda = accelerator.device.type == "cuda"
     optimizer = make_optimizer(segmenter, config.lr, config.weight_decay)
-    # What follows keeps the parameters and the names of layers: saved models are of plain layers.
+    # The replaced layers keep their parameters and names, so saved models do not depend on them.
     place = place_dropout(segmenter)
     warn_of_unplaced_random_layers(segmenter, segmenter.example_input(images=2))
     if world > 1 and not config.freeze_bn:
-        if cuda:  # timm's conversion, unlike torch's, keeps the activation of its layers
+        if cuda:  # unlike torch's function, timm's keeps the activations of timm's BatchNorm layers
             from timm.layers import convert_sync_batchnorm
 
             segmenter = convert_sync_batchnorm(segmenter)
@@ -182,27 +184,28 @@ def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) 
     accelerator.gradient_accumulation_steps = config.accumulate
     wrapped, optimizer = accelerator.prepare(segmenter, optimizer)
     if world > 1:
-        # BatchNorm's statistics are of all processes' samples, and so the same on all. (As an
-        # argument of DDP it is deprecated in torch 2.15, by a name that accelerate does not know.)
+        # BatchNorm's statistics are of the samples of all processes, so they are equal everywhere.
+        # (torch 2.15 deprecates this argument of DDP, and accelerate does not know the new one.)
         wrapped.broadcast_buffers = False
         lay_out_buckets(wrapped, segmenter.example_input().to(accelerator.device))
-    if config.compile:  # validation stays as evaluate.py will compute it
+    if config.compile:  # validation is not compiled, so that evaluate.py computes the same
         if not cuda:
-            log.warning("--compile has not repaid on a CPU with any model that was measured")
+            log.warning("--compile made no model faster that was measured on a CPU")
         elif world > 1 and not config.freeze_bn:
-            log.warning("--compile compiles around each BatchNorm of several GPUs, and gains less")
+            log.warning("--compile leaves out BatchNorm over several GPUs, and so gains less")
         wrapped = torch.compile(wrapped)
     trained = Trained(segmenter, optimizer, accelerator.scaler)
     return Model(wrapped, trained, place, built.weights)
 
 
 def lay_out_buckets(model: nn.Module, images: Tensor) -> None:
-    """Have DDP arrange its buckets before the first step, by a gradient that is thrown away.
+    """Have DDP arrange its buckets before the first step, with a gradient that is not used.
 
-    It arranges them after the first backward pass. Sums over three ranks and more round by the
-    place in the bucket, so the first step after a resume would otherwise differ from what it was.
+    DDP arranges its buckets after the first backward pass. Sums over three or more ranks are
+    rounded depending on the place in a bucket. Without this, the first step after a resume would
+    be rounded in another way than the same step of a run that was not stopped.
     """
-    model.eval()  # leaves BatchNorm's statistics alone
+    model.eval()  # so that BatchNorm's statistics do not change
     model(images).sum().backward()
     model.zero_grad()
 
@@ -250,7 +253,7 @@ def open_outputs(
 def start_loading(
     config: TrainConfig, accelerator: Accelerator, data: Prepared, start: int, stop: int
 ) -> tuple[Iterator[Batch], Split | Resident, str]:
-    """Batches of this rank and the validation split, from where they are read fastest.
+    """Start to load: from the GPU's memory if the images fit there, else from the mapped files.
 
     Args:
         start, stop: the batches are those of the steps from `start` up to `stop`.

@@ -1,4 +1,4 @@
-"""The steps of an epoch: train, and bring their losses together over the ranks."""
+"""The steps of an epoch, and their losses, averaged over the ranks."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from segacc.training.checkpoint import Progress, states
 from segacc.training.optim import rate_at
 from segacc.training.setup import Job
 
-LOOK_SECONDS = 0.5  # between looks at the losses, each of which waits for the GPU
+READ_SECONDS = 0.5  # between readings of the losses, since each of them waits for the GPU
 
 
 @dataclass(frozen=True)
 class TrainedSteps:
-    """What `train_epoch` did, up to the end of the epoch or to where the run was stopped."""
+    """The steps that `train_epoch` did: to the end of the epoch, or until the run was stopped."""
 
     progress: Progress
     stopped: bool
@@ -36,14 +36,15 @@ class TrainedSteps:
     """time.perf_counter() before the first step"""
     seconds: float
     waited: float
-    """of these seconds for data"""
+    """seconds of waiting for data, part of `seconds`"""
 
 
 def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool]) -> TrainedSteps:
-    """Train from the step where the run is to the end of its epoch.
+    """Train from the next step to the end of its epoch.
 
     Args:
-        asked_to_stop: whether this process was asked to; all ranks then stop after the same step.
+        asked_to_stop: whether this process was asked to stop; all ranks then stop after the same
+            step.
 
     Raises:
         InputError: a loss or a gradient is not finite, or a state could not be written.
@@ -51,10 +52,11 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
     config, train = job.config, job.data.splits["train"]
     first_step, last_step = progress.step, epoch_end(progress.epoch, config.batch_size, len(train))
     job.model.wrapped.train()
-    # Shapes stay the same, so cuDNN may try its algorithms; but each rank tries for itself.
+    # Shapes stay the same, so it pays that cuDNN measures its algorithms. But each rank may then
+    # choose another one, so not for deterministic runs.
     torch.backends.cudnn.benchmark = not config.deterministic
     pending: list[Tensor] = []
-    started = looked = time.perf_counter()
+    started = read = time.perf_counter()
     waited = waited_before = 0.0
     stop = False
     with progress_bar(job, progress, last_step) as bar:
@@ -66,19 +68,19 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
             waited += wait
             bar.update()
             due = config.save_every is not None and (step + 1) % config.save_every == 0
-            look = job.is_main and time.perf_counter() - looked > LOOK_SECONDS
-            stop, look = any_rank(job.accelerator, asked_to_stop(), look)
-            if stop or look or due or step + 1 == last_step:
+            is_time = job.is_main and time.perf_counter() - read > READ_SECONDS
+            stop, is_time = any_rank(job.accelerator, asked_to_stop(), is_time)
+            if stop or is_time or due or step + 1 == last_step:
                 results = reduce_losses(job, pending, progress.step)
                 rates = [rate_at(job.schedule, progress.step + i) for i in range(len(results))]
-                spent = (time.perf_counter() - looked, waited - waited_before)
+                spent = (time.perf_counter() - read, waited - waited_before)
                 done = progress.after_steps([loss for loss, _ in results])
                 images = (step + 1 - first_step) * config.batch_size
                 show_speed(bar, done.mean_loss, images, time.perf_counter() - started, waited)
                 log_steps(job.tracker, progress.step, results, rates, *spent)
                 job.writer.check()
                 progress, pending, waited_before = done, [], waited
-                looked = time.perf_counter()
+                read = time.perf_counter()
             if stop:
                 break
             if due:
@@ -96,14 +98,14 @@ def train_step(job: Job, step: int) -> tuple[Tensor, float]:
     """
     config, accelerator, model = job.config, job.accelerator, job.model.wrapped
     rank, world = accelerator.process_index, accelerator.num_processes
-    # Whatever else a model draws is a function of the step, too, so that a resumed run draws it.
+    # Random numbers that the model draws depend on the step, so a resumed run draws the same ones.
     torch.manual_seed(stream_seed(config.seed, step, rank))
     part = config.batch_size // config.accumulate
     loss_sum, norm, waited = torch.zeros((), device=accelerator.device), None, 0.0
     for first in range(0, config.batch_size, part):
-        asked = time.perf_counter()
+        began = time.perf_counter()
         batch = next(job.batches)
-        waited += time.perf_counter() - asked
+        waited += time.perf_counter() - began
         images, label_maps = to_device(batch, accelerator.device)
         own_first = first + rank * (part // world)
         with (
@@ -131,7 +133,7 @@ def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tupl
     Raises:
         InputError: a loss or a gradient is NaN or infinite.
     """
-    # In float64, since the order of a sum over ranks depends on how many numbers there are.
+    # In float64: how a sum over ranks is rounded depends on how many numbers are reduced at once.
     values = job.accelerator.reduce(torch.stack(results).double(), reduction="mean").tolist()
     for step, (loss, norm) in enumerate(values, start=first_step):
         # With fp16 the scaler skips steps that have an infinite gradient, as it should.
@@ -142,14 +144,14 @@ def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tupl
 
 
 def names_of(job: Job, step: int) -> list[str]:
-    """The images of a step's global batch."""
+    """The names of the images in a step's global batch."""
     names = job.data.splits["train"].names
     keys = step_keys(job.config.seed, step, job.config.batch_size, len(names))
     return [names[index] for _, index in keys]
 
 
 def not_finite_error(job: Job, what: str, step: int, names: list[str]) -> InputError:
-    """The error for a run whose numbers have left the range of floating point."""
+    """The error for a run in which a number has become NaN or infinite."""
     shown = ", ".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")
     kept = "its last good state" if states(job.run) else "no state yet"
     return InputError(
@@ -173,7 +175,7 @@ def progress_bar(job: Job, progress: Progress, last_step: int) -> tqdm:
 
 
 def show_speed(bar: tqdm, loss: float, images: int, seconds: float, waited: float) -> None:
-    """What the bar says at its end."""
+    """Show the mean loss, the speed and the share of waiting at the end of the bar."""
     bar.set_postfix_str(
         f"loss {loss:.4f}, {images / seconds:.1f} img/s, data_wait {waited / seconds:.1%}"
     )

@@ -1,4 +1,4 @@
-"""Saving beside the training: states to resume from, and the best model."""
+"""Saving states and the best model in a thread, while training goes on."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from segacc.training.checkpoint import (
 log = logging.getLogger(__name__)
 
 SAVE_SECONDS = 120.0
-"""Between states where the user has not said when. Writing one takes a second or two of a CPU's
-cores for a model of 20 million parameters: below 2 % of the training time."""
+"""Seconds between states without `--save-every`. Writing a state of a model with 20 million
+parameters takes a second or two on a CPU: below 2 % of the training time."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Best:
 
 
 def save_best(run: Path, best: Best) -> None:
-    """Write the from_pretrained folder `run/best`; every file is replaced whole.
+    """Write the folder `run/best`, for `from_pretrained`; each file is replaced as a whole.
 
     Raises:
         OSError: the disk is full or not writable; the best model before it is untouched.
@@ -50,24 +50,26 @@ def save_best(run: Path, best: Best) -> None:
     folder = run / "best"
     folder.mkdir(exist_ok=True)
     write_text(folder / "config.json", json.dumps(best.config, indent=2, sort_keys=True))
-    aside = run / "checkpoints" / "best.partial"  # where the next state cleans up
-    aside.parent.mkdir(exist_ok=True)
-    save_tensors(best.weights, aside, {"format": "pt"})
-    aside.replace(folder / "model.safetensors")
+    partial = run / "checkpoints" / "best.partial"  # if it stays, the next state removes it
+    partial.parent.mkdir(exist_ok=True)
+    save_tensors(best.weights, partial, {"format": "pt"})
+    partial.replace(folder / "model.safetensors")
     write_text(folder / "README.md", best.card)
     write_text(folder / "valid_per_image.csv", best.per_image)
 
 
 class Writer:
-    """Saves a run. What is to be saved is copied at once and written by a thread beside the next
-    steps; one state at most waits in memory. On ranks that are not `active` it does nothing.
+    """Saves states and the best model of a run.
 
-    The best model is written together with the next state. If the run is killed before that, it
-    continues from the state before, and finds the same best model again.
+    They are copied at once, and a thread writes the copies during the next steps. At most one state
+    waits in memory. On ranks that are not `active` nothing is saved.
+
+    The best model is written together with the next state. If the run is killed before that, it is
+    resumed from the state before, and computes the same best model again.
 
     Args:
-        keep: number of states that stay on the disk.
-        clock: seconds; tells when it is time for a state.
+        keep: number of newest states that are kept on the disk.
+        clock: gives seconds, from which the writer knows when a state is due.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class Writer:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for a state, where the user has not said when."""
+        """Whether the last state is old enough for a new one (without `--save-every`)."""
         return self._clock() - self._saved_at > SAVE_SECONDS
 
     def hold_best(self, threshold: float, card: str, per_image: str) -> None:
@@ -100,7 +102,7 @@ class Writer:
             self._best = Best(config, weights, card, per_image)
 
     def save(self, progress: Progress) -> None:
-        """Start to write the best model, if it is new, and the state, unless it is saved already.
+        """Start to write the state, unless it is saved already, and the best model, if it is new.
 
         Raises:
             InputError: the write before this one has failed.
