@@ -1,4 +1,4 @@
-"""The data path alone: decode, prepare, loader; no model.
+"""The speed of decoding, preparing and loading images, without a model.
 
 python -m benchmarks.data [--dataset demo] [--size 512] [--crop 256]
 """
@@ -20,7 +20,7 @@ from benchmarks.throughput import machine, spread
 from segacc.data.loading.augment import stream_seed
 from segacc.data.loading.loader import TrainSamples, train_loader
 from segacc.data.loading.stream import StepSampler
-from segacc.data.prepare import decode_row, prepare, resize_image, resize_mask
+from segacc.data.prepare import decode_row, prepare, resize_image, resize_label_map
 from segacc.data.reading.sources import load_dataset
 from segacc.data.split import Split
 from segacc.runtime.threads import cores, keep_memory
@@ -28,7 +28,7 @@ from segacc.runtime.threads import cores, keep_memory
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 STEADY = 20
-"""batches until a loader runs as it will"""
+"""batches after which a loader has reached its speed; they are not counted"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Args:
 
 
 def albumentations_batches(args: Args, split: Split) -> Callable[[], Iterator[object]]:
-    """The same crops and flips by albumentations, stacked: what the loader is held against."""
+    """The same crops and flips by albumentations, stacked: the loader is compared with this."""
     import albumentations as A
 
     flips = {"none": [], "h": [A.HorizontalFlip(p=0.5)], "d4": [A.D4(p=1)]}
@@ -68,7 +68,7 @@ def albumentations_batches(args: Args, split: Split) -> Callable[[], Iterator[ob
 
 
 def loader_batches(args: Args, split: Split, workers: int) -> Callable[[], Iterator[object]]:
-    """What training does."""
+    """Batches as training loads them."""
 
     def run() -> Iterator[object]:
         sampler = StepSampler(len(split), args.batch_size, seed=0, start=0, stop=args.batches)
@@ -86,9 +86,9 @@ def main(args: Args) -> None:
     decoding, resizing = [], []
     for row in rows:
         began = time.perf_counter()
-        image, mask = decode_row(row)
+        image, label_map = decode_row(row)
         decoded = time.perf_counter()
-        resize_image(image, args.size), resize_mask(mask, args.size)
+        resize_image(image, args.size), resize_label_map(label_map, args.size)
         decoding.append(1e3 * (decoded - began))
         resizing.append(1e3 * (time.perf_counter() - decoded))
 

@@ -1,8 +1,8 @@
-"""What each of segacc's defaults gives: a run as it is, beside runs with one of them changed.
+"""How much each of segacc's defaults gives: a run as it is, and runs with one default changed.
 
     python -m benchmarks.defaults [--models linknet segformer]
 
-All take turns, as in benchmarks.throughput. Prints a Markdown table.
+The runs take turns, as in benchmarks.throughput. Prints a Markdown table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What passes before the first step on a CPU, and before the help, with the data prepared.
+"""How long it takes on a CPU to the first step, and to the help; the data are prepared before.
 
     python -m benchmarks.launch [--models linknet segformer] [--repeats 5]
 
@@ -47,8 +47,8 @@ class Args:
     repeats: int = 5
 
 
-def seconds(*command: str) -> float:
-    """Until the program has ended."""
+def time_program(*command: str) -> float:
+    """Run a program, and return how long it took."""
     began = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -86,7 +86,7 @@ def main(args: Args) -> None:
         for turn in range(args.repeats + 1):
             for number, (name, command) in enumerate(programs.items()):
                 run = ["--output-dir", f"{scratch}/run-{turn}-{number}"] if name in bases else []
-                times[name].append(seconds(sys.executable, *command, *run))
+                times[name].append(time_program(sys.executable, *command, *run))
     counted = {name: found[1:] for name, found in times.items()}
     for name, found in counted.items():
         ratio = ""

@@ -1,14 +1,14 @@
-"""What 8 processes would give: the step times of this device, and the bytes that DDP moves.
+"""How much faster 8 processes would be, from measured steps and from the bytes that DDP sends.
 
     python -m benchmarks.links [--models linknet segformer] [--batches 16 64] [--processes 8]
 
-Steps are measured here, on one process: with the whole batch, and with the share that each of the
-processes would have. What moves between them is computed: a ring all-reduce of float32 gradients
-moves 4 bytes * parameters * 2 (W - 1) / W from each process in each step (Patarasuk & Yuan 2009).
-Links count with what their data sheets say. So the gains are upper bounds: latencies, what
-BatchNorm and Dice sum over the processes in each step, and their votes are left out; how many sums
-of BatchNorm a step waits for, one forward and one backward for each layer, is printed. Prints two
-Markdown tables.
+Steps are measured on one process of this machine: with the whole batch, and with the share of the
+batch that each process would have. The bytes between processes are computed: in a ring all-reduce
+of float32 gradients, each process sends 4 bytes * parameters * 2 (W - 1) / W in each step
+(Patarasuk & Yuan 2009). The speeds of links are those of their data sheets. So the gains are upper
+bounds. They leave out latencies, the votes of the processes, and what BatchNorm and Dice sum over
+them. The number of BatchNorm's sums in a step, one forward and one backward for each layer, is
+printed. Prints two Markdown tables.
 """
 
 from __future__ import annotations
@@ -39,40 +39,41 @@ LINKS = {  # GB/s in each direction
     "10 Gb/s": 1.25,
 }
 BACKWARD = 2 / 3
-"""of a step, behind which DDP hides what it moves: twice the work of the forward pass"""
+"""Share of a step that is the backward pass, twice the work of the forward pass. DDP sends the
+gradients while it is computed."""
 
 
 @dataclass(frozen=True)
 class Args:
     models: tuple[str, ...] = STUDY_MODELS
     batches: tuple[int, ...] = (16, 64)
-    """global ones, that the processes divide"""
+    """sizes of the global batch; multiples of the number of processes"""
     processes: int = 8
     size: int = 128
     repeats: int = 3
-    """of each step, after two that do not count"""
+    """steps that are counted, after two that are not"""
 
 
-def moved(parameters: int, processes: int) -> float:
-    """Bytes that each process sends in a step, and as many that it gets."""
+def bytes_sent(parameters: int, processes: int) -> float:
+    """Bytes that each process sends in a step; it receives as many."""
     return 4 * parameters * 2 * (processes - 1) / processes
 
 
 def step_seconds(
     accelerator: Accelerator, model: Segmenter, place: Place, batch: int, args: Args
 ) -> float:
-    """The median of a few steps on one batch that lies on the device."""
+    """The median time of some steps on one batch that stays on the device."""
     place.total = batch
     optimizer = make_optimizer(model, 1e-3, 0.01)
     loss_fn = make_loss("dice")
     pixels = torch.randint(0, 256, (batch, args.size, args.size, 3), dtype=torch.uint8)
     images = pixels.to(accelerator.device).permute(0, 3, 1, 2)
-    masks = (images[:, :1] > 127).to(torch.uint8)
+    label_maps = (images[:, 0] > 127).to(torch.uint8)
     times = []
     for _ in range(args.repeats + 2):
         began = time.perf_counter()
         with accelerator.autocast():
-            loss = loss_fn(model(images), masks)
+            loss = loss_fn(model(images), label_maps)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -83,8 +84,18 @@ def step_seconds(
 
 
 def speed_up(whole: float, share: float, link: float) -> float:
-    """How many times faster the processes are than one, when a step's bytes take `link` seconds."""
+    """How many times faster the processes are than one.
+
+    Args:
+        whole, share: seconds of a step with the whole batch, and with the share of a process.
+        link: seconds that it takes to send the gradients of a step.
+    """
     return whole / (share + max(0.0, link - BACKWARD * share))
+
+
+def rule(columns: int) -> str:
+    """The line below the heading of a Markdown table."""
+    return "|" + "|".join(["---"] * columns) + "|"
 
 
 def main(args: Args) -> None:
@@ -105,10 +116,10 @@ def main(args: Args) -> None:
     for name in args.models:
         model = build_model(name, "resnet34", "none").model.to(accelerator.device).train()
         place = place_dropout(model)
-        bytes_moved = moved(model.parameters_trained, args.processes)
-        seconds = {link: bytes_moved / (1e9 * speed) for link, speed in LINKS.items()}
+        sent = bytes_sent(model.parameters_trained, args.processes)
+        seconds = {link: sent / (1e9 * speed) for link, speed in LINKS.items()}
         sums = 2 * sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-        cells = [name, f"{model.parameters_trained / 1e6:.1f}", f"{bytes_moved / 1e6:.0f}"]
+        cells = [name, f"{model.parameters_trained / 1e6:.1f}", f"{sent / 1e6:.0f}"]
         cells += [f"{sums}"]
         cells += [f"{1e3 * s:.1f} ({1e3 * s / BACKWARD:.1f})" for s in seconds.values()]
         moves.append(f"| {' | '.join(cells)} |")
@@ -124,14 +135,14 @@ def main(args: Args) -> None:
     links = " | ".join(LINKS)
     print(
         "Milliseconds that a step's gradients take on each link (and how long a step must be to "
-        f"hide them):\n\n| model | trained, M | MB moved | sums of BatchNorm | {links} |\n"
-        f"{'|---' * (4 + len(LINKS))}|"
+        f"hide them):\n\n| model | trained, M | MB sent | sums of BatchNorm | {links} |\n"
+        f"{rule(4 + len(LINKS))}"
     )
     print("\n".join(moves))
     print(
         "\nTimes faster than one process, at most:\n\n"
         f"| model | batch | ms a step on one | ms a step of the "
-        f"share | if nothing moved | {links} |\n{'|---' * (5 + len(LINKS))}|"
+        f"share | if sending took no time | {links} |\n{rule(5 + len(LINKS))}"
     )
     print("\n".join(gains))
 

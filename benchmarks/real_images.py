@@ -2,7 +2,8 @@
 
     python -m benchmarks.real_images --pedestrian DIR --gland DIR --out DIR [--epochs 20]
 
-Trains and scores what is not in `out` yet (stopped runs are resumed) and prints Markdown tables.
+Trains and scores the runs that are not in --out yet, resumes stopped ones, and prints Markdown
+tables.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Args:
     pedestrian: Path
     """folder with train, valid and test"""
     gland: Path
-    """the same, images of at least 512 px"""
+    """folder of the same kind, with images of at least 512 px"""
     out: Path
     """runs go here"""
     epochs: int = 20
@@ -57,7 +58,7 @@ def plans(args: Args) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
 
 
 def train_and_score(run: Path, launcher: tuple[str, ...], flags: tuple[str, ...]) -> None:
-    """Do what is still missing of one run."""
+    """Train and score one run, or what of it is not done yet."""
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     if (run / "test" / "metrics.json").exists():
         return
@@ -101,7 +102,7 @@ def row(run: Path) -> str:
 
 
 def distance(one: Path, two: Path) -> str:
-    """How far two curves are apart, as a line of the second table."""
+    """The differences between two curves, as a line of the second table."""
     pairs = list(zip(lines_of(one), lines_of(two), strict=True))
     loss = [abs(b["train_loss"] / a["train_loss"] - 1) for a, b in pairs]
     iou = [abs(b["valid_iou"] - a["valid_iou"]) for a, b in pairs]

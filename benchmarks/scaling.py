@@ -1,8 +1,8 @@
-"""What grows with the number of processes, and what does not grow with the number of images.
+"""The speed of several processes, and the time and memory that many images take.
 
     python -m benchmarks.scaling [--images 1000 10000 50000] [--processes 1 2 4]
 
-Images are synthetic and small, the model is small: what is measured is what surrounds it.
+The images are synthetic and small, and so is the model: what is measured is the work around it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from benchmarks.throughput import ROOT, machine, spread
 
 TRAIN = ["--size", "64", "--crop", "32", "--encoder", "resnet18", "--batch-size", "64"]
 TRAIN += ["--weights", "none", "--tracker", "none", "--patience", "100"]
-# Memory settles over some hundred steps, and a saved state takes its own: both by the step, not by
-# the epoch or the clock, so that runs differ in their images alone.
+# Memory grows for some hundred steps, and also when a state is saved. So states are saved, and
+# memory is read, after the same steps in all runs, which then differ in their images only.
 TRAIN += ["--save-every", "40"]
 STEPS = 160
 
-# What a run is told to do in a process of its own, so that its memory is its own.
+# These programs run in processes of their own, so that only their own memory is measured.
 PREPARE = """
 import json, os, sys, time
 import segacc.data.loading.loader  # a training has it imported
@@ -68,12 +68,12 @@ class Args:
     images: tuple[int, ...] = (1000, 10000, 50000)
     processes: tuple[int, ...] = (1, 2, 4)
     dataset: str = "demo-pedestrian"
-    """for the runs on several processes"""
+    """data set of the runs on several processes"""
     model: str = "linknet"
     epochs: int = 6
-    """of each of these; the first is not counted"""
+    """of each run on several processes; the first one is not counted"""
     repeats: int = 5
-    """of preparing"""
+    """how often the images are prepared"""
 
 
 def write_images(folder: Path, count: int) -> None:
@@ -90,7 +90,7 @@ def write_images(folder: Path, count: int) -> None:
 
 
 def python(*given: str, cache: Path) -> str:
-    """What a program prints."""
+    """Run a program, and return what it prints."""
     done = subprocess.run(
         [sys.executable, *given],
         cwd=ROOT,
@@ -104,7 +104,7 @@ def python(*given: str, cache: Path) -> str:
 
 
 def over_images(args: Args, scratch: Path) -> None:
-    """Preparing and memory, as the number of images grows."""
+    """Measure preparing and memory for several numbers of images."""
     print(
         "| images | list the files, ms an image | prepare, ms an image | of it CPU | found "
         f"prepared, ms an image | RSS after 15 steps, MiB | after {STEPS} | largest |\n"
@@ -114,10 +114,10 @@ def over_images(args: Args, scratch: Path) -> None:
     for count in args.images:
         write_images(scratch / f"images-{count}", count)
     for repeat in range(args.repeats):
-        for count in args.images:  # in turn, since the machine's speed may swing
+        for count in args.images:  # in turn, since the machine's speed may change
             cache = scratch / f"cache-{count}-{repeat}"
-            told = python("-c", PREPARE, f"{scratch}/images-{count}", cache=cache)
-            times[count].append(json.loads(told))
+            printed = python("-c", PREPARE, f"{scratch}/images-{count}", cache=cache)
+            times[count].append(json.loads(printed))
     for count in args.images:
         shown = [
             spread([1e3 * seconds / (count + 64) for seconds in column], 3)
@@ -126,8 +126,8 @@ def over_images(args: Args, scratch: Path) -> None:
         flags = ["--dataset", f"{scratch}/images-{count}", *TRAIN]
         flags += ["--output-dir", f"{scratch}/run-{count}"]
         cache = scratch / f"cache-{count}-{args.repeats - 1}"
-        told = python("-c", MEMORY, str(STEPS), *flags, cache=cache)
-        memory = re.search(r"MEMORY (\S+) (\S+) (\S+)", told)
+        printed = python("-c", MEMORY, str(STEPS), *flags, cache=cache)
+        memory = re.search(r"MEMORY (\S+) (\S+) (\S+)", printed)
         assert memory
         cells = [str(count), shown[0], shown[1], shown[3], shown[2]]
         cells += [f"{float(value):.0f}" for value in memory.groups()]
@@ -135,7 +135,7 @@ def over_images(args: Args, scratch: Path) -> None:
 
 
 def over_processes(args: Args, scratch: Path) -> None:
-    """The same run on several processes."""
+    """Measure the same run on several numbers of processes."""
     print("\n| processes | train img/s | data_wait | seconds an epoch, validation too |")
     print("|---|---|---|---|")
     for processes in args.processes:

@@ -1,9 +1,10 @@
-"""What states cost: a run that saves after every other epoch, and its epochs compared.
+"""How much time saving a state takes: epochs with and without a saved state are compared.
 
     python -m benchmarks.state_cost --dataset DIR [--crop 256] [--epochs 21]
 
-An epoch is timed from the end of one epoch's steps to the end of the next one's. So both the
-copying, which training waits for, and the writing, which goes on beside the next steps, are in it.
+A run saves a state after every second epoch. An epoch is timed from the end of the steps of the one
+before to the end of its own. So its time contains the copying, for which training waits, and the
+writing, which a thread does during the next steps.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main(args: Args) -> None:
     writing: list[tuple[float, float]] = []
 
     class Listen(logging.Handler):
-        """The writer says what each state has cost."""
+        """Reads from the writer's log how long each state took."""
 
         def emit(self, record: logging.LogRecord) -> None:
             if isinstance(record.args, tuple):
@@ -72,7 +73,7 @@ def main(args: Args) -> None:
     steps = images // args.batch_size
     if images % args.batch_size:
         raise SystemExit(f"--batch-size {args.batch_size} does not divide {images} images")
-    # After every other epoch; the best model is written, too, which is the most there can be.
+    # After every second epoch; the best model is written each time, too, which is the worst case.
     flags += ["--save-every", f"{2 * steps}"]
     best = Hooks(
         step_done=mark, epoch_done=lambda job: job.writer.hold_best(0.5, "# the best model", "")

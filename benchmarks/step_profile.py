@@ -1,10 +1,10 @@
-"""Where the time of a run's steps goes: PyTorch's profiler over the loop as it is.
+"""What takes the time of training steps: PyTorch's profiler on the training loop.
 
     python -m benchmarks.step_profile [--model linknet] [--dataset demo-pedestrian] [--size 128]
 
-Prints what takes most, on a GPU of its time; what of the steps' time no operator of PyTorch
-accounts for, which is Python, and on a GPU its idle time; and how long the program waits for its
-batches. The profiler itself costs a few per cent.
+Prints the operators that take most of the time (on a GPU, of the GPU's time), the time in which no
+operator of PyTorch runs (Python's own, and on a GPU its idle time), and how long the program waits
+for batches. The profiler itself costs a few per cent.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Args:
     size: int = 128
     crop: int | None = None
     steps: int = 8
-    """that are profiled, after a few that are not"""
+    """steps that are profiled, after a few that are not"""
     top: int = 16
-    """operators shown"""
+    """number of operators to print"""
 
 
 def main(args: Args) -> None:
@@ -58,7 +58,7 @@ def main(args: Args) -> None:
             took = time.perf_counter() - began
             profiler.stop()
             report(args, profiler, took, waited)
-            raise SystemExit  # the run is over, and its folder goes
+            raise SystemExit  # ends the run; its temporary folder is removed
 
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--dataset", args.dataset, "--model", args.model, "--weights", "none"]

@@ -1,11 +1,12 @@
-"""segacc beside its own ceiling and beside what people use: the same images, models and batch.
+"""The speed of segacc beside that of other training programs, and beside its own upper limit.
 
     python -m benchmarks.throughput [--dataset DIR] [--models unet linknet] [--crop 256 --size 512]
 
-Each contender is a process of its own (benchmarks/contenders/) that trains when it has its turn:
-all of one model take turns, a second of steps each, so that what else the machine does meets all
-alike, and stand still with their workers in between. The first epoch is not counted. Prints a
-Markdown table, and writes it into benchmarks/results/ with --write.
+The programs to compare, the contenders (benchmarks/contenders/), train the same model on the same
+images with the same batch size. They take turns, a second of steps each, so that other load on the
+machine affects all of them alike. Between its turns, a contender and its workers are stopped. The
+first epoch is not counted. Prints a Markdown table, and writes it into benchmarks/results/ with
+--write.
 """
 
 from __future__ import annotations
@@ -67,9 +68,9 @@ class Args:
     crop: int | None = None
     batch_size: int = 16
     repeats: int = 5
-    """epochs that count, of each contender and model"""
+    """epochs that are counted, of each contender and model"""
     workers: int | None = None
-    """of the peers' loaders; all cores unless given. segacc chooses for itself"""
+    """workers of the other programs' loaders, by default one per core; segacc chooses its own"""
     precision: str | None = None
     """bf16 where there is a GPU, else fp32"""
     before: Path | None = None
@@ -78,7 +79,7 @@ class Args:
 
 
 class Contender:
-    """A process, with those that it starts, that stands still until it has its turn."""
+    """A contender's process. It and the processes that it starts are stopped between its turns."""
 
     def __init__(self, name: str, flags: Sequence[str], log: Path, root: Path = ROOT) -> None:
         self.name, self.log = name, log
@@ -92,24 +93,24 @@ class Contender:
             stderr=log.open("w"),
             text=True,
             cwd=root,
-            process_group=0,  # one that the system ends when this process is gone
+            process_group=0,  # the system ends this group when the benchmark has ended
         )
         self._read()
         self.launch = time.perf_counter() - began
 
     def turn(self) -> bool:
-        """Let it train for a turn; whether its epoch is over then."""
+        """Let it train for a turn. Returns whether its epoch is over after that."""
         assert self.process.stdin is not None
         os.killpg(self.process.pid, signal.SIGCONT)
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-        told = self._read()
-        if told:
-            self.epochs.append(told)
-        return bool(told)
+        report = self._read()
+        if report:
+            self.epochs.append(report)
+        return bool(report)
 
     def _read(self) -> dict[str, Any]:
-        """What it says when it is ready for its next turn."""
+        """Wait until it is ready for its next turn, stop it, and return what it has measured."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith(MARK):
@@ -148,12 +149,12 @@ def _save(pixels: Any, path: Path) -> None:
 
 
 def measure(args: Args, model: str, data: Path, scratch: Path) -> dict[str, Contender]:
-    """All contenders, after their turns."""
+    """Let all contenders train one model, in turns."""
     workers = args.workers if args.workers is not None else cores()
     flags = ["--model", model, "--data", str(data), "--size", str(args.size)]
     flags += ["--crop", str(args.crop)] if args.crop else []
     flags += ["--batch-size", str(args.batch_size), "--epochs", str(args.repeats + 2)]
-    # The last epoch never gets its turn: what a contender does at its end would be in another's.
+    # The last epoch is never trained: the end of a contender would take time in another one's turn.
     flags += ["--workers", str(workers), "--precision", str(args.precision)]
     running: dict[str, Contender] = {}
     try:
@@ -171,20 +172,20 @@ def measure(args: Args, model: str, data: Path, scratch: Path) -> dict[str, Cont
 
 
 def train_epoch(contenders: Iterable[Contender]) -> None:
-    """An epoch of each, by turns of each; who was first is last next time."""
+    """Let each contender train an epoch, in turns; the order is reversed after each round."""
     going = list(contenders)
     while going:
         going = [contender for contender in going if not contender.turn()][::-1]
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """Median, and the range in brackets."""
+    """The median, with the range in brackets."""
     middle = statistics.median(values)
     return f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def rows(running: dict[str, Contender], images: int) -> list[str]:
-    """A line of the table for each contender; ratios are of the epochs of one round."""
+    """A line of the table for each contender; a ratio compares epochs of the same round."""
     ours = running["segacc"].epochs[1:]
     lines = []
     for name, contender in running.items():
@@ -214,7 +215,7 @@ def rows(running: dict[str, Contender], images: int) -> list[str]:
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """The machine and the library versions that the figures were measured with."""
     import torch
 
     model = next(

@@ -1,4 +1,4 @@
-"""The benchmarks: what they compute from what they time, and that their contenders run."""
+"""The benchmarks: what they compute from measured times, and that all of them run."""
 
 import signal
 import subprocess
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from small import run_program, write_blobs
 
-from benchmarks.links import moved, speed_up
+from benchmarks.links import bytes_sent, speed_up
 from benchmarks.throughput import Contender, rows, spread, write_files
 
 
@@ -43,9 +43,9 @@ def test_a_spread_is_the_median_and_the_range():
     assert spread([3.0, 1.0, 2.0], 1) == "2.0 (1.0 to 3.0)"
 
 
-def test_what_processes_move_and_gain():
-    assert moved(parameters=1_000_000, processes=1) == 0
-    assert moved(parameters=1_000_000, processes=8) == 7_000_000  # 4 bytes, 2 times 7 eighths
+def test_bytes_that_processes_send_and_how_much_faster_they_are():
+    assert bytes_sent(parameters=1_000_000, processes=1) == 0
+    assert bytes_sent(parameters=1_000_000, processes=8) == 7_000_000  # 4 bytes, 2 times 7 eighths
     assert speed_up(whole=8.0, share=1.0, link=0.5) == 8.0  # hidden behind the backward pass
     assert speed_up(whole=8.0, share=0.75, link=0.75) == 8.0  # a third of it is not: 0.75 + 0.25
     assert speed_up(whole=8.0, share=2.0, link=0.0) == 4.0  # the share is not an eighth of the work
@@ -69,7 +69,7 @@ def test_contenders_get_the_data_set_as_files(tmp_path):
         ("launch", ["--models", "segformer"]),
         ("step_profile", ["--model", "segformer", "--size", 64, "--steps", 2]),
         ("links", ["--models", "segformer", "--batches", 8, "--size", 64]),
-        ("company", ["--seconds", 1]),
+        ("shared_cores", ["--seconds", 1]),
         ("data", ["--size", 128, "--crop", 64, "--batches", 40]),
     ],
 )

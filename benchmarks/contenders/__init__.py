@@ -1,1 +1,1 @@
-"""What `benchmarks.throughput` compares: each trains when it has its turn, an epoch at a time."""
+"""The programs that `benchmarks.throughput` compares; they train in turns."""

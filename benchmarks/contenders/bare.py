@@ -1,4 +1,4 @@
-"""The loop that one writes from memory: PyTorch, SMP, albumentations, and nothing around them."""
+"""A plain training loop as many write it: PyTorch, SMP and albumentations, without a framework."""
 
 from __future__ import annotations
 

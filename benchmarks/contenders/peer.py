@@ -1,5 +1,5 @@
-"""What the peers share: the networks, and pairs of files that are decoded whenever they are asked
-for, as all tutorials do."""
+"""What the other programs share: the networks, and files that are decoded each time they are used,
+as in all tutorials."""
 
 from __future__ import annotations
 

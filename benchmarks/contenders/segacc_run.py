@@ -1,4 +1,4 @@
-"""segacc as it is: fit() with nothing left out, which stands still while others have their turn."""
+"""segacc as users run it: all of fit(), which waits while others have their turn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from segacc.training.setup import Job
 
 FLAGS = {"1 worker": ["--workers", "1"], "2 workers": ["--workers", "2"], "compile": ["--compile"]}
-"""What `--without` adds to the flags of train.py; the rest is undone when the run is ready."""
+"""The flags of train.py that `--without` adds; other defaults are undone when the run is ready."""
 
 
 def undo_default(job: Job, default: str) -> None:
@@ -41,7 +41,7 @@ def undo_default(job: Job, default: str) -> None:
 
 
 class Watch:
-    """What is measured of a run, by the functions that it calls."""
+    """Measures a run by its hooks."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.turns = task, Turns()
@@ -53,7 +53,7 @@ class Watch:
         self.steps, self.waited, self.in_model = 0, 0.0, 0.0
 
     def clock(self) -> float:
-        """A state is due by a clock that stands still while others have their turn."""
+        """Seconds in own turns: states are due by a clock that stops in the turns of others."""
         return time.monotonic() - self.away
 
     def ready(self, job: Job) -> None:
@@ -87,15 +87,15 @@ class Watch:
     def epoch_done(self, job: Job) -> None:
         import torch
 
-        # What a GPU does is not in the seconds of the calls.
+        # A GPU works on after a call has returned, so the seconds of calls say nothing about it.
         share = {} if torch.cuda.is_available() else {"in_model": self.in_model}
         images = self.steps * self.task.batch_size
         self.turns.done(images=images, data_wait=self.waited, **share)
         self.start_epoch()
-        job.writer.wait()  # in its own turn, though a run goes on beside it
-        gone = time.monotonic()
+        job.writer.wait()  # so that nothing is written in another one's turn
+        left = time.monotonic()
         self.turns.wait()
-        self.away += time.monotonic() - gone
+        self.away += time.monotonic() - left
 
 
 def main(task: Task) -> None:

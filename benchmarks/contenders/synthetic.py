@@ -1,5 +1,5 @@
-"""The ceiling: segacc's model, loss and optimizer on one batch that stays where it is. No data, no
-scores, no checkpoints, no tracker."""
+"""The upper limit: segacc's model, loss and optimizer on one batch that stays on the device. No
+data, no scores, no saved states, no tracker."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def main(task: Task) -> None:
 
     def resident(count: int, side: int):
         pixels = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, device=device)
-        masks = (pixels[..., 0] > 127).to(torch.uint8)
-        return pixels.permute(0, 3, 1, 2), masks[:, None]
+        label_maps = (pixels[..., 0] > 127).to(torch.uint8)
+        return pixels.permute(0, 3, 1, 2), label_maps
 
-    images, masks = resident(task.batch_size, side)
+    images, label_maps = resident(task.batch_size, side)
     at_once = validation_batch(device, task.size)
     valid = len(pairs(task, "valid"))
     whole, _ = resident(at_once, task.size)
@@ -46,7 +46,7 @@ def main(task: Task) -> None:
         steps = -(-(epoch + 1) * samples // task.batch_size) - done  # as segacc's stream
         done += steps
         for _ in range(steps):
-            loss = loss_fn(model(images), masks)
+            loss = loss_fn(model(images), label_maps)
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()

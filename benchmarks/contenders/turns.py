@@ -1,7 +1,7 @@
 """How a contender takes turns with the others, so that all are measured side by side.
 
-A turn is a second of steps, or the last steps of an epoch and what is left of it after them. So
-what else the machine does meets all alike. Who waits stands still, its workers too.
+A turn is a second of steps, or the last steps of an epoch and its validation. So other load on the
+machine affects all contenders alike. A contender that waits is stopped, with its workers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TURN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Task:
-    """What every contender gets."""
+    """What a contender has to train, the same for all of them."""
 
     model: str
     data: Path  # train/ and valid/ with NAME.jpg and NAME.png
@@ -54,49 +54,52 @@ def task() -> Task:
 
 
 class Turns:
-    """The clock of a contender. It waits for its turn, and says what an epoch took."""
+    """The clock of a contender: it waits for its turns, and reports how long epochs took."""
 
     def __init__(self) -> None:
         self.away = 0.0  # seconds in others' turns since the epoch began
         self._began = self._turn_began = self._trained = 0.0
         self._first: float | None = None
-        self._told: dict[str, Any] = {}
+        self._report: dict[str, Any] = {}
 
     def wait(self) -> None:
-        """Before the first step of an epoch, and after all that belongs to the one before. After
-        the last one it waits as well, so that nothing is cleared away in another's turn."""
+        """Call this before the first step of an epoch, when the one before is over in all parts.
+
+        Call it after the last epoch, too, so that no cleaning up takes time in another one's turn.
+        """
         _finish_gpu()
-        self._hand_over({"epoch": self._spent(), **self._told})
+        self._hand_over({"epoch": self._spent(), **self._report})
         self._began, self.away = self._turn_began, 0.0
 
     def stepped(self) -> None:
-        """After a step; the first one ends the launch."""
+        """Call this after each step; the first step ends the launch."""
         if self._first is None:
             self._first = self._spent()
         if time.perf_counter() - self._turn_began > TURN_SECONDS:
             _finish_gpu()
-            gone = time.perf_counter()
+            left = time.perf_counter()
             self._hand_over({})
-            self.away += self._turn_began - gone
+            self.away += self._turn_began - left
 
     def trained(self) -> None:
-        """After the last step of an epoch, on a GPU too."""
+        """Call this after the last step of an epoch; it waits for the GPU."""
         _finish_gpu()
         self._trained = self._spent()
 
     def _spent(self) -> float:
-        """Seconds of the epoch, in its own turns."""
+        """Seconds of the epoch, in own turns only."""
         return time.perf_counter() - self._began - self.away
 
-    def _hand_over(self, told: dict[str, Any]) -> None:
-        print(f"\n{MARK}{json.dumps(told)}", flush=True)  # on a line of its own: bars end none
+    def _hand_over(self, report: dict[str, Any]) -> None:
+        # The line break comes first, since a progress bar may have begun a line.
+        print(f"\n{MARK}{json.dumps(report)}", flush=True)
         if not sys.stdin.readline():
             raise SystemExit("benchmarks.throughput has ended")
         self._turn_began = time.perf_counter()
 
     def done(self, **more: Any) -> None:
         """After the validation."""
-        self._told = {
+        self._report = {
             "train": self._trained,
             "first_step": self._first,
             "memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,

@@ -1,9 +1,10 @@
-"""A training alone on the cores, and beside a second one, by how threads wait for each other.
+"""The speed of a training alone on the cores, and beside a second one on the same cores.
 
-    python -m benchmarks.company [--seconds 6] [--repeats 3]
+    python -m benchmarks.shared_cores [--seconds 6] [--repeats 3]
 
-Linknet at 128 px in batches of 8, on random images. All programs are loaded first, and then take
-turns: one alone, then two at once. Prints a Markdown table; takes some minutes.
+The programs differ in how their threads wait for each other: they spin, or they sleep. All train
+Linknet at 128 px in batches of 8, on random images. They are started first, and then take turns:
+one alone, then two at once. Prints a Markdown table; takes some minutes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     "`GOMP_SPINCOUNT=100000`": {"GOMP_SPINCOUNT": "100000"},
     "segacc (sleep while others want the cores)": {"WATCH": "1"},
 }
-# A program that trains for so many seconds as it is told to, and then says how fast.
+# A program that reads a number of seconds, trains for so long, and prints the images per second.
 PROGRAM = """
 import os, sys, time
 from types import SimpleNamespace
@@ -57,7 +58,7 @@ def train(seconds):
 train(0)
 print("ready", flush=True)
 for line in sys.stdin:
-    train(4)  # what came before is forgotten: caches, and who shares the cores
+    train(4)  # not counted: caches and the sharing of the cores settle
     print(train(float(line)), flush=True)
 """
 
@@ -70,7 +71,7 @@ class Args:
 
 
 def start(changed: dict[str, str]) -> subprocess.Popen[str]:
-    """One of the programs, once it is ready."""
+    """Start one of the programs, and wait until it is ready."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
     program = subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
