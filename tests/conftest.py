@@ -1,4 +1,4 @@
-"""No test sees this machine's settings, caches or network, nor do the processes it starts."""
+"""Keeps tests and the processes that they start from the user's settings, caches and network."""
 
 import os
 import tempfile
@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["WANDB_MODE"] = "offline"
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
-    # Every client that obeys the proxy variables is refused at once, except on this machine.
+    # All clients that use the proxy variables get an error at once, except on this machine.
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         os.environ[name] = os.environ[name.upper()] = CLOSED_PORT
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"

@@ -1,4 +1,4 @@
-"""Folders of scored runs, as train.py and evaluate.py leave them, without training."""
+"""Writes the folders of runs as train.py and evaluate.py would, without training."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def a_split(names: Sequence[str], images: Sequence[np.ndarray], masks: Sequence[
 
 
 def guess(mask: np.ndarray, rng: np.random.Generator, blur: float, noise: float) -> np.ndarray:
-    """Levels as of a model that is right but for some blobs, and unsure at edges."""
+    """Levels like those of a model that is wrong in some spots, and uncertain at edges."""
     shape = mask.shape
     coarse = cv2.GaussianBlur(rng.normal(size=shape), (0, 0), shape[0] / 14) * shape[0] / 4
     fine = cv2.GaussianBlur(rng.normal(size=shape), (0, 0), 1.2)

@@ -31,9 +31,9 @@ def write_blobs(
 
 
 def run_program(*args: object, processes: int = 1, timeout: int = 240, **changed: str | None):
-    """Run a program of ours as a user would; several processes under torchrun (gloo).
+    """Run a program of segacc as a user would; several processes under torchrun (gloo).
 
-    `changed` are environment variables; None removes one.
+    `changed` are environment variables to set; None removes one.
     """
     python = [sys.executable]
     if processes > 1:
@@ -53,12 +53,12 @@ def run_program(*args: object, processes: int = 1, timeout: int = 240, **changed
 
 
 def train(dataset: Path, run: Path, *flags: object, processes: int = 1, **changed: str | None):
-    """train.py from random weights, small and without a tracker unless `flags` say otherwise."""
+    """Run train.py on small images from random weights, without a tracker; `flags` may differ."""
     base = ["--dataset", dataset, "--output-dir", run, "--size", 64, "--weights", "none"]
     base += ["--batch-size", 4, "--tracker", "none"]
     return run_program("train.py", *base, *flags, processes=processes, **changed)
 
 
 def lines(run: Path) -> list[dict[str, float]]:
-    """The epochs of a run."""
+    """The epochs of a run: the lines of its metrics.jsonl."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""The command line: the contract's flags, protocols, resuming, and bad values."""
+"""The command line: flags and defaults, the protocols of data sets, resuming, and wrong values."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ import pytest
 from segacc.config import RESUME_MAY_CHANGE, TrainConfig, parse_train, to_json
 from segacc.errors import InputError, Stopped, run_program
 
-CONTRACT = {
+DEFAULTS = {
     "model": "linknet",
     "encoder": "resnet34",
     "dataset": "gland",
@@ -24,13 +24,13 @@ CONTRACT = {
 }
 
 
-def test_flags_and_defaults_are_those_of_the_contract():
+def test_the_main_flags_and_their_defaults():
     config = parse_train([])
-    assert {name: getattr(config, name) for name in CONTRACT} == CONTRACT
-    for name in CONTRACT:
+    assert {name: getattr(config, name) for name in DEFAULTS} == DEFAULTS
+    for name in DEFAULTS:
         value = {"crop": "64", "batch_size": "8", "epochs": "2", "patience": "3", "seed": "4"}
         if name != "resume":
-            parse_train([f"--{name.replace('_', '-')}", value.get(name, CONTRACT[name] or "x")])
+            parse_train([f"--{name.replace('_', '-')}", value.get(name, DEFAULTS[name] or "x")])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_resume_allows_what_does_not_make_another_run(run):
     assert (config.save_every, config.keep, config.pictures) == (5, 3, 1)
 
 
-def test_resume_takes_a_flag_that_says_what_the_run_has(run):
+def test_resume_accepts_a_flag_with_the_value_that_the_run_has(run):
     record = json.loads((run / "config.json").read_text())
     record["config"]["freeze_bn"] = True
     (run / "config.json").write_text(json.dumps(record))
@@ -193,9 +193,7 @@ def test_errors_of_the_user_are_a_sentence_and_code_2(capsys, monkeypatch):
         run_program(lambda: raise_(InputError("x")), debug=True)
 
 
-def test_of_the_processes_of_a_launch_the_one_that_fails_first_says_why(
-    capsys, monkeypatch, tmp_path
-):
+def test_only_the_process_that_fails_first_prints_its_error(capsys, monkeypatch, tmp_path):
     """torchrun gives each process a file in a folder of its own, all of them in one folder."""
     for rank, error in ((1, "out of memory"), (0, "the others are gone")):
         (tmp_path / f"{rank}").mkdir()
@@ -205,12 +203,12 @@ def test_of_the_processes_of_a_launch_the_one_that_fails_first_says_why(
     assert capsys.readouterr().err == "error: out of memory\n"
 
 
-def test_a_program_that_was_stopped_says_how_to_go_on_and_has_its_own_code(capsys, monkeypatch):
+def test_a_stopped_program_says_how_to_continue_and_exits_with_75(capsys, monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert run_program(lambda: raise_(Stopped("continue with x")), debug=False) == 75
     assert capsys.readouterr().err == "continue with x\n"
 
 
-def test_errors_of_ours_keep_their_traceback():
+def test_a_bug_keeps_its_traceback():
     with pytest.raises(ValueError, match="a bug"):
         run_program(lambda: raise_(ValueError("a bug")), debug=False)

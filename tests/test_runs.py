@@ -1,4 +1,4 @@
-"""What a run's folder records of the code that made it."""
+"""The git commit that a run's folder records."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What ranks compute together: losses and gradients of the whole batch, images in order."""
+"""Over ranks, losses and gradients are those of the whole batch; images are gathered in order."""
 
 import torch
 from accelerate import Accelerator

@@ -1,4 +1,4 @@
-"""BatchNorm and dropout over ranks: outputs, gradients and statistics of one process."""
+"""BatchNorm and dropout over ranks: outputs, gradients and statistics are those of one process."""
 
 import torch
 from accelerate import Accelerator
@@ -62,7 +62,7 @@ for kind in ("plain", "moving", "bare", "frozen", "act", "float32, channels last
         torch.testing.assert_close(bare.state_dict()[name], value, **near)
     for a, b in zip(whole.parameters(), bare.parameters(), strict=True):
         torch.testing.assert_close(b.grad, a.grad, **near)
-    # In evaluation it is what it was.
+    # In evaluation nothing has changed.
     torch.testing.assert_close(bare.eval()(images), whole.eval()(images), **near)
 if accelerator.is_main_process:
     print(f"equal on {world}")

@@ -1,4 +1,4 @@
-"""Each of the six models under real processes (gloo on the CPU)."""
+"""Each of the six models on two real processes (gloo on the CPU)."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_each_model_trains_with_two_processes(blobs, tmp_path, model):
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
     assert len(lines(tmp_path / "run")) == 1
-    # Rank 0 alone speaks.
+    # Only rank 0 prints.
     assert done.stdout.count("segacc 0") == done.stdout.count("epoch   1/1") == 1
     assert "4 global = 2 processes x 2" in done.stdout
     assert "over the global batch" in done.stdout

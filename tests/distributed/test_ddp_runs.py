@@ -1,4 +1,4 @@
-"""Real processes (gloo on the CPU): what several of them compute is what one computes."""
+"""Real processes (gloo on the CPU): several of them compute the same as one."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ def blobs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_process(blobs, tmp_path_factory):
-    """Without BatchNorm's own statistics, which only GPUs can share between processes."""
+    """A run on one process, with BatchNorm frozen, so that rounding stays small."""
     run = tmp_path_factory.mktemp("one") / "run"
     flags = [*TINY, "--epochs", 3, "--freeze-bn", "--lr", "5e-3", "--loss", "dice+bce"]
     done = train(blobs, run, *flags, processes=1)
@@ -42,7 +42,7 @@ def test_the_curve_does_not_depend_on_the_number_of_processes(
 
 @pytest.fixture
 def one_core():
-    """Every process has as many threads as any other: with more, sums are rounded another way."""
+    """Give every process one thread: with another number, sums are rounded in another way."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     yield
@@ -50,7 +50,7 @@ def one_core():
 
 
 def test_scores_are_exactly_those_of_one_process_on_any_number(blobs, one_process, one_core):
-    """Seven images divide by none; each has one line, one picture, and the same to the pixel."""
+    """Seven images cannot be divided evenly. Each has one line, one picture, and equal counts."""
     run, _ = one_process
     found = []
     for count in (1, 2, 3):

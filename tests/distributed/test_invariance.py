@@ -1,4 +1,4 @@
-"""Losses and weights do not depend on the number of processes, but for rounding."""
+"""Losses and weights do not depend on the number of processes, except for rounding."""
 
 import itertools
 import json
@@ -20,11 +20,11 @@ def weights(path: Path) -> torch.Tensor:
     return torch.cat([v.double().flatten() for k, v in sorted(tensors.items()) if ".num_" not in k])
 
 
-# Largest difference of the losses (relative), of a weight (absolute), of all weights relative to
-# their norm, and relative to how far training has moved them. AdamW divides by the gradient, so
-# where that is near zero it makes full steps of what is rounding; there, the bounds only say that
-# something is learnt at all. BatchNorm of few values amplifies it as well. In double precision the
-# same steps are the same, with BatchNorm and dropout, too.
+# The largest allowed differences: of the losses (relative), of a weight (absolute), of all weights
+# relative to their norm, and relative to how far training has moved them. AdamW divides by the size
+# of the gradient. Where that is nearly zero, AdamW makes full steps of differences of rounding, so
+# these bounds only show that something is learnt. BatchNorm of few values amplifies rounding, too.
+# In double precision the differences are tiny, also with BatchNorm and dropout.
 BOUNDS = {
     "sgd-fp32": (1e-5, 1e-5, 1e-5, 1e-2),
     "sgd-fp32-full": (1e-2, 1e-2, 1e-2, 0.5),

@@ -21,16 +21,16 @@ from unittest import mock
 
 ROOT = Path(__file__).parents[2]
 
-# The kernels that any x86 processor of the last ten years has, and one thread: sums are then
-# rounded alike everywhere. Else a pixel or two at the threshold would change sides.
-ALIKE = {
+# With the kernels that any x86 processor of the last ten years has, and with one thread, sums are
+# rounded in the same way everywhere. Otherwise a pixel or two close to the threshold would change.
+SAME_ROUNDING = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "AVX2",
     "ACCELERATE_USE_CPU": "true",
 }
 
-# The rate is low, so that rounding does not grow in a few steps.
+# The learning rate is low, so that differences of rounding stay small for these few steps.
 BASE = "--dataset demo-pedestrian --size 64 --weights none --tracker none --epochs 1 --lr 1e-4"
 RUNS = {
     "unet": "--model unet",
@@ -64,7 +64,7 @@ def numbers_of(run: Path) -> dict[str, Any]:
 
 
 def weights_digest(run: Path) -> str:
-    """Of the network after the last step, its tensors by name."""
+    """The sha256 of the network's weights after the last step, sorted by name."""
     from safetensors.torch import load_file
 
     digest = hashlib.sha256()
@@ -90,7 +90,7 @@ def train_golden(name: str, run: Path) -> dict[str, Any]:
 
 
 def resume_golden(run: Path) -> dict[str, Any]:
-    """Forget what the run did after a step, and have it do that again."""
+    """Delete the states after step RESUMED_AT, and resume the run from there."""
     import train
 
     for state in (run / "checkpoints").glob("*.safetensors"):
@@ -101,7 +101,7 @@ def resume_golden(run: Path) -> dict[str, Any]:
 
 
 def scores_of(run: Path) -> dict[str, float]:
-    """What evaluate.py finds in the images of the test split."""
+    """The scores of evaluate.py on the test split."""
     import evaluate
 
     run_in_process(evaluate.main, f"{run} --threshold 0.5")
@@ -110,7 +110,7 @@ def scores_of(run: Path) -> dict[str, float]:
 
 
 def this_machine() -> dict[str, str]:
-    """What the bits of a run depend on besides the code."""
+    """What the exact bits of a run depend on, apart from the code."""
     cpuinfo = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
     about = {line for line in cpuinfo.splitlines() if line.startswith(("model name", "flags"))}
     libraries = ("torch", "transformers", "segmentation-models-pytorch", "timm", "numpy")
@@ -122,7 +122,7 @@ def this_machine() -> dict[str, str]:
 
 
 def main(file: Path) -> None:
-    os.environ |= ALIKE  # before torch is imported, which reads it then
+    os.environ |= SAME_ROUNDING  # before the import of torch, which reads them
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     with tempfile.TemporaryDirectory() as name:

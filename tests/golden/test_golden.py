@@ -1,7 +1,7 @@
-"""What short trainings gave when `runs.json` was written, they give now.
+"""Short trainings give the numbers that `runs.json` holds.
 
-Losses and scores hold on any machine, the sha256 of the weights after the last step where processor
-and versions are those of the file.
+Losses and scores are compared on any machine. The sha256 of the weights after the last step is
+compared where the processor and the versions are those in the file.
 """
 
 import json
@@ -26,7 +26,7 @@ def found(tmp_path_factory):
 
 @pytest.mark.timeout(900)  # the first one waits for all runs
 @pytest.mark.parametrize("name", GOLDEN["runs"])
-def test_a_run_gives_the_numbers_that_it_gave(found, name):
+def test_a_run_gives_the_numbers_in_the_file(found, name):
     run, wanted = found["runs"][name], GOLDEN["runs"][name]
     assert len(run["epochs"]) == len(wanted["epochs"])
     for epoch, expected in zip(run["epochs"], wanted["epochs"], strict=True):

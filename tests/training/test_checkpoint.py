@@ -1,4 +1,4 @@
-"""States: what comes back, what survives, what is dropped."""
+"""States: what they restore, what happens to damaged ones, and which are deleted."""
 
 import json
 
@@ -19,7 +19,7 @@ from segacc.training.checkpoint import (
 )
 
 
-def test_a_state_brings_everything_back(tmp_path):
+def test_a_state_restores_model_optimizer_scaler_and_progress(tmp_path):
     before = trained()
     progress = Progress(5, 1, best_iou=0.1 + 0.2, best_epoch=1, losses=(1 / 3, 2e-7))
     path = write(tmp_path, progress, before)
@@ -86,7 +86,7 @@ def test_a_truncated_state_is_skipped_with_a_warning(tmp_path, caplog, left):
     assert newest_state(tmp_path) == good
     assert f"{bad} is damaged" in caplog.text
     assert load_state(good, of).step == 1
-    write(tmp_path, Progress(3), of)  # the damaged one takes no place
+    write(tmp_path, Progress(3), of)  # the damaged state does not count as kept
     assert [load_state(path, of).step for path in states(tmp_path)] == [1, 3]
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
@@ -94,7 +94,7 @@ def test_a_truncated_state_is_skipped_with_a_warning(tmp_path, caplog, left):
 def test_only_damaged_states_are_an_error_that_says_what_to_do(tmp_path):
     path = write(tmp_path, Progress(1))
     path.write_bytes(b"")
-    for _ in range(2):  # the second time, too: it must not begin again from nothing
+    for _ in range(2):  # also the second time: the run must not start from the beginning
         with pytest.raises(InputError, match=rf"no state in .* can be read.*--weights {tmp_path}"):
             newest_state(tmp_path)
     assert path.exists()
@@ -113,8 +113,8 @@ def test_progress_keeps_the_losses_of_an_unfinished_epoch():
     assert progress.after_epoch(0.5) == Progress(10, 1, 0.5, 1, 0)
 
 
-def edited(path, change, **metadata):
-    """The state again, with other tensors or metadata."""
+def edit_state(path, change, **metadata):
+    """Write the state again, with other tensors or metadata."""
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["state"])
     about["scalars"] |= metadata
@@ -143,7 +143,7 @@ def test_moments_go_to_the_parameter_of_their_name(tmp_path):
         for j in range(i + 1, len(names))
         if shapes[i] == shapes[j]
     )
-    edited(path, lambda t: swap(t, f"optimizer.{first}.exp_avg", f"optimizer.{second}.exp_avg"))
+    edit_state(path, lambda t: swap(t, f"optimizer.{first}.exp_avg", f"optimizer.{second}.exp_avg"))
     after = trained(steps=0, seed=1)
     load_state(path, after)
     parameters = dict(after.model.named_parameters())
@@ -160,20 +160,20 @@ def test_a_state_of_two_parameters_that_have_changed_places_is_refused(tmp_path)
         for wide in (True, False)
     ]
     groups[0][0], groups[0][1] = groups[0][1], groups[0][0]
-    edited(path, lambda tensors: None, parameters=groups)
+    edit_state(path, lambda tensors: None, parameters=groups)
     with pytest.raises(InputError, match=rf"--resume {tmp_path}: .* in another order .*--weights"):
         load_state(path, trained())
 
 
 def test_a_state_of_other_parameters_is_refused_with_a_name(tmp_path):
     path = write(tmp_path, Progress(1))
-    edited(path, lambda tensors: None, parameters=[["net.other.weight"], []])
+    edit_state(path, lambda tensors: None, parameters=[["net.other.weight"], []])
     with pytest.raises(InputError, match=r"other parameters, such as net\.encoder"):
         load_state(path, trained())
 
 
 def test_a_state_of_segacc_0_1_0_is_refused_in_a_sentence(tmp_path):
     path = write(tmp_path, Progress(1))
-    edited(path, lambda tensors: None, parameters=None)
+    edit_state(path, lambda tensors: None, parameters=None)
     with pytest.raises(InputError, match=r"written by segacc 0\.1\.0, .*--weights"):
         load_state(path, trained())

@@ -62,7 +62,7 @@ def weights(run):
     return load_file(states(run)[-1])
 
 
-def test_a_model_learns_and_the_run_folder_holds_what_the_contract_says(blobs, tmp_path, capsys):
+def test_a_model_learns_and_the_run_folder_holds_all_its_files(blobs, tmp_path, capsys):
     run = train(blobs, tmp_path / "run", "--epochs", "12", "--lr", "5e-3", "--crop", "32")
     history = lines(run)
     assert [line["epoch"] for line in history] == list(range(1, 13))
@@ -104,7 +104,7 @@ def test_a_terminal_shows_a_bar_with_loss_speed_and_waiting(blobs, tmp_path):
     try:
         while chunk := os.read(ours, 4096):
             shown += chunk
-    except OSError:  # how Linux says that the other side has closed
+    except OSError:  # on Linux this means that the other side has closed
         pass
     assert process.wait() == 0
     bars = [line for line in shown.decode().split("\r") if line.startswith("epoch 1/1")]
@@ -112,7 +112,7 @@ def test_a_terminal_shows_a_bar_with_loss_speed_and_waiting(blobs, tmp_path):
         assert part in bars[-2] + bars[-1], shown
 
 
-def test_a_run_is_the_same_again(blobs, tmp_path):
+def test_the_same_flags_give_the_same_weights(blobs, tmp_path):
     first = train(blobs, tmp_path / "a", "--epochs", "2")
     second = train(blobs, tmp_path / "b", "--epochs", "2", "--workers", "2")
     assert all(torch.equal(v, weights(second)[k]) for k, v in weights(first).items())
@@ -166,7 +166,7 @@ def test_a_compiled_model_with_dropout_is_not_compiled_again_at_each_step(
     assert len(lines(run)) == 2
 
 
-def test_a_machine_that_cannot_compile_gets_a_sentence(blobs, tmp_path, monkeypatch):
+def test_an_error_of_the_compiler_is_a_sentence(blobs, tmp_path, monkeypatch):
     def cannot(*_):
         raise RuntimeError("no compiler found")
 
@@ -176,7 +176,7 @@ def test_a_machine_that_cannot_compile_gets_a_sentence(blobs, tmp_path, monkeypa
         train(blobs, tmp_path / "run", "--epochs", "1", "--compile")
 
 
-def test_the_run_is_deterministic_where_it_was_asked_for(blobs, tmp_path):
+def test_deterministic_runs_set_pytorch_and_cublas(blobs, tmp_path):
     try:
         run = train(blobs, tmp_path / "run", "--epochs", "1", "--deterministic")
         assert torch.are_deterministic_algorithms_enabled()
@@ -196,7 +196,7 @@ def test_two_deterministic_runs_on_a_gpu_are_bit_identical(blobs, tmp_path, mode
     assert all(torch.equal(v, weights(second)[k]) for k, v in weights(first).items())
 
 
-def test_an_operation_without_an_order_is_named(blobs, tmp_path):
+def test_an_operation_that_is_not_deterministic_is_named(blobs, tmp_path):
     config = parse_train(["--dataset", "demo", "--model", "unet"])
     torch.use_deterministic_algorithms(True)
     try:
@@ -231,7 +231,7 @@ def test_a_run_that_stopped_before_its_first_state_begins_again(blobs, tmp_path)
     assert all(torch.equal(v, weights(again)[k]) for k, v in first.items())
 
 
-def test_what_a_resumed_run_changes_is_written_down(blobs, tmp_path):
+def test_the_flags_that_a_resumed_run_changes_are_stored(blobs, tmp_path):
     run = train(blobs, tmp_path / "run", "--epochs", "1")
     AcceleratorState._reset_state(reset_partial_state=True)
     fit(parse_train(["--resume", str(run), "--epochs", "2"]))
@@ -247,12 +247,12 @@ def test_parts_of_a_batch_give_the_gradient_of_the_batch(blobs, tmp_path):
     assert parts[0]["valid_loss"] == pytest.approx(whole[0]["valid_loss"], rel=1e-4)
 
 
-def test_dice_of_parts_is_announced(blobs, tmp_path, capsys):
+def test_the_banner_says_that_dice_is_of_parts_of_the_batch(blobs, tmp_path, capsys):
     train(blobs, tmp_path / "run", "--epochs", "1", "--accumulate", "2")
     assert "--loss dice is then of each part, not of the whole batch" in capsys.readouterr().out
 
 
-def test_bf16_is_in_effect_and_said(blobs, tmp_path, capsys, monkeypatch):
+def test_bf16_is_used_and_the_banner_says_so(blobs, tmp_path, capsys, monkeypatch):
     dtypes = set()
 
     def watched(*args, **kwargs):
@@ -296,7 +296,7 @@ def test_a_step_that_the_scaler_of_fp16_skips_is_no_failure(blobs):
         reduce_losses(job(scaler), steps, 0)
 
 
-def test_a_rate_that_is_too_high_stops_the_run(blobs, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_sentence(blobs, tmp_path):
     message = r"the .* is (nan|inf) at step \d on the images .*\d.*lower --lr.*no state yet"
     with pytest.raises(InputError, match=message):
         train(blobs, tmp_path / "run", "--epochs", "3", "--lr", "9", "--clip", "0", "--loss", "bce")
@@ -313,7 +313,7 @@ def test_a_rate_that_is_too_high_stops_the_run(blobs, tmp_path):
         (["--model", "deeplabv3plus", "--batch-size", "1"], "at least 2, or --freeze-bn"),
     ],
 )
-def test_what_cannot_work_is_said_before_a_folder_is_made(blobs, tmp_path, flags, message):
+def test_wrong_flags_are_refused_before_a_folder_is_made(blobs, tmp_path, flags, message):
     with pytest.raises(InputError, match=message):
         train(blobs, tmp_path / "run", *flags)
     assert not (tmp_path / "run").exists()
@@ -335,7 +335,7 @@ def test_resuming_with_other_data_is_refused(tmp_path):
         fit(parse_train(["--resume", str(run), "--epochs", "2"]))
 
 
-def test_hooks_are_called_at_the_marks_of_a_run(blobs, tmp_path):
+def test_hooks_are_called_in_order(blobs, tmp_path):
     called = []
     hooks = Hooks(
         ready=lambda job: called.append(("ready", job.run)),
@@ -356,7 +356,7 @@ def test_hooks_are_called_at_the_marks_of_a_run(blobs, tmp_path):
     assert called == wanted
 
 
-def test_a_lack_of_memory_before_the_first_step_is_a_sentence(blobs, tmp_path):
+def test_too_little_memory_before_the_first_step_is_a_sentence(blobs, tmp_path):
     """A limit on the address space stands for a full machine: the system refuses the memory."""
     program = """
 import resource, sys

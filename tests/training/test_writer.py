@@ -1,4 +1,4 @@
-"""The writer: what it saves, when, and what it says when it cannot."""
+"""The writer: what it saves, when, and the error when it cannot."""
 
 import resource
 import signal
@@ -13,8 +13,8 @@ from segacc.training.checkpoint import Progress, load_state, newest_state, state
 from segacc.training.writer import Best, Writer, save_best
 
 
-def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
-    """A limit on the size of files stands for the disk: the system refuses the write itself."""
+def test_a_full_disk_is_an_error_and_leaves_the_state_before(tmp_path):
+    """A limit on the size of files stands for a full disk: the system refuses to write more."""
     first = write(tmp_path, Progress(step=1))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -37,7 +37,7 @@ def test_a_full_disk_leaves_the_state_before_and_says_so(tmp_path):
     assert not (tmp_path / "best" / "model.safetensors").exists()
 
 
-def test_the_writer_writes_what_was_there_when_it_was_asked(tmp_path):
+def test_the_writer_saves_the_weights_of_the_moment_of_the_call(tmp_path):
     of = trained()
     weight = next(of.model.parameters())
     with Writer(tmp_path, of, keep=2, active=True) as writer:
@@ -46,12 +46,12 @@ def test_the_writer_writes_what_was_there_when_it_was_asked(tmp_path):
         with torch.no_grad():
             weight.add_(1)
         writer.wait()
-        assert not (tmp_path / "best").exists()  # it waits for a state that knows of it
+        assert not (tmp_path / "best").exists()  # it is written with the next state
         newest = weight.detach().clone()
         writer.save(Progress(1))
         with torch.no_grad():
             weight.add_(1)
-        writer.save(Progress(1))  # is there already
+        writer.save(Progress(1))  # nothing is written: this state is saved already
     assert len(states(tmp_path)) == 1
     load_state(states(tmp_path)[0], of)
     assert torch.equal(weight, newest)
@@ -59,7 +59,7 @@ def test_the_writer_writes_what_was_there_when_it_was_asked(tmp_path):
     assert torch.equal(next(kept.parameters()), best) and kept.threshold == 0.25
 
 
-def test_a_state_is_due_after_a_while(tmp_path):
+def test_a_state_is_due_after_two_minutes(tmp_path):
     now = 0.0
     with Writer(tmp_path, trained(), keep=2, active=True, clock=lambda: now) as writer:
         assert not writer.due
