@@ -92,7 +92,7 @@ def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], boo
 
 
 def report_epoch(job: Job, steps: TrainedSteps, validation: Validation, progress: Progress) -> None:
-    """Log an epoch, print its line, and keep the model if it is the best one."""
+    """Print the line of an epoch, keep the model if it is the best one, and log both."""
     is_best = progress.best_epoch == progress.epoch
     line = {
         "epoch": progress.epoch,
@@ -105,17 +105,17 @@ def report_epoch(job: Job, steps: TrainedSteps, validation: Validation, progress
         "seconds": time.perf_counter() - steps.started,
         "memory_gib": memory_gib(job.accelerator.device),
     }
-    log_epoch(job.tracker, line, best=is_best)
     segmenter, valid = job.model.trained.model, job.data.splits["valid"]
     if job.is_main:
-        append_epoch(job.run, line)
-        best = (progress.best_epoch, progress.best_iou)
         constant = constant_mask_iou(validation.counts)
+        best = (progress.best_epoch, progress.best_iou)
         print(epoch_line(line, job.config.epochs, *best, constant), flush=True)
+        append_epoch(job.run, line)
         if is_best:
+            card = model_card(job.config, line)
             table = per_image_csv(valid.names, valid.sizes, validation.counts[:, 0])
-            threshold = validation.scores["threshold"]
-            job.writer.hold_best(threshold, model_card(job.config, line), table)
+            job.writer.hold_best(validation.scores["threshold"], card, table)
+    log_epoch(job.tracker, line, best=is_best)
     log_epoch_pictures(job.tracker, progress.epoch, progress.step, segmenter, valid)
 
 
