@@ -42,7 +42,7 @@ def test_a_rank_that_fails_ends_all_soon_with_its_own_error_first(blobs, tmp_pat
     else:
         root_cause = after.partition("Root Cause")[2]
         assert "rank      : 1" in root_cause and "(SIGKILL)" in root_cause
-    assert f"continue with: accelerate launch train.py --resume {run}" in after
+    assert f"segacc train --resume {run}" in after
     assert len(lines(run)) == 1 and states(run)  # the epoch that was done
 
 

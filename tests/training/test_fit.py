@@ -29,12 +29,11 @@ from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.labels import BINARY, Labels
-from segacc.models.weights import build_model
 from segacc.runs import make_run_folder
 from segacc.training.checkpoint import states
 from segacc.training.checks import explain_errors
 from segacc.training.fit import fit
-from segacc.training.setup import Hooks
+from segacc.training.setup import NO_HOOKS, Hooks
 from segacc.training.steps import reduce_losses
 
 
@@ -50,12 +49,12 @@ def fresh_accelerator():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def train(dataset, run, *flags):
+def train(dataset, run, *flags, hooks=NO_HOOKS):
     base = ["--dataset", dataset, "--output-dir", run, "--size", "64", "--weights", "none"]
     base += ["--batch-size", "4", "--tracker", "none"]
     base += [] if "segformer" in flags else TINY
     AcceleratorState._reset_state(reset_partial_state=True)
-    return fit(parse_train([*map(str, base), *map(str, flags)]))
+    return fit(parse_train([*map(str, base), *map(str, flags)]), hooks)
 
 
 def weights(run):
@@ -252,17 +251,16 @@ def test_the_banner_says_that_dice_is_of_parts_of_the_batch(blobs, tmp_path, cap
     assert "--loss dice is then of each part, not of the whole batch" in capsys.readouterr().out
 
 
-def test_bf16_is_used_and_the_banner_says_so(blobs, tmp_path, capsys, monkeypatch):
+def test_bf16_is_used_and_the_banner_says_so(blobs, tmp_path, capsys):
     dtypes = set()
 
-    def watched(*args, **kwargs):
-        built = build_model(*args, **kwargs)
-        conv = next(m for m in built.model.modules() if isinstance(m, torch.nn.Conv2d))
+    def watch(job):
+        modules = job.model.trained.model.modules()
+        conv = next(m for m in modules if isinstance(m, torch.nn.Conv2d))
         conv.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
-        return built
 
-    monkeypatch.setattr("segacc.training.setup.build_model", watched)
-    run = train(blobs, tmp_path / "run", "--epochs", "1", "--precision", "bf16")
+    flags = ["--epochs", "1", "--precision", "bf16"]
+    run = train(blobs, tmp_path / "run", *flags, hooks=Hooks(ready=watch))
     assert dtypes == {torch.bfloat16}  # in training and in validation
     assert "cpu, bf16" in capsys.readouterr().out
     assert json.loads((run / "config.json").read_text())["config"]["precision"] == "bf16"
