@@ -23,7 +23,7 @@ from segacc.report.page import write_report
 from segacc.report.scored import Scored, read_scored
 from segacc.runs import read_epochs
 
-NOTE = (
+COMPARISON_NOTE = (
     "iou is over all pixels of the split, iou_image the mean over its images; in brackets the 95 % "
     "bootstrap interval over images. against best: difference of iou to the best run on the same "
     "images, its 95 % interval, and the two-sided p of a paired bootstrap."
@@ -178,9 +178,9 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
     table = comparison_table(scored)
     print_table(table)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "comparison.md", markdown(table, NOTE))
+    write_text(out / "comparison.md", markdown(table, COMPARISON_NOTE))
     write_text(out / "comparison.csv", comma_separated(table))
-    print(f"{NOTE}\nwritten: {out / 'comparison.md'}, comparison.csv")
+    print(f"{COMPARISON_NOTE}\nwritten: {out / 'comparison.md'}, comparison.csv")
     if missing:
         print(f"without results on {split}: {', '.join(map(str, missing))} ({hint})")
     write_reports(scored, split, table, out)

@@ -58,13 +58,13 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the images of the split were found to be; the same on all ranks."""
+class SplitStats:
+    """Statistics of the images of the split, the same on all ranks."""
 
     at_threshold: ImageStats
     at_half: ImageStats
     seconds: float
-    """that this rank has predicted"""
+    """seconds that this rank took for its predictions"""
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, float]:
@@ -79,12 +79,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         InputError: the folder has no model, the data set no such split, the memory is too small, or
             the results cannot be written.
     """
-    with explained(config):
-        evaluation = set_up(config)
+    with explain_evaluation_errors(config):
+        evaluation = load_evaluation(config)
         folder, split = evaluation.folder, evaluation.split
         with disk_errors(folder, remedy="free space there, then give the same command again."):
             make_folders(evaluation)
-            found = predict_images(evaluation)
+            found = score_images(evaluation)
             scores = scores_with_intervals(found.at_threshold)
             if evaluation.accelerator.is_main_process:
                 record = record_of(evaluation, found, scores)
@@ -95,7 +95,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     return {name: score.value for name, score in scores.items()}
 
 
-def set_up(config: EvaluateConfig) -> Evaluation:
+def load_evaluation(config: EvaluateConfig) -> Evaluation:
     """Load the run's best model, and the split to score it on.
 
     Raises:
@@ -137,27 +137,27 @@ def make_folders(evaluation: Evaluation) -> None:
     evaluation.accelerator.wait_for_everyone()
 
 
-def predict_images(evaluation: Evaluation) -> Found:
-    """Predict each image once, draw it, and count its pixels; when it returns, all ranks have."""
+def score_images(evaluation: Evaluation) -> SplitStats:
+    """Predict each image once, write its pictures, count its pixels; ends when all ranks have."""
     config, accelerator, split = evaluation.config, evaluation.accelerator, evaluation.split
     threshold, width = evaluation.threshold, ImageStats.width()
     own = [torch.zeros(0, 2 * width, dtype=torch.double)]
-    seconds, asked = 0.0, time.perf_counter()
+    seconds, began = 0.0, time.perf_counter()
     batches = predict_split(
         evaluation.model, split, accelerator, config.batch_size, tta=config.tta, tile=config.tile
     )
     for indices, logits, label_maps in batches:
         probabilities, label_maps = logits.sigmoid().cpu(), label_maps.cpu()
-        seconds += time.perf_counter() - asked
+        seconds += time.perf_counter() - began
         stats = image_stats(probabilities, label_maps, threshold)
         at_half = stats if threshold == HALF else image_stats(probabilities, label_maps, HALF)
         own.append(torch.cat([stats.packed(), at_half.packed()], dim=1))
         write_pictures(evaluation, indices, probabilities[:, 0], stats)
-        asked = time.perf_counter()
+        began = time.perf_counter()
     gathered = gather_images(accelerator, len(split), torch.cat(own).to(accelerator.device))
     accelerator.wait_for_everyone()  # until all pictures are written
     stats, at_half = (ImageStats.unpacked(part) for part in gathered.split(width, dim=1))
-    return Found(stats, at_half, seconds)
+    return SplitStats(stats, at_half, seconds)
 
 
 def write_pictures(
@@ -179,7 +179,9 @@ def write_pictures(
         picture.save(evaluation.folder / "overlays" / picture_name(name))
 
 
-def record_of(evaluation: Evaluation, found: Found, scores: dict[str, Score]) -> dict[str, Any]:
+def record_of(
+    evaluation: Evaluation, found: SplitStats, scores: dict[str, Score]
+) -> dict[str, Any]:
     """What metrics.json holds."""
     config, images = evaluation.config, len(evaluation.split)
     return {
@@ -209,11 +211,11 @@ def record_of(evaluation: Evaluation, found: Found, scores: dict[str, Score]) ->
 
 
 @contextmanager
-def explained(config: EvaluateConfig) -> Iterator[None]:
-    """Say in a sentence what the machine or another process has done to an evaluation.
+def explain_evaluation_errors(config: EvaluateConfig) -> Iterator[None]:
+    """Turn errors of libraries that have a known cause into one sentence for the user.
 
     Raises:
-        InputError: in place of the libraries' errors.
+        InputError: in place of such an error; others are raised as they are.
     """
     try:
         yield

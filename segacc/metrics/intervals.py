@@ -12,7 +12,7 @@ from torch import Tensor
 
 INTERVALS = "95 % of 2000 resamples of the images, with replacement (percentile bootstrap)"
 RESAMPLES = 2000
-BLOCK_BYTES = 64 << 20
+RESAMPLES_BYTES = 64 << 20
 """Of weights that are in memory at a time: 2000 resamples of 4194 images, fewer of more images."""
 
 
@@ -63,7 +63,7 @@ def _draw_blocks(images: int) -> Iterator[Tensor]:
 
 def _rows(images: int) -> int:
     """Of a block at most."""
-    return max(1, BLOCK_BYTES // (8 * images))
+    return max(1, RESAMPLES_BYTES // (8 * images))
 
 
 def percentile_interval(values: Tensor) -> tuple[float, float]:

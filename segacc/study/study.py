@@ -15,7 +15,7 @@ from segacc.evaluation.compare import (
 )
 from segacc.study.cells import Cell, check_same, check_test_split
 from segacc.study.schedule import run_cells
-from segacc.study.table import NOTE, study_table
+from segacc.study.table import STUDY_NOTE, study_table
 
 
 def study(cells: list[Cell], out: Path) -> int:
@@ -55,7 +55,7 @@ def write_tables(done: list[Path], out: Path) -> None:
         return
     table = study_table(runs)
     print_table(table)
-    write_text(out / "study.md", markdown(table, NOTE))
+    write_text(out / "study.md", markdown(table, STUDY_NOTE))
     write_text(out / "study.csv", comma_separated(table))
-    print(f"{NOTE}\nwritten: {out / 'study.md'}, study.csv\n")
+    print(f"{STUDY_NOTE}\nwritten: {out / 'study.md'}, study.csv\n")
     compare([scored.run for scored in runs], "test", out)

@@ -22,7 +22,7 @@ PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
     ("gland", False): {"fpn": 0.768, "segformer": 0.742, "linknet": 0.781, "deeplabv3plus": 0.758},
     ("gland", True): {"linknet": 0.844, "deeplabv3plus": 0.844},
 }
-NOTE = (
+STUDY_NOTE = (
     "iou is over all pixels of the test split, iou_image the mean over its images, both at the "
     "threshold that validation picked; mean ± standard deviation over seeds. 95 % interval of iou: "
     "a bootstrap over images. constant: iou of calling every pixel foreground. published: IoU on "

@@ -45,10 +45,10 @@ def training() -> ws.Section:
     """Curves over steps."""
     return section(
         "training",
-        line("loss", "train/loss", smooth=True),
-        line("loss, mean of the epoch", "train/loss_epoch"),
-        line("learning rate", "train/lr"),
-        line("gradient norm", "train/grad_norm", smooth=True, log_y=True),
+        line_plot("loss", "train/loss", smooth=True),
+        line_plot("loss, mean of the epoch", "train/loss_epoch"),
+        line_plot("learning rate", "train/lr"),
+        line_plot("gradient norm", "train/grad_norm", smooth=True, log_y=True),
         rows=2,
     )
 
@@ -57,10 +57,10 @@ def validation() -> ws.Section:
     """Scores and the loss of the validation split over epochs."""
     return section(
         "validation",
-        *(line(score, f"valid/{score}") for score in SCORES),
-        line("loss", "valid/loss"),
-        line("iou at its best threshold", "valid/iou_best_threshold"),
-        line("best threshold", "valid/threshold"),
+        *(line_plot(score, f"valid/{score}") for score in SCORES),
+        line_plot("loss", "valid/loss"),
+        line_plot("iou at its best threshold", "valid/iou_best_threshold"),
+        line_plot("best threshold", "valid/threshold"),
         rows=3,
     )
 
@@ -69,10 +69,10 @@ def throughput() -> ws.Section:
     """How fast the run is, and what it waits for."""
     return section(
         "throughput",
-        line("images per second", "throughput/img_per_s"),
-        line("share of the time that waits for data", "throughput/data_wait"),
-        line("seconds per epoch", "throughput/seconds_epoch"),
-        line("memory (GiB)", "throughput/memory_gib"),
+        line_plot("images per second", "throughput/img_per_s"),
+        line_plot("share of the time that waits for data", "throughput/data_wait"),
+        line_plot("seconds per epoch", "throughput/seconds_epoch"),
+        line_plot("memory (GiB)", "throughput/memory_gib"),
         rows=2,
     )
 
@@ -126,7 +126,7 @@ def section(name: str, *panels: Any, columns: int = 3, rows: int = 1) -> ws.Sect
     return ws.Section(name=name, panels=list(panels), is_open=True, layout_settings=layout)
 
 
-def line(title: str, *metrics: str, smooth: bool = False, **options: Any) -> wr.LinePlot:
+def line_plot(title: str, *metrics: str, smooth: bool = False, **options: Any) -> wr.LinePlot:
     """A curve over steps."""
     if smooth:
         options |= {"smoothing_type": "exponentialTimeWeighted", "smoothing_factor": SMOOTHING}

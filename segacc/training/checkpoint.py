@@ -16,14 +16,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from segacc.errors import InputError
 from segacc.models.segmenter import Segmenter
+from segacc.models.tensors import Tensors
 
 log = logging.getLogger(__name__)
-
-Tensors = dict[str, Tensor]
 
 UMASK = os.umask(0)
 os.umask(UMASK)

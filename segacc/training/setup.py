@@ -73,7 +73,7 @@ NO_HOOKS = Hooks()
 
 
 @dataclass(frozen=True)
-class Model:
+class TrainableModel:
     """A model that is ready to train, in one process."""
 
     wrapped: nn.Module  # by DDP, and by torch.compile if asked for
@@ -91,7 +91,7 @@ class Job:
     accelerator: Accelerator
     run: Path
     data: Prepared
-    model: Model
+    model: TrainableModel
     schedule: LRScheduler
     loss_fn: Loss
     batches: Iterator[Batch]  # of this rank, from the next step to the last of the last epoch
@@ -166,7 +166,7 @@ def build(config: TrainConfig, state: Path | None) -> Built:
     return built
 
 
-def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) -> Model:
+def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) -> TrainableModel:
     """Make BatchNorm and dropout work on the global batch, wrap the model, make its optimizer."""
     segmenter, world = built.model, accelerator.num_processes
     cuda = accelerator.device.type == "cuda"
@@ -195,7 +195,7 @@ def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) 
             log.warning("--compile leaves out BatchNorm over several GPUs, and so gains less")
         wrapped = torch.compile(wrapped)
     trained = Trained(segmenter, optimizer, accelerator.scaler)
-    return Model(wrapped, trained, place, built.weights)
+    return TrainableModel(wrapped, trained, place, built.weights)
 
 
 def lay_out_buckets(model: nn.Module, images: Tensor) -> None:
@@ -215,7 +215,7 @@ def open_outputs(
     hooks: Hooks,
     accelerator: Accelerator,
     data: Prepared,
-    model: Model,
+    model: TrainableModel,
     progress: Progress,
 ) -> Job:
     """Open the run's folder and its tracker, start the stream of batches, and print the banner."""

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any
 
 from segacc.errors import disk_errors, write_text
+from segacc.models.tensors import Tensors
 from segacc.training.checkpoint import (
     Progress,
-    Tensors,
     Trained,
     copy_to_cpu,
     save_tensors,

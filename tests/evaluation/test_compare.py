@@ -8,7 +8,7 @@ from runs import make_run
 
 from segacc.errors import InputError
 from segacc.evaluation.compare import (
-    NOTE,
+    COMPARISON_NOTE,
     compare,
     comparison_table,
     markdown,
@@ -40,13 +40,13 @@ def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
     assert {(row["minutes"], row["img/s"], row["threshold"]) for row in table} == {
         ("1.5", "20.0", "0.4375")
     }
-    text = markdown(table, NOTE)
-    assert text.count("\n| ") == 4 and NOTE in text
+    text = markdown(table, COMPARISON_NOTE)
+    assert text.count("\n| ") == 4 and COMPARISON_NOTE in text
 
 
 def test_a_name_with_a_bar_does_not_break_the_table(tmp_path):
     run = make_run(tmp_path / "a|b", [0.5, 0.6])
-    assert "a\\|b |" in markdown(comparison_table(results(run)), NOTE)
+    assert "a\\|b |" in markdown(comparison_table(results(run)), COMPARISON_NOTE)
 
 
 def counts_of(ious):

@@ -132,14 +132,14 @@ def test_resamples_of_many_images_are_drawn_in_blocks(monkeypatch):
     whole = all_resamples(11)
     statistic = torch.arange(11).double()
     expected = bootstrap(lambda weights: weights @ statistic, 11)
-    monkeypatch.setattr(intervals, "BLOCK_BYTES", 8 * 11 * 300)
+    monkeypatch.setattr(intervals, "RESAMPLES_BYTES", 8 * 11 * 300)
     blocks = list(resamples(11))
     assert [len(block) for block in blocks] == [300] * 6 + [200]
     assert torch.equal(torch.cat(blocks), whole)
     torch.testing.assert_close(bootstrap(lambda weights: weights @ statistic, 11), expected)
     monkeypatch.undo()
     first = next(iter(resamples(50_000)))
-    assert first.nbytes <= intervals.BLOCK_BYTES and (first.sum(dim=1) == 50_000).all()
+    assert first.nbytes <= intervals.RESAMPLES_BYTES and (first.sum(dim=1) == 50_000).all()
 
 
 def test_intervals_hold_the_value_and_one_image_has_none(images, stats):

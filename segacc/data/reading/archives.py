@@ -125,19 +125,19 @@ class _Bounds:
         """
         if size > self.most:
             raise InputError(
-                f"{self.archive} ({_shown(self.archive.stat().st_size)}) unpacks to "
-                f"{_shown(size)} or more, expected at most {_shown(self.most)}: it may be damaged "
+                f"{self.archive} ({_bytes(self.archive.stat().st_size)}) unpacks to "
+                f"{_bytes(size)} or more, expected at most {_bytes(self.most)}: it may be damaged "
                 "or made to fill the disk; if you trust it, unpack it yourself and give the folder"
             )
         if size > self.free:
             raise InputError(
-                f"{self.archive} unpacks to {_shown(size)} or more, and {self.folder.parent} has "
-                f"{_shown(self.free)} free: free some space, or set SEGACC_CACHE to a folder on "
+                f"{self.archive} unpacks to {_bytes(size)} or more, and {self.folder.parent} has "
+                f"{_bytes(self.free)} free: free some space, or set SEGACC_CACHE to a folder on "
                 "another disk"
             )
 
 
-def _shown(size: int) -> str:
+def _bytes(size: int) -> str:
     return f"{size / 1e9:.3g} GB" if size >= 1e8 else f"{size / 1e6:.3g} MB"
 
 

@@ -23,7 +23,7 @@ CHANNELS = 3
 Image.MAX_IMAGE_PIXELS = 300_000_000
 
 # Named one by one, since of all that Pillow knows some run a program (EPS runs Ghostscript).
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 
 # What Pillow's plugins raise on damaged bytes, found by trying it.
 _DAMAGED = (
@@ -152,7 +152,7 @@ def _open(encoded: Encoded, role: str) -> tuple[Image.Image, int, int]:
     if not data:
         raise DecodeError(role, _file(encoded), "is empty (0 bytes); copy it again from its source")
     try:
-        opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        opened = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
         # A phone's JPEG (MPO) keeps a preview as its second frame.
         frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
         # Pillow turns a TIFF while loading it, and drops the tag.
@@ -160,7 +160,7 @@ def _open(encoded: Encoded, role: str) -> tuple[Image.Image, int, int]:
         orientation = _orientation(opened) if is_tiff else 1
         opened.load()
     except UnidentifiedImageError as error:
-        problem = f"is not an image that can be read; expected one of {', '.join(FORMATS)}"
+        problem = f"is not an image that can be read; expected one of {', '.join(IMAGE_FORMATS)}"
         raise DecodeError(role, _file(encoded), problem) from error
     except Image.DecompressionBombError as error:
         problem = f"is too large: {str(error).rstrip('.')}; cut it up"

@@ -14,13 +14,13 @@ from segacc.errors import InputError
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-FORMATS = ("parquet", "imagefolder", "arrow", "cache")
+DATASET_FORMATS = ("parquet", "imagefolder", "arrow", "cache")
 """The modules of `datasets` that we let read a repository; `cache` reads what was loaded before.
 Others hold no images, and one of them, `pandas`, unpickles files, which can run code."""
 
 
 def from_hub(repository: str) -> DatasetDict:
-    """The data set `owner/name` of the Hub, in one of `FORMATS`. Code in the repository never runs.
+    """The data set `owner/name` of the Hub, in one of DATASET_FORMATS. Its code never runs.
 
     Raises:
         InputError: it cannot be loaded, or has another form than expected.
@@ -32,7 +32,7 @@ def from_hub(repository: str) -> DatasetDict:
     try:
         builder = datasets.load_dataset_builder(repository)
         kind = type(builder).__module__.rpartition(".")[2]
-        if kind not in FORMATS:
+        if kind not in DATASET_FORMATS:
             raise ValueError(f"it holds {kind} data, expected parquet or an image folder")
         builder.download_and_prepare()
         loaded = builder.as_dataset()
