@@ -82,39 +82,39 @@ class TrainConfig:
     clip: float = 1.0
     """largest gradient norm; 0 does not clip"""
     precision: Precision = "auto"
-    """auto takes what `accelerate launch` was told, else bf16 on a GPU that has it, else fp32"""
+    """auto: as given to `accelerate launch`, else bf16 on a GPU that supports it, else fp32"""
 
     seed: int = 0
-    """order, crops, flips and random weights are a function of this"""
+    """the order of samples, crops, flips and random weights depend on this number"""
     deterministic: bool = False
     """use only GPU operations that give the same bits in every run; slower"""
     workers: Annotated[
         int | None, _arg("INT", "0 on a CPU; up to 4 for a GPU that cannot hold all images")
     ] = None
-    """processes that load data for each training process; does not change the run"""
+    """processes that load data for each training process; the results do not depend on it"""
     compile: bool = False
-    """compile what training runs, a minute or so at the start: for long runs on a GPU"""
+    """compile the training steps, which takes about a minute; for long runs on a GPU"""
     output_dir: Annotated[Path | None, _arg("DIR", "runs/<dataset>-<model>-<time>")] = None
     """a new folder for the run"""
     save_every: Annotated[int | None, _arg("STEPS", "an epoch's end, at most every 2 minutes")] = (
         None
     )
-    """save the best model and a state to resume from after every so many steps; a run that is
-    stopped or done does it as well"""
+    """save the best model and a state to resume from after every so many steps; a run always saves
+    them when it is stopped or ends"""
     keep: int = 2
-    """number of newest states that stay on the disk"""
+    """number of newest states that are kept on the disk"""
     resume: Annotated[Path | None, _arg("DIR", "none")] = None
     """continue the run in this folder; its config is taken from there"""
     tracker: TrackerName = "wandb"
-    """where curves go besides metrics.jsonl; with no key W&B runs offline"""
+    """where curves are logged, besides metrics.jsonl; without a key W&B works offline"""
     pictures: int = 5
-    """show the tracker a few validation images after every so many epochs; 0 never does"""
+    """log some validation images to the tracker after every so many epochs; 0 for never"""
     debug: bool = False
     """show the traceback of an error"""
 
 
 def with_protocol(config: TrainConfig) -> TrainConfig:
-    """Fill what was left open with the study's protocol; InputError for an unused encoder."""
+    """Fill open fields with the study's protocol; InputError for an encoder without effect."""
     street = config.dataset in ("pedestrian", "demo-pedestrian")
     small = street or config.dataset == "gland-128"
     size, flips, weights = config.size, config.flips, config.weights
@@ -175,7 +175,7 @@ def check_values(config: TrainConfig) -> None:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Score a trained model on full images and draw what it found."""
+    """Score a trained model on full images, and draw its predictions."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """the run's folder, such as runs/gland-linknet-20260101-120000"""
