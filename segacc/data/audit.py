@@ -171,7 +171,7 @@ def _same_images(samples: list[_Sample]) -> Iterator[AuditFinding]:
 
 
 def _similar_images(samples: list[_Sample]) -> Iterator[AuditFinding]:
-    """Each image against those of the splits before its own: the nearest one that looks alike."""
+    """For each image, find the one in an earlier split that is most like it."""
     hashes = np.stack([sample.phash for sample in samples]) if samples else np.empty((0, 64))
     start = 0
     for index, sample in enumerate(samples):

@@ -101,7 +101,7 @@ def _create(
 
 
 def _has_fixed_size(encoder: str) -> bool:
-    """Whether an encoder of timm takes, unless told otherwise, images of one size only."""
+    """Whether an encoder of timm takes images of one size only, if no option changes that."""
     import timm
 
     if not encoder.startswith("tu-"):

@@ -46,7 +46,7 @@ def predict_logits(
             with Gaussian weights. Beside the images and what the model takes for a few windows, it
             takes 8 bytes a pixel: the logits and the sum of the weights. An image that one window
             holds is predicted as without.
-        progress: told after each step how much of an image, 0 to 1, has been seen in windows.
+        progress: called after each step with the share of the image, 0 to 1, that is predicted.
 
     Returns:
         (B, K, H, W) float32 logits, on the device of the images.

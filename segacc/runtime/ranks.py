@@ -25,7 +25,7 @@ def gather_images(accelerator: Accelerator, samples: int, own: Tensor) -> Tensor
         own: (n, ...) values of this rank's share, in its order.
 
     Returns:
-        (samples, ...) on the CPU, in the order of the split, alike on every rank.
+        (samples, ...) on the CPU, in the order of the split, the same on every rank.
     """
     world = accelerator.num_processes
     longest = -(-samples // world)

@@ -26,11 +26,11 @@ class StopRequest:
     for a rank that is lost, and Python would not run its signal handlers then.
 
     Args:
-        speaks: print a line at the first signal.
+        prints: print a line at the first signal.
     """
 
-    def __init__(self, speaks: bool) -> None:
-        self._speaks = speaks
+    def __init__(self, prints: bool) -> None:
+        self._prints = prints
         self._signal: str | None = None
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -79,7 +79,7 @@ class StopRequest:
                 continue
             if self._signal is None:
                 self._signal, first_at = signal.Signals(number[0]).name, time.monotonic()
-                if self._speaks:
+                if self._prints:
                     line = f"\n{self._signal}: saving; the same again ends it at once\n"
                     os.write(2, line.encode())
             elif time.monotonic() - first_at > SAME_SECONDS:

@@ -54,19 +54,19 @@ def watch_cores(threads: int) -> None:
 
 def follow(shares: Iterable[float], threads: int) -> None:
     """Switch spinning off and on as others take more or less of the processor time."""
-    sleeping, told, quiet = False, False, 0
+    sleeping, warned, quiet = False, False, 0
     with ExitStack() as team:
         for taken in shares:
             quiet = quiet + 1 if taken < ALONE else 0
             if taken > SHARED and not sleeping:
-                if not told:
+                if not warned:
                     log.warning(
                         f"other processes take {taken:.0%} of the time of this process's {threads} "
                         "cores: its threads sleep now while they wait for each other, which is "
                         "slower than on cores of its own; for full speed end the others, or start "
                         "each on its own cores (taskset --cpu-list 0-3 ..., 4-7 ...)"
                     )
-                told = sleeping = True
+                warned = sleeping = True
                 team.enter_context(no_spinning(threads))
             elif sleeping and quiet >= QUIET_PERIODS:
                 team.close()

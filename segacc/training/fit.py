@@ -44,7 +44,7 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
         job = set_up(config, hooks)
     hooks.ready(job)
     progress = job.progress
-    with explain_errors(config, job.run), StopRequest(speaks=job.is_main) as request, job.writer:
+    with explain_errors(config, job.run), StopRequest(prints=job.is_main) as request, job.writer:
         try:
             while progress.epoch < config.epochs and progress.epochs_without_gain < config.patience:
                 steps = train_epoch(job, progress, request.is_made)

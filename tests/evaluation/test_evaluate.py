@@ -171,8 +171,10 @@ def test_a_run_trained_in_fp16_is_scored_in_fp32_on_a_cpu(run, tmp_path, monkeyp
 @pytest.mark.parametrize(("tile", "remedy"), [(None, "--tile 256"), (48, "a --tile below 48")])
 def test_too_little_memory_is_a_sentence_with_the_remedy(run, tile, remedy):
     """No machine has the memory for a list of 10**15 positions."""
-    told = f"too little memory for --batch-size {10**15}: give a smaller --batch-size, or {remedy}"
-    with pytest.raises(InputError, match=re.escape(told)):
+    message = (
+        f"too little memory for --batch-size {10**15}: give a smaller --batch-size, or {remedy}"
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
         evaluate(EvaluateConfig(run, batch_size=10**15, tile=tile))
 
 
@@ -180,8 +182,8 @@ def test_results_that_cannot_be_written_are_a_sentence(run, tmp_path):
     for name in ("config.json", "best"):
         (tmp_path / name).symlink_to(run / name)
     (tmp_path / "test").write_text("a file where the folder of the results should be")
-    told = "test could not be written .*; free space there, then give the same command again"
-    with pytest.raises(InputError, match=told):
+    message = "test could not be written .*; free space there, then give the same command again"
+    with pytest.raises(InputError, match=message):
         evaluate(EvaluateConfig(tmp_path))
 
 

@@ -175,7 +175,7 @@ def test_older_names_of_torchvisions_densenets_are_recognised():
 
 @pytest.mark.parametrize("file", ["", "model.safetensors"])
 def test_a_folder_of_transformers_is_read_by_the_library(file, tmp_path):
-    """The names in its file are not those in memory: only 8 of 124 are alike."""
+    """The names in its file are not those in memory: only 8 of 124 are the same."""
     from transformers import (
         SegformerConfig,
         SegformerForSemanticSegmentation,

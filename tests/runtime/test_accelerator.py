@@ -27,7 +27,7 @@ def test_memory_that_training_frees_is_used_again():
         command = [sys.executable, "-c", FAULTS, mode]
         done = subprocess.run(command, capture_output=True, text=True)
         if "no glibc" in done.stderr:
-            pytest.skip("only glibc can be told")
+            pytest.skip("only glibc has this setting")
         return int(done.stdout)
 
     assert faults("keep") * 5 < faults("leave")  # once more, where the heap has to grow

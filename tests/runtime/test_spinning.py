@@ -116,8 +116,8 @@ def test_spinning_ends_when_others_take_the_cores_and_starts_after_they_are_gone
 
 
 def test_a_process_that_has_to_share_its_cores_says_so_once():
-    told, warnings = printed(WATCH)
-    assert told == "0\n1\nTrue\n"
+    states, warnings = printed(WATCH)
+    assert states == "0\n1\nTrue\n"
     assert warnings.count("its threads sleep now") == 1
 
 
