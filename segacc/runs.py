@@ -60,6 +60,8 @@ class RunFolder:
     """the name of the run in its tracker"""
     changes: str = ""
     """of a resumed run: the flags that have changed, as text for the banner"""
+    epochs: tuple[dict[str, Any], ...] = ()
+    """of a resumed run: the lines of metrics.jsonl, of the epochs that it has done"""
 
 
 def open_run(
@@ -103,10 +105,10 @@ def _continue_run(config: TrainConfig, run: Path, fingerprint: str, epochs_done:
         for name in ("epochs", "patience")
         if before[name] != now[name]
     ]
+    epochs = drop_epochs_after(run, epochs_done)
     with disk_errors(run):
         write_text(path, json.dumps(record | {"config": now}, indent=2) + "\n")
-        drop_epochs_after(run, epochs_done)
-    return RunFolder(run, record["run_id"], "".join(changes))
+    return RunFolder(run, record["run_id"], "".join(changes), tuple(epochs))
 
 
 def _start_run(
@@ -273,8 +275,13 @@ def read_epochs(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def drop_epochs_after(run: Path, epochs: int) -> None:
-    """Drop from metrics.jsonl the epochs after `epochs`, which a resumed run does again."""
+def drop_epochs_after(run: Path, epochs: int) -> list[dict[str, Any]]:
+    """Drop from metrics.jsonl the epochs after `epochs`, which a resumed run does again.
+
+    Returns:
+        the lines that stay.
+    """
     kept = [line for line in read_epochs(run) if line["epoch"] <= epochs]
     with disk_errors(run):
         write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+    return kept

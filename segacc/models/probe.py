@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -114,6 +115,24 @@ def find_least_side(net: nn.Module, channels: int, stride: int) -> int:
             continue
         return side
     return 4 * stride  # on which `drop_stages_without_gradient` has run it
+
+
+def needs_two_images(net: nn.Module, image: Tensor) -> bool:
+    """Whether training refuses a batch of one image.
+
+    DeepLabV3 pools an image to one value per channel, and one value has no variance, which
+    BatchNorm needs.
+
+    Args:
+        image: (1, C, H, W), of the least size that training uses.
+    """
+    probe = copy.deepcopy(net).train()  # a pass in training mode moves BatchNorm's statistics
+    try:
+        with torch.no_grad():
+            probe(image)
+    except ValueError:  # of BatchNorm
+        return True
+    return False
 
 
 def parameters_by_depth(net: nn.Module, encoder: nn.Module, order: Order) -> list[list[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segacc.errors import InputError
-from segacc.runs import read_epochs
+from segacc.runs import RunFolder
 from segacc.tracking import wandb_run
 from segacc.tracking.trackers import PROJECT, Tracker, log_epoch
 
@@ -31,10 +31,8 @@ def check_tracker(name: str) -> None:
 def start_tracker(
     accelerator: Accelerator,
     config: TrainConfig,
-    run: Path,
-    run_id: str,
+    folder: RunFolder,
     step: int = 0,
-    epoch: int = 0,
     best_epoch: int = 0,
 ) -> Tracker:
     """Open the tracker on rank 0.
@@ -43,13 +41,13 @@ def start_tracker(
     done before and that it has no row of.
 
     Args:
-        step, epoch: how many steps and epochs the run has done, 0 for a new run.
-        best_epoch: the best one of these epochs.
+        step: how many steps the run has done, 0 for a new run.
+        best_epoch: the best one of the epochs that it has done.
 
     Raises:
         InputError: W&B refuses the key, or cannot be reached.
     """
-    name = config.tracker
+    name, run, run_id = config.tracker, folder.path, folder.run_id
     active = name != "none" and accelerator.is_main_process
     tracker = Tracker(accelerator, name, active, run, config.batch_size, config.pictures)
     if not active:
@@ -68,9 +66,8 @@ def start_tracker(
     else:
         description, first = _start_tensorboard(accelerator, run, step, known)
     tracker = dataclasses.replace(tracker, first=first, description=description)
-    for line in read_epochs(run):
-        if line["epoch"] <= epoch:
-            log_epoch(tracker, line, best=line["epoch"] == best_epoch)
+    for line in folder.epochs:
+        log_epoch(tracker, line, best=line["epoch"] == best_epoch)
     return tracker
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
 from segacc.config import TrainConfig
 from segacc.data.split import Prepared
 from segacc.errors import InputError, how_to_continue
-from segacc.models.segmenter import Segmenter
+from segacc.runs import check_output_dir
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import is_lost_connection
+from segacc.tracking.start import check_tracker
+from segacc.training.losses import make_loss
 
 
 @contextmanager
@@ -76,6 +78,15 @@ def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str
     return None
 
 
+def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
+    """Raises InputError for flags that are wrong whatever the data set and the model are."""
+    make_loss(config.loss)
+    check_batch(config, accelerator.num_processes)
+    check_tracker(config.tracker)
+    if accelerator.is_main_process and not config.resume:
+        check_output_dir(config.output_dir)
+
+
 def check_data(config: TrainConfig, data: Prepared) -> None:
     """Raises InputError when the batch is larger than the training set."""
     samples = len(data.splits["train"])
@@ -96,23 +107,3 @@ def check_batch(config: TrainConfig, world_size: int) -> None:
             + (f" in {config.accumulate} parts each" if config.accumulate > 1 else "")
             + f": give a multiple of {parts}, such as {lower or parts}."
         )
-
-
-def check_batchnorm(config: TrainConfig, model: Segmenter) -> None:
-    """Raises InputError when BatchNorm would get one value of the one image of a step.
-
-    DeepLabV3 pools an image to one value per channel, of which BatchNorm can take no variance.
-    """
-    if config.batch_size > config.accumulate or config.freeze_bn:
-        return
-    probe = copy.deepcopy(model).train()  # the probe would move BatchNorm's statistics
-    side = min(config.crop or config.size or 0, 2 * model.stride)
-    try:
-        with torch.no_grad():
-            probe(model.example_input(side=side))
-    except ValueError as error:
-        raise InputError(
-            f"--batch-size {config.batch_size} leaves one image for each forward pass, and "
-            f"BatchNorm in {config.model} needs two: give a --batch-size of at least "
-            f"{2 * config.accumulate}, or --freeze-bn."
-        ) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from segacc.config import TrainConfig
@@ -22,6 +22,7 @@ from segacc.data.loading.stream import StepSampler, epoch_end
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.data.split import Prepared, Split
+from segacc.errors import InputError
 from segacc.models.global_batch import (
     Place,
     normalise_over_ranks,
@@ -29,16 +30,17 @@ from segacc.models.global_batch import (
     warn_of_unplaced_random_layers,
 )
 from segacc.models.pooling import without_random_order
+from segacc.models.probe import needs_two_images
 from segacc.models.weights import Built, build_model
-from segacc.runs import check_output_dir, open_run
+from segacc.runs import open_run
 from segacc.runtime.accelerator import make_accelerator
 from segacc.runtime.ranks import run_on_main
 from segacc.runtime.threads import cores_of_process, keep_memory, set_threads
-from segacc.tracking.start import check_tracker, start_tracker
+from segacc.tracking.start import start_tracker
 from segacc.tracking.trackers import Tracker
 from segacc.training.banner import banner
 from segacc.training.checkpoint import Progress, Trained, load_state, model_from_state, newest_state
-from segacc.training.checks import check_batch, check_batchnorm, check_data
+from segacc.training.checks import check_data, check_flags
 from segacc.training.losses import Loss, make_loss
 from segacc.training.optim import make_optimizer, make_schedule
 from segacc.training.writer import Writer
@@ -120,11 +122,10 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
     check_flags(config, accelerator)
     source = load_dataset(config.dataset)
-    built = build(config, state)
+    built, place = build(config, state, accelerator)
     data = prepare(source, config.size)
     check_data(config, data)
-    check_batchnorm(config, built.model)
-    model = make_trainable(config, accelerator, built)
+    model = make_trainable(config, accelerator, built, place)
     progress = load_state(state, model.trained) if state else Progress()
     return open_outputs(config, hooks, accelerator, data, model, progress)
 
@@ -141,17 +142,16 @@ def start_processes(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
-    """Raises InputError for flags that are wrong whatever the data set and the model are."""
-    make_loss(config.loss)
-    check_batch(config, accelerator.num_processes)
-    check_tracker(config.tracker)
-    if accelerator.is_main_process and not config.resume:
-        check_output_dir(config.output_dir)
+def build(config: TrainConfig, state: Path | None, accelerator: Accelerator) -> tuple[Built, Place]:
+    """Build the model with the weights that the run starts from; BatchNorm and dropout are made to
+    work on the global batch, and parts are frozen if asked to.
 
+    Returns:
+        the model; the place in the global batch that its dropout reads.
 
-def build(config: TrainConfig, state: Path | None) -> Built:
-    """Build the model with the weights that the run starts from, and freeze parts if asked to."""
+    Raises:
+        InputError: the model cannot be had, or cannot train on one image at a time.
+    """
     assert config.weights is not None
     set_seed(config.seed)
     if state:  # the state has all weights, so nothing is downloaded
@@ -163,31 +163,42 @@ def build(config: TrainConfig, state: Path | None) -> Built:
     if config.deterministic:
         without_random_order(segmenter)
     segmenter.freeze(config.freeze_encoder, config.freeze_bn)
-    return built
-
-
-def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) -> TrainableModel:
-    """Make BatchNorm and dropout work on the global batch, wrap the model, make its optimizer."""
-    segmenter, world = built.model, accelerator.num_processes
-    cuda = accelerator.device.type == "cuda"
-    optimizer = make_optimizer(segmenter, config.lr, config.weight_decay)
-    # The replaced layers keep their parameters and names, so saved models do not depend on them.
+    if config.batch_size == config.accumulate and not config.freeze_bn:
+        side = min(config.crop or config.size or 0, 2 * segmenter.stride)
+        if needs_two_images(segmenter, segmenter.example_input(side=side)):
+            raise InputError(
+                f"--batch-size {config.batch_size} leaves one image for each forward pass, and "
+                f"BatchNorm in {config.model} needs two: give a --batch-size of at least "
+                f"{2 * config.accumulate}, or --freeze-bn."
+            )
+    # The replaced layers keep their names, so saved models do not depend on them.
     place = place_dropout(segmenter)
     warn_of_unplaced_random_layers(segmenter, segmenter.example_input(images=2))
-    if world > 1 and not config.freeze_bn:
-        if cuda:  # unlike torch's function, timm's keeps the activations of timm's BatchNorm layers
+    if accelerator.num_processes > 1 and not config.freeze_bn:
+        if accelerator.device.type == "cuda":
+            # Unlike torch's function, timm's keeps the activations of timm's BatchNorm layers.
             from timm.layers import convert_sync_batchnorm
 
             segmenter = convert_sync_batchnorm(segmenter)
         else:
             normalise_over_ranks(segmenter)
+    return Built(segmenter, built.weights), place
+
+
+def make_trainable(
+    config: TrainConfig, accelerator: Accelerator, built: Built, place: Place
+) -> TrainableModel:
+    """Wrap the model for its processes, and make its optimizer."""
+    segmenter, world = built.model, accelerator.num_processes
+    cuda = accelerator.device.type == "cuda"
+    optimizer = make_optimizer(segmenter, config.lr, config.weight_decay)
     accelerator.gradient_accumulation_steps = config.accumulate
     wrapped, optimizer = accelerator.prepare(segmenter, optimizer)
     if world > 1:
         # BatchNorm's statistics are of the samples of all processes, so they are equal everywhere.
         # (torch 2.15 deprecates this argument of DDP, and accelerate does not know the new one.)
         wrapped.broadcast_buffers = False
-        lay_out_buckets(wrapped, segmenter.example_input().to(accelerator.device))
+        lay_out_buckets(wrapped, segmenter.channels, segmenter.stride)
     if config.compile:  # validation is not compiled, so that evaluate.py computes the same
         if not cuda:
             log.warning("--compile made no model faster that was measured on a CPU")
@@ -198,7 +209,7 @@ def make_trainable(config: TrainConfig, accelerator: Accelerator, built: Built) 
     return TrainableModel(wrapped, trained, place, built.weights)
 
 
-def lay_out_buckets(model: nn.Module, images: Tensor) -> None:
+def lay_out_buckets(model: nn.Module, channels: int, stride: int) -> None:
     """Have DDP arrange its buckets before the first step, with a gradient that is not used.
 
     DDP arranges its buckets after the first backward pass. Sums over three or more ranks are
@@ -206,6 +217,8 @@ def lay_out_buckets(model: nn.Module, images: Tensor) -> None:
     be rounded in another way than the same step of a run that was not stopped.
     """
     model.eval()  # so that BatchNorm's statistics do not change
+    side, device = 2 * stride, next(model.parameters()).device
+    images = torch.zeros(1, channels, side, side, dtype=torch.uint8, device=device)
     model(images).sum().backward()
     model.zero_grad()
 
@@ -222,8 +235,7 @@ def open_outputs(
     segmenter = model.trained.model
     folder = open_run(config, data, segmenter, accelerator, progress.epoch)
     run = folder.path
-    done = (progress.step, progress.epoch, progress.best_epoch)
-    tracker = start_tracker(accelerator, config, run, folder.run_id, *done)
+    tracker = start_tracker(accelerator, config, folder, progress.step, progress.best_epoch)
     last_step = epoch_end(config.epochs - 1, config.batch_size, len(data.splits["train"]))
     batches, valid, loading = start_loading(config, accelerator, data, progress.step, last_step)
     if accelerator.is_main_process:
