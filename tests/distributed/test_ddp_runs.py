@@ -34,6 +34,7 @@ def test_the_curve_does_not_depend_on_the_number_of_processes(
     run, flags = one_process
     done = train(blobs, tmp_path / "run", *flags, processes=processes)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "FutureWarning" not in done.stderr
     for one, many in zip(lines(run), lines(tmp_path / "run"), strict=True):
         for name in ("train_loss", "valid_loss", "valid_iou", "valid_iou_image"):
             assert many[name] == pytest.approx(one[name], rel=1e-3), name
