@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from segacc.config import TrainConfig
@@ -198,7 +198,7 @@ def make_trainable(
         # BatchNorm's statistics are of the samples of all processes, so they are equal everywhere.
         # (torch 2.15 deprecates this argument of DDP, and accelerate does not know the new one.)
         wrapped.broadcast_buffers = False
-        lay_out_buckets(wrapped, segmenter.channels, segmenter.stride)
+        lay_out_buckets(wrapped, segmenter.example_input().to(accelerator.device))
     if config.compile:  # validation is not compiled, so that evaluate.py computes the same
         if not cuda:
             log.warning("--compile made no model faster that was measured on a CPU")
@@ -209,7 +209,7 @@ def make_trainable(
     return TrainableModel(wrapped, trained, place, built.weights)
 
 
-def lay_out_buckets(model: nn.Module, channels: int, stride: int) -> None:
+def lay_out_buckets(model: nn.Module, images: Tensor) -> None:
     """Have DDP arrange its buckets before the first step, with a gradient that is not used.
 
     DDP arranges its buckets after the first backward pass. Sums over three or more ranks are
@@ -217,8 +217,6 @@ def lay_out_buckets(model: nn.Module, channels: int, stride: int) -> None:
     be rounded in another way than the same step of a run that was not stopped.
     """
     model.eval()  # so that BatchNorm's statistics do not change
-    side, device = 2 * stride, next(model.parameters()).device
-    images = torch.zeros(1, channels, side, side, dtype=torch.uint8, device=device)
     model(images).sum().backward()
     model.zero_grad()
 
