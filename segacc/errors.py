@@ -130,4 +130,6 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
 
 
 def _stop_before_start(number: int, frame: object) -> None:
+    if sys.exc_info()[1] is not None:
+        return  # the program is about to end with an error, which says more than this signal
     raise Stopped("stopped by SIGTERM with nothing to save: give the same command again.")

@@ -223,7 +223,8 @@ def newest_state(run: Path) -> Path | None:
             other.rename(other.with_suffix(".damaged"))
         return path
     folder = run / "checkpoints"
-    if folder.exists() and any(path.suffix != ".partial" for path in folder.iterdir()):
+    # Files with other names are what a kill left of a first write, some by safetensors itself.
+    if any(folder.glob("epoch-*.safetensors")) or any(folder.glob("epoch-*.damaged")):
         raise InputError(
             f"--resume {run}: no state in {folder} can be read: restore one from a copy, or start "
             f"a new run from its best model with --weights {run}."

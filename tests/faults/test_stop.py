@@ -12,7 +12,7 @@ import pytest
 from attempts import Moment, outcome, run_attempt, start, wait_for
 from small import ROOT, TINY, lines, run_program
 
-from segacc.errors import EXIT_STOPPED
+from segacc.errors import EXIT_INPUT, EXIT_STOPPED
 from segacc.training.checkpoint import states
 
 ATTEMPTS = Path(__file__).parent / "attempts.py"
@@ -112,6 +112,21 @@ def test_a_signal_before_the_first_step_has_a_sentence_and_the_same_code(tmp_pat
     )
     assert done.returncode == EXIT_STOPPED
     assert "nothing to save: give the same command again" in done.stderr
+
+
+def test_a_signal_while_the_program_ends_with_an_error_does_not_hide_the_error():
+    """A launcher sends SIGTERM to the others when one process has failed."""
+    program = """
+import os, signal, sys
+from segacc.errors import InputError, run_program
+def fail():
+    try:
+        raise InputError("the cause")
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(run_program(fail, debug=False))"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (EXIT_INPUT, "error: the cause\n")
 
 
 def test_a_run_whose_launcher_is_killed_saves_and_ends(blobs, tmp_path):
