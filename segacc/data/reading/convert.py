@@ -5,15 +5,14 @@ It has the splits train, valid (and test), with the columns image, mask and name
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segacc.data.reading.division import divide, division_note
 from segacc.data.reading.pairing import (
     EXTENSIONS,
     File,
@@ -126,29 +125,15 @@ def scan_folder(folder: Path) -> Scan:
     return Scan(folder, pairs, tuple(findings), (note,) if outside else ())
 
 
-def split_three_ways(names: Sequence[str]) -> dict[str, list[int]]:
-    """Indices of train, valid and test (70/15/15), each in the order of `names`. The rank of a
-    name's hash decides: the same on every machine and in any order."""
-    ranked = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
-    n_valid = max(1, round(0.15 * len(names)))
-    n_test = n_valid if len(names) > 2 else 0
-    n_train = max(0, len(names) - n_valid - n_test)
-    return {
-        "train": sorted(ranked[:n_train]),
-        "valid": sorted(ranked[n_train : n_train + n_valid]),
-        "test": sorted(ranked[n_train + n_valid :]),
-    }
-
-
 def _scan_unsplit(folder: Path, files: list[File]) -> Scan:
     rows, findings = pair_up(folder, files)
     if len(rows) < 2 and not findings:
         findings = [Finding(".", f"holds a single image and mask: expected {LAYOUTS}")]
-    parts = split_three_ways([pair.name for pair in rows])
+    names = [pair.name for pair in rows]
+    parts = divide(names)
     note = (
-        f"{folder} has no train and valid folders: its {len(rows)} images were split into "
-        f"{', '.join(f'{split} {len(part)}' for split, part in parts.items())} by a hash of their "
-        "names; where images are related (one scene, one patient) make the folders yourself"
+        f"{folder} has no train and valid folders: {division_note(names, parts)}; where images are "
+        "related (one scene, one patient) make the folders yourself"
     )
     pairs = {split: tuple(rows[i] for i in part) for split, part in parts.items() if part}
     return Scan(folder, pairs, tuple(findings), (note,))

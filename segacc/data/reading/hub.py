@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from segacc.data.reading.convert import split_three_ways
+from segacc.data.reading.division import divide, division_note
 from segacc.data.reading.pairing import IMAGE_WORDS, MASK_WORDS, SPLITS
 from segacc.errors import InputError
 
@@ -77,12 +77,11 @@ def _in_our_form(loaded: DatasetDict, source: str) -> DatasetDict:
     splits = {name: _three_columns(data, source) for name, data in splits.items()}
     if list(splits) == ["train"] and len(loaded) == 1:
         data = splits["train"]
-        parts = split_three_ways(data["name"])
+        names = data["name"][:]
+        parts = divide(names)
         splits = {name: data.select(rows) for name, rows in parts.items() if rows}
         logging.getLogger("segacc").warning(
-            f"{source} has one split: its {len(data)} images were split into "
-            f"{', '.join(f'{name} {len(rows)}' for name, rows in parts.items())} by a hash of "
-            "their names"
+            f"{source} has one split: {division_note(names, parts)}"
         )
     missing = [name for name in ("train", "valid") if name not in splits]
     if missing:

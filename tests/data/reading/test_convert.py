@@ -9,6 +9,7 @@ from datasets import Dataset, DatasetDict, Image, load_from_disk
 from PIL import Image as Pillow
 
 from segacc.data.reading.convert import Scan, convert_folder, scan_folder
+from segacc.data.reading.division import divide
 from segacc.errors import InputError
 
 
@@ -165,31 +166,26 @@ def test_linked_folders_are_followed_and_circles_end(tmp_path):
     }
 
 
-def test_without_split_folders_the_split_is_made_70_15_15(tmp_path, caplog):
+def test_without_split_folders_the_images_are_divided_by_their_names(tmp_path, caplog):
     names = [f"{index:03d}" for index in range(100)]
     files = [f"{folder}/{name}.png" for folder in ("images", "masks") for name in names]
     scan = scan_folder(touch(tmp_path / "one", *files))
     assert scan.findings == ()
-    assert {split: len(pairs) for split, pairs in scan.pairs.items()} == {
-        "train": 70,
-        "valid": 15,
-        "test": 15,
-    }
     split = {s: [pair.name for pair in pairs] for s, pairs in scan.pairs.items()}
-    assert sorted(name for part in split.values() for name in part) == names
-    assert split["train"] == sorted(split["train"]) != names[:70]
+    assert split == {s: [names[i] for i in part] for s, part in divide(names).items()}
 
     twin = scan_folder(touch(tmp_path / "two", *reversed(files)))
     assert {s: [pair.name for pair in pairs] for s, pairs in twin.pairs.items()} == split
 
     convert_folder(tmp_path / "one")
-    assert "100 images were split into train 70, valid 15, test 15" in caplog.text
+    counts = ", ".join(f"{s} {len(part)}" for s, part in split.items())
+    assert f"100 images were split into {counts} by a hash of their names; where" in caplog.text
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(2, [1, 1]), (3, [1, 1, 1]), (7, [5, 1, 1])])
-def test_a_few_images_without_split_folders(tmp_path, count, sizes):
+@pytest.mark.parametrize(("count", "splits"), [(2, 2), (3, 3), (7, 3)])
+def test_a_few_images_without_split_folders(tmp_path, count, splits):
     touch(tmp_path, *(f"{i}.{ext}" for i in range(count) for ext in ("jpg", "png")))
-    assert [len(pairs) for pairs in scan_folder(tmp_path).pairs.values()] == sizes
+    assert list(scan_folder(tmp_path).pairs) == ["train", "valid", "test"][:splits]
 
 
 def test_a_single_image_without_split_folders_is_refused(tmp_path):
