@@ -18,6 +18,11 @@ LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 REFUSALS = (RuntimeError, ValueError, AssertionError)  # of networks that an image does not suit
 
 
+ONEDNN_CHANNELS = 16
+"""Convolutions of fewer channels than this are not trusted with strides in channels_last. Wrong
+gradients were seen for 2 to 7, on a processor that computes on eight numbers at a time."""
+
+
 def logits_of(output: Any) -> Tensor:
     """The logits in what a network returns: those of transformers return an object around them."""
     return getattr(output, "logits", output)
@@ -115,6 +120,22 @@ def find_least_side(net: nn.Module, channels: int, stride: int) -> int:
             continue
         return side
     return 4 * stride  # on which `drop_stages_without_gradient` has run it
+
+
+def has_layer_that_onednn_fails_on(net: nn.Module) -> bool:
+    """Whether the network must be trained in the plain memory format on a CPU.
+
+    oneDNN reads and writes past the memory of a 1 x 1 convolution with a stride, if that has few
+    input channels in channels_last order (torch 2.15). Its weights then get wrong gradients, or the
+    process crashes or hangs. MobileOne, FastViT, RepVGG and others put such a layer on the image.
+    """
+    return any(
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (1, 1)
+        and max(layer.stride) > 1
+        and layer.in_channels < ONEDNN_CHANNELS
+        for layer in net.modules()
+    )
 
 
 def needs_two_images(net: nn.Module, image: Tensor) -> bool:

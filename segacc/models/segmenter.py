@@ -24,6 +24,7 @@ from segacc.models.normalisation import (
 from segacc.models.probe import (
     drop_stages_without_gradient,
     find_least_side,
+    has_layer_that_onednn_fails_on,
     logits_of,
     parameters_by_depth,
 )
@@ -101,8 +102,7 @@ class Segmenter(
         else:
             self.net = make_smp_net(architecture, encoder, classes, channels)
             self.stride = stride or smp_stride(architecture, self.net)
-            # Training a MobileOne in channels_last writes past its memory on a CPU (torch 2.15).
-            plain = encoder.startswith(("mobileone", "tu-mobileone"))
+            plain = has_layer_that_onednn_fails_on(self.net)
             self.memory_format = torch.contiguous_format if plain else torch.channels_last
         self.register_buffer("mean", torch.empty(1, channels, 1, 1))
         self.register_buffer("std", torch.empty(1, channels, 1, 1))

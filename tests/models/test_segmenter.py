@@ -9,6 +9,7 @@ from torch import nn
 
 from segacc.config import STUDY_MODELS
 from segacc.errors import InputError
+from segacc.models.probe import has_layer_that_onednn_fails_on
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights import build_model, load_segmenter
 
@@ -254,3 +255,21 @@ def test_any_architecture_of_segmentation_models_pytorch_builds():
 def test_an_unknown_model_is_named_with_the_near_ones(model, encoder, message):
     with pytest.raises(InputError, match=message):
         build_model(model, encoder, "none")
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "stride", "fails"),
+    [(3, 1, 2, True), (7, 1, (2, 1), True), (3, 3, 2, False), (3, 1, 1, False), (64, 1, 2, False)],
+)
+def test_layers_that_onednn_fails_on_are_found(channels, side, stride, fails):
+    assert has_layer_that_onednn_fails_on(nn.Conv2d(channels, 4, side, stride)) == fails
+
+
+def test_a_model_with_such_a_layer_trains_in_the_plain_format(monkeypatch):
+    """In channels_last its gradients are wrong, or the process crashes or hangs (torch 2.15)."""
+    assert tiny().memory_format == torch.channels_last
+    found = "segacc.models.segmenter.has_layer_that_onednn_fails_on"
+    monkeypatch.setattr(found, lambda net: True)
+    model = tiny()
+    assert model.memory_format == torch.contiguous_format
+    assert all(p.is_contiguous() for p in model.parameters())
