@@ -12,15 +12,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from segacc.config import (
-    STUDY_MODELS,
-    EvaluateConfig,
-    TrackerName,
-    TrainConfig,
-    parse_evaluate,
-    parse_train,
-)
+from segacc.config import STUDY_MODELS, EvaluateConfig, TrackerName, TrainConfig
 from segacc.errors import InputError, is_local_main, run_program
+from segacc.flags import parse_evaluate, parse_train
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 Images = Annotated[

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from segacc.config import RESUME_MAY_CHANGE, TrainConfig, parse_train, to_json
+from segacc.config import TrainConfig, to_json
 from segacc.errors import InputError, Stopped, run_program
+from segacc.flags import RESUME_MAY_CHANGE, parse_train
 
 DEFAULTS = {
     "model": "linknet",

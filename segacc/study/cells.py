@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from segacc.config import RESUME_MAY_CHANGE, STUDY_MODELS, parse_train, read_run_config
+from segacc.config import STUDY_MODELS, read_run_config
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
+from segacc.flags import RESUME_MAY_CHANGE, parse_train
 from segacc.models.smp import check_architecture
 
 CROPPED = ("linknet", "deeplabv3plus")

@@ -11,11 +11,12 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from small import TINY, write_blobs
 
-from segacc.config import EvaluateConfig, parse_train
+from segacc.config import EvaluateConfig
 from segacc.errors import InputError
 from segacc.evaluation.compare import compare
 from segacc.evaluation.evaluate import evaluate
 from segacc.evaluation.results import spread
+from segacc.flags import parse_train
 from segacc.training.fit import fit
 
 

@@ -10,9 +10,10 @@ import pytest
 from runs import make_run
 from small import ROOT, lines, write_blobs
 
-from segacc.config import STUDY_MODELS, parse_train
+from segacc.config import STUDY_MODELS
 from segacc.errors import InputError
 from segacc.evaluation.compare import read_scored_run
+from segacc.flags import parse_train
 from segacc.study import schedule
 from segacc.study.cells import Cell, cells_of, check_same
 from segacc.study.study import study

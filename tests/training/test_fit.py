@@ -24,10 +24,11 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from small import ROOT, TINY, lines, write_blobs
 
-from segacc.config import STUDY_MODELS, parse_train
+from segacc.config import STUDY_MODELS
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
+from segacc.flags import parse_train
 from segacc.labels import BINARY, Labels
 from segacc.runs import make_run_folder
 from segacc.training.checkpoint import states
@@ -358,7 +359,7 @@ def test_too_little_memory_before_the_first_step_is_a_sentence(blobs, tmp_path):
     """A limit on the address space stands for a full machine: the system refuses the memory."""
     program = """
 import resource, sys
-from segacc.config import parse_train
+from segacc.flags import parse_train
 from segacc.errors import run_program
 import segacc.training.fit, segmentation_models_pytorch
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -6,7 +6,6 @@ import pytest
 import torch
 from small import TINY, lines, write_blobs
 
-from segacc.config import parse_train
 from segacc.data.loading.augment import D4, FLIP_CODES, View, write_view
 from segacc.data.loading.loader import TrainSamples, full_images, to_device, train_loader
 from segacc.data.loading.resident import (
@@ -20,6 +19,7 @@ from segacc.data.loading.resident import (
 from segacc.data.loading.stream import StepSampler
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
+from segacc.flags import parse_train
 from segacc.training import setup
 from segacc.training.fit import fit
 
