@@ -1,4 +1,4 @@
-"""The command `segacc`: train, evaluate, prepare, check, predict, compare, study, dashboard.
+"""The command `segacc`: train, evaluate, prepare, check, cache, predict, compare, study, dashboard.
 
 Libraries are imported by the commands that need them, so that every --help is instant.
 """
@@ -93,6 +93,28 @@ def check(dataset: Dataset) -> int:
     findings = audit(dataset)
     print(format_findings(findings))
     return int(any(f.severity == "error" for f in findings))
+
+
+def cache(prune: bool = False, days: float | None = None, gb: float | None = None) -> None:
+    """List what the cache holds: size, last use, what it is. With --prune, remove from it.
+
+    What a running training uses stays, and so do downloads.
+
+    Args:
+        prune: remove, by --days, --gb or both.
+        days: what was not used for so many days.
+        gb: what was used longest ago, until the cache takes at most so many GB.
+    """
+    from segacc.data.prune import list_cache, prune_cache, table
+
+    if prune != (days is not None or gb is not None):
+        raise InputError("--prune goes with --days or --gb, such as --prune --days 30.")
+    if not prune:
+        return print(table(list_cache()))
+    removed, in_use = prune_cache(days, None if gb is None else gb * 1e9)
+    print(f"removed:\n{table(removed)}")
+    if in_use:
+        print(f"in use, so kept:\n{table(in_use)}")
 
 
 def predict(
@@ -248,6 +270,7 @@ def run_command(args: list[str]) -> int | None:
         "evaluate": EvaluateConfig,
         "prepare": prepare,
         "check": check,
+        "cache": cache,
         "predict": predict,
         "compare": compare,
         "study": study,

@@ -37,6 +37,7 @@ def a_split(names: Sequence[str], images: Sequence[np.ndarray], masks: Sequence[
         list(names),
         sizes,
         "0" * 64,
+        [f"{i:016x}" for i in range(len(names))],
         *pixels,
         mmap.mmap(-1, 1),
     )

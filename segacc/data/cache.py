@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from segacc.errors import InputError
+from segacc.errors import InputError, write_text
 
 
 def once(target: Path, fill: Callable[[Path], None]) -> Path:
@@ -19,22 +20,69 @@ def once(target: Path, fill: Callable[[Path], None]) -> Path:
     Raises:
         InputError: the cache cannot be written.
     """
+    if not target.exists():
+        with _only_one(target) as aside:
+            if not target.exists():  # else another process was faster
+                fill(aside)
+                aside.rename(target)
+    mark_used(target)
+    return target
+
+
+def once_by_content(key: Path, fill: Callable[[Path], str]) -> Path:
+    """Like `once`, for a folder beside `key` that is named by its content: equal contents are kept
+    once, whatever they were made of.
+
+    Args:
+        key: a small file that says which folder was made of this input.
+        fill: writes the content into a folder, and returns the name that the folder gets.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
+    if found := _made_of(key):
+        return found
+    with _only_one(key) as aside:
+        if found := _made_of(key):  # another process was faster
+            return found
+        target = key.with_name(fill(aside))
+        try:
+            aside.rename(target)
+        except OSError:
+            if not target.exists():  # else the same content was made of another input
+                raise
+            shutil.rmtree(aside)
+        write_text(key, target.name)
+    return target
+
+
+def _made_of(key: Path) -> Path | None:
+    try:
+        folder = key.with_name(key.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return folder if folder.exists() else None  # it may have been pruned
+
+
+@contextmanager
+def _only_one(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target` to fill, while no other process fills it; then removed."""
     from filelock import FileLock
 
-    if target.exists():
-        return target
     aside = target.with_name(target.name + ".partial")
     with cache_errors(target), FileLock(str(target) + ".lock"):
-        if target.exists():  # another process was faster
-            return target
         shutil.rmtree(aside, ignore_errors=True)  # left by a killed process
         aside.mkdir()
         try:
-            fill(aside)
-            aside.rename(target)
+            yield aside
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    return target
+
+
+def mark_used(path: Path) -> None:
+    """Set the time of the last use, by which the cache is pruned; not where it is read-only."""
+    with suppress(OSError):
+        os.utime(path)
 
 
 @contextmanager

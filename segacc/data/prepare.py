@@ -1,7 +1,8 @@
 """prepare(): decode and resize all images and masks once.
 
 A prepared data set is a folder in the cache with one Arrow stream per split, which `open_split`
-maps into memory.
+maps into memory. The folder is named by what is in it, and a small file beside it says which folder
+was made of which source files. So sources of equal content share one folder.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from PIL import Image
 from tqdm import tqdm
 
 from segacc.config import cache_dir
-from segacc.data.cache import once
+from segacc.data import store
+from segacc.data.cache import once_by_content
 from segacc.data.reading.decode import CHANNELS, DecodeError, Encoded, decode_pair
-from segacc.data.split import Prepared, _digest, open_split
+from segacc.data.split import Prepared, _digest
+from segacc.data.store import describe, open_prepared, prepared_dir
 from segacc.errors import InputError
-from segacc.labels import BINARY
 from segacc.runtime.threads import cores
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-VERSION = 1  # of what a prepared file holds; it is part of the cache's key
 BATCH_BYTES = 16 << 20  # of pixels in a record batch, which bounds the memory of preparing
 PIXEL_BYTES = CHANNELS + 1  # of a prepared pixel and its label
 
@@ -55,11 +56,14 @@ def prepare(source: DatasetDict, size: int) -> Prepared:
     for name, rows in source.items():
         if len(rows) == 0:
             raise InputError(f"the split {name} holds no images; it needs at least one")
-    folder = cache_dir() / "prepared" / _key(source, size)
-    once(folder, partial(_fill, source=source, size=size))
-    splits = {name: open_split(folder / f"{name}.arrow") for name in source}
-    fingerprint = _digest(size, sorted((name, s.fingerprint) for name, s in splits.items()))
-    return Prepared(splits, fingerprint.hex(), size, BINARY)
+    key = prepared_dir() / f"{_key(source, size)}.key"
+    fill = partial(_fill, source=source, size=size)
+    folder = once_by_content(key, fill)
+    try:
+        return open_prepared(folder)
+    except FileNotFoundError:  # pruned at this moment, or a file was deleted by hand: make it again
+        shutil.rmtree(folder, ignore_errors=True)
+        return open_prepared(once_by_content(key, fill))
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
@@ -94,7 +98,7 @@ def _named(encoded: Encoded, name: str) -> Encoded:
 
 
 def _key(source: DatasetDict, size: int) -> str:
-    digest = hashlib.sha256(_digest(VERSION, size))
+    digest = hashlib.sha256(_digest(store.VERSION, size))
     for split, rows in source.items():
         for row in rows:
             files = [_identity(_named(row[column], row["name"])) for column in ("image", "mask")]
@@ -114,7 +118,12 @@ def _identity(encoded: Encoded) -> list[str | int]:
     return [encoded["path"], stat.st_size, stat.st_mtime_ns]
 
 
-def _fill(folder: Path, source: DatasetDict, size: int) -> None:
+def _fill(folder: Path, source: DatasetDict, size: int) -> str:
+    """Write the prepared splits into a folder.
+
+    Returns:
+        the folder's name.
+    """
     count = sum(len(rows) for rows in source.values())
     needed = count * size * size * PIXEL_BYTES
     free = shutil.disk_usage(folder).free
@@ -135,6 +144,7 @@ def _fill(folder: Path, source: DatasetDict, size: int) -> None:
     if errors:
         more = f" ({len(errors)} files cannot be used: run `segacc check DATASET` to list all)"
         raise InputError(f"{errors[0]}{more if len(errors) > 1 else ''}")
+    return describe(folder, source, size)
 
 
 def write_split(
@@ -160,6 +170,7 @@ def write_split(
             "height": pa.int32(),
             "width": pa.int32(),
             "digest": pa.binary(32),
+            "image_digest": pa.binary(8),
         },
         metadata={"size": str(size)},
     )
@@ -242,11 +253,15 @@ def prepared_row(
         height, width: of the image before the resize.
     """
     image_bytes, mask_bytes = image.tobytes(), label_map.tobytes()
+    digest = hashlib.sha256(image_bytes)
+    image_digest = digest.digest()[:8]
+    digest.update(mask_bytes)
     return {
         "image": image_bytes,
         "mask": mask_bytes,
         "name": name,
         "height": height,
         "width": width,
-        "digest": hashlib.sha256(image_bytes + mask_bytes).digest(),
+        "digest": digest.digest(),
+        "image_digest": image_digest,
     }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import mmap
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ class Split:
     names: list[str]
     sizes: np.ndarray  # (N, 2) int32: height and width before the resize
     fingerprint: str  # of pixels and names, in order
+    images: list[str]  # 16 hex digits of a hash of each image's pixels, without its mask
     _images: list[np.ndarray]  # a record batch each; all but the last have the same length
     _label_maps: list[np.ndarray]
     _mapped: mmap.mmap
@@ -78,8 +82,19 @@ class Prepared:
 
 
 def open_split(path: Path) -> Split:
-    """Map the file of a prepared split; only names and sizes are read, no pixels."""
+    """Map the file of a prepared split; only names and sizes are read, no pixels.
+
+    As long as it is mapped, by this process or one that it has forked, `segacc cache --prune` does
+    not remove it.
+
+    Raises:
+        FileNotFoundError: it is not there, or it was removed at this moment.
+    """
     with path.open("rb") as file:
+        with suppress(OSError):  # a disk without locks
+            fcntl.flock(file, fcntl.LOCK_SH)  # held by the map, which has a copy of the descriptor
+        if os.fstat(file.fileno()).st_nlink == 0:
+            raise FileNotFoundError(path)
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     with pa.ipc.open_stream(pa.py_buffer(mapped)) as reader:
         size = int(reader.schema.metadata[b"size"])
@@ -93,10 +108,18 @@ def open_split(path: Path) -> Split:
         names=table["name"],
         sizes=np.array([table["height"], table["width"]], dtype=np.int32).T,
         fingerprint=_digest(table["name"], [pixels.hex() for pixels in table["digest"]]).hex(),
+        images=[pixels.hex() for pixels in table["image_digest"]],
         _images=[_pixels(batch, "image", (size, size, channels)) for batch in batches],
         _label_maps=[_pixels(batch, "mask", (size, size)) for batch in batches],
         _mapped=mapped,
     )
+
+
+def columns_digest(path: Path) -> bytes:
+    """A digest of all that the file of a prepared split holds, beside the pixels themselves."""
+    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        columns = reader.read_all().drop_columns(["image", "mask"])
+    return hashlib.sha256(repr((columns.schema.metadata, columns.to_pydict())).encode()).digest()
 
 
 def _digest(*parts: Any) -> bytes:

@@ -19,6 +19,7 @@ from datasets import Image as ImageColumn
 from PIL import Image
 
 from segacc.data import prepare as prepare_room
+from segacc.data import store
 from segacc.data.prepare import prepare, resize_image, resize_label_map
 from segacc.errors import InputError
 
@@ -103,7 +104,7 @@ def test_images_of_the_right_size_are_untouched(tmp_path):
 def test_many_record_batches_read_as_one_sequence(source, monkeypatch):
     whole = prepare(source, SIZE)
     monkeypatch.setattr(prepare_room, "BATCH_BYTES", 2 * SIZE * SIZE * 4)
-    monkeypatch.setattr(prepare_room, "VERSION", 0)
+    monkeypatch.setattr(store, "VERSION", 0)
     parts = prepare(source, SIZE)
     assert parts.fingerprint == whole.fingerprint
     for left, right in zip(whole.splits["train"], parts.splits["train"], strict=True):
@@ -208,6 +209,51 @@ def test_a_changed_file_is_prepared_again(source):
     assert after.fingerprint != before.fingerprint
 
 
+def test_sources_of_equal_content_share_one_copy(source, cache, tmp_path):
+    """Files that were only touched, and a copy of the folder."""
+    before = prepare(source, SIZE)
+    for split in source:
+        for i in range(len(source[split])):
+            os.utime(file_of(source, split, i, "image"))
+    shutil.copytree(tmp_path / "set", tmp_path / "copy")
+    for again in (prepare(source, SIZE), prepare(source_of(tmp_path / "copy"), SIZE)):
+        assert again.splits["train"].path == before.splits["train"].path
+    assert len([path for path in (cache / "prepared").iterdir() if path.is_dir()]) == 1
+
+
+def test_sets_that_differ_only_in_the_sizes_of_their_images_do_not_share(tmp_path):
+    for name, height in (("one", 8), ("two", 16)):
+        (tmp_path / name / "train").mkdir(parents=True)
+        Image.new("RGB", (8, height)).save(tmp_path / name / "train" / "0.bmp")
+        Image.new("L", (8, height)).save(tmp_path / name / "train" / "0.png")
+    one, two = (prepare(source_of(tmp_path / name), SIZE) for name in ("one", "two"))
+    assert one.fingerprint == two.fingerprint
+    assert one.splits["train"].sizes.tolist() == [[8, 8]]
+    assert two.splits["train"].sizes.tolist() == [[16, 8]]
+
+
+def test_a_prepared_set_is_found_by_its_fingerprint_alone(source, tmp_path):
+    prepared = prepare(source, SIZE)
+    shutil.rmtree(tmp_path / "set")
+    found = store.find_prepared(prepared.fingerprint)
+    assert found is not None and list(found.splits) == ["train", "valid"]
+    np.testing.assert_array_equal(found.splits["train"][3][0], prepared.splits["train"][3][0])
+    assert store.find_prepared("0" * 64) is None
+
+
+def test_a_prepared_set_that_misses_a_file_is_made_again(source):
+    prepared = prepare(source, SIZE)
+    prepared.splits["valid"].path.unlink()
+    assert len(prepare(source, SIZE).splits["valid"]) == 2
+
+
+def test_the_digest_of_an_image_is_of_its_pixels_alone(source):
+    images = prepare(source, SIZE).splits["train"].images
+    Image.new("L", (40, 48), 255).save(file_of(source, "train", 1, "mask"))
+    assert prepare(source, SIZE).splits["train"].images == images
+    assert len(set(images)) == 5 and {len(digest) for digest in images} == {16}
+
+
 def test_another_size_is_prepared_apart(source):
     assert prepare(source, 16).fingerprint != prepare(source, SIZE).fingerprint
     assert prepare(source, 16).splits["valid"][0][0].shape == (16, 16, 3)
@@ -287,7 +333,8 @@ def test_two_processes_prepare_once(source, tmp_path):
 def test_the_half_written_files_of_a_killed_process_are_not_used(source, cache):
     fingerprint = prepare(source, SIZE).fingerprint
     (folder,) = [path for path in (cache / "prepared").iterdir() if path.is_dir()]
-    partial = folder.with_name(f"{folder.name}.partial")
+    (key,) = (cache / "prepared").glob("*.key")
+    partial = folder.with_name(f"{key.name}.partial")
     folder.rename(partial)
     (partial / "train.arrow").write_bytes((partial / "train.arrow").read_bytes()[:500])
     assert prepare(source, SIZE).fingerprint == fingerprint
