@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -109,6 +110,8 @@ def _open(dataset: str) -> tuple[Path | None, tuple[Finding, ...], Mapping[str, 
     if folder is None or (folder / "dataset_dict.json").is_file():
         return None, (), load_dataset(dataset)
     scan = scan_folder(folder)
+    for note in scan.notes:
+        logging.getLogger("segacc").warning(note)
     splits = {split: [_row(pair) for pair in pairs] for split, pairs in scan.pairs.items()}
     return scan.folder, scan.findings, splits
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from segacc.data.reading.convert import walk
 from segacc.data.reading.pairing import EXTENSIONS
+from segacc.data.reading.recognition.listing import list_files
 from segacc.errors import InputError
 
 
@@ -97,7 +97,7 @@ def _find(given: str, out: Path) -> Iterator[tuple[str, str]]:
 
 
 def _in_folder(folder: str, root: str) -> Iterator[tuple[str, str]]:
-    for below in walk(Path(folder))[0]:
+    for below in list_files(Path(folder)).images:
         path = os.path.join(folder, below)
         yield path, os.path.splitext(os.path.relpath(path, root))[0]
 

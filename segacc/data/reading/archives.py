@@ -27,16 +27,12 @@ from typing import IO
 
 from segacc.config import cache_dir
 from segacc.data.cache import once
+from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.errors import InputError
 
 MAGIC = {
     b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x1f\x8b": "tar.gz", b"BZh": "tar.bz2",
     b"\xfd7zXZ\x00": "tar.xz",
-}  # fmt: skip
-FOREIGN_MAGIC = {
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"Rar!": "a RAR archive",
-    b"\x28\xb5\x2f\xfd": "a Zstandard file", b"%PDF": "a PDF", b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image", b"version https://git-lfs": "a Git LFS pointer",
 }  # fmt: skip
 SMALL_BYTES = 1 << 30
 """Any archive may unpack to so much."""
@@ -66,18 +62,10 @@ def require_archive(path: Path) -> str:
     if kind := archive_type(path):
         return kind
     with open(path, "rb") as file:
-        head = file.read(512)
-    if not any(head):
-        seems = "empty (no bytes or only zeros)"
-    elif re.match(rb"\s*<(!doctype|html|head|\?xml)", head, re.IGNORECASE):
-        seems = "an HTML page (a login or quota page that was saved as the archive?)"
-    else:
-        unknown = "a file of unknown type" if b"\0" in head else "a text file"
-        foreign = (what for magic, what in FOREIGN_MAGIC.items() if head.startswith(magic))
-        seems = next(foreign, unknown)
+        head = file.read(HEAD_BYTES)
     raise InputError(
-        f"{path} is {seems}: expected a folder or a zip, tar, tar.gz, tar.bz2 or tar.xz archive, "
-        "so repack it as one of these or fetch it again"
+        f"{path} is {what_it_seems(head)}: expected a folder or a zip, tar, tar.gz, tar.bz2 or "
+        "tar.xz archive, so repack it as one of these or fetch it again"
     )
 
 

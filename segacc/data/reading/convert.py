@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segacc.data.reading.division import divide, division_note
-from segacc.data.reading.pairing import (
-    EXTENSIONS,
-    File,
-    Finding,
-    Pair,
-    pair_up,
-    read_path,
-    split_of,
-    wrapper_depth,
-)
+from segacc.data.reading.pairing import Finding, Found, Pair, pair_by_words, split_of, wrapper_depth
+from segacc.data.reading.recognition.listing import Listing, count_types, list_files
+from segacc.data.reading.recognition.patterns import EXAMPLE, SHOWN, describe, pattern_of
+from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_from_lists
+from segacc.data.reading.recognition.ways import find_pairs
 from segacc.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,7 +45,7 @@ class Scan:
     notes: tuple[str, ...]
 
 
-def convert_folder(folder: Path) -> DatasetDict:
+def convert_folder(folder: Path, patterns: Sequence[str] = ()) -> DatasetDict:
     """The pairs in a folder as a DatasetDict {train, valid[, test]} of {image, mask, name}.
 
     Image and mask are `datasets.Image(decode=False)`: rows hold {"path": absolute path, "bytes":
@@ -58,7 +54,7 @@ def convert_folder(folder: Path) -> DatasetDict:
     Raises:
         InputError: with the first finding of `scan_folder` and how many there are.
     """
-    scan = scan_folder(folder)
+    scan = scan_folder(folder, patterns)
     for note in scan.notes:
         logging.getLogger("segacc").warning(note)
     if scan.findings:
@@ -84,98 +80,135 @@ def convert_folder(folder: Path) -> DatasetDict:
     )
 
 
-def scan_folder(folder: Path) -> Scan:
-    """Pair images and masks by their names alone; no file is opened."""
-    folder = Path(os.path.abspath(folder))
-    paths, folders, others = walk(folder)
-    if not paths:
-        found = ", ".join(f"{n} {ext or 'without extension'}" for ext, n in others.most_common(3))
-        problem = f"holds no images (found {found or 'no files'}): expected {LAYOUTS}"
-        return Scan(folder, {}, (Finding(".", problem),), ())
-    if odd := [shown for path in paths if (shown := _printable(path)) != path]:
-        problem = "has a name that is not UTF-8 (? marks the place): rename it"
-        return Scan(folder, {}, tuple(Finding(path, problem) for path in odd), ())
+def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
+    """Find the images of a folder, their masks and their splits.
 
-    wrapper = wrapper_depth(paths)
-    files = [read_path(path, wrapper) for path in paths]
-    split_names = {file.split for file in files} | {split_of(path, wrapper) for path in folders}
-    if split_names == {None}:
-        return _scan_unsplit(folder, files)
+    A file is opened only where names leave open which are the images and which the masks.
 
-    pairs: dict[str, tuple[Pair, ...]] = {}
-    findings: list[Finding] = []
-    for split in ("train", "valid", "test"):
-        inside = [file for file in files if file.split == split]
-        pairs_of_split, problems = pair_up(folder, inside)
-        findings += problems
-        if pairs_of_split:
-            pairs[split] = pairs_of_split
-        elif split in split_names and not inside:
-            empty = next(path for path in folders if split_of(path, wrapper) == split)
-            problem = "holds no images: put images and masks in it or remove it"
-            findings.append(Finding(empty, problem))
-        elif split not in split_names and split != "test":
-            problem = f"has no {split} folder: expected {LAYOUTS}"
-            findings.append(Finding(".", problem))
-    outside = [file.path for file in files if file.split is None]
-    note = (
-        f"{folder}: {len(outside)} image files lie outside of the split folders and are not used, "
-        f"the first is {''.join(outside[:1])}"
-    )
-    return Scan(folder, pairs, tuple(findings), (note,) if outside else ())
-
-
-def _scan_unsplit(folder: Path, files: list[File]) -> Scan:
-    rows, findings = pair_up(folder, files)
-    if len(rows) < 2 and not findings:
-        findings = [Finding(".", f"holds a single image and mask: expected {LAYOUTS}")]
-    names = [pair.name for pair in rows]
-    parts = divide(names)
-    note = (
-        f"{folder} has no train and valid folders: {division_note(names, parts)}; where images are "
-        "related (one scene, one patient) make the folders yourself"
-    )
-    pairs = {split: tuple(rows[i] for i in part) for split, part in parts.items() if part}
-    return Scan(folder, pairs, tuple(findings), (note,))
-
-
-def walk(folder: Path) -> tuple[list[str], list[str], Counter[str]]:
-    """Relative posix paths of image files and of folders, both sorted, and what else there is.
+    Args:
+        patterns: what `--pairs` says; these alone count if there are any.
 
     Raises:
-        InputError: a folder cannot be read.
+        InputError: a pattern is not one, or finds nothing; a folder cannot be read.
     """
-    paths: list[str] = []
-    folders: list[str] = []
-    others: Counter[str] = Counter()
-    for root, names, file_names in os.walk(folder, onerror=_refuse_folder, followlinks=True):
-        names[:] = [
-            name
-            for name in names
-            if not name.startswith(".") and name != "__MACOSX" and not _leads_up(root, name)
-        ]
-        prefix = "" if root == str(folder) else os.path.relpath(root, folder) + "/"
-        folders += [prefix + name for name in names]
-        for name in file_names:
-            extension = os.path.splitext(name)[1].lower()
-            if extension in EXTENSIONS and not name.startswith("."):
-                paths.append(prefix + name)
-            elif not name.startswith(".") and name != "Thumbs.db":
-                others[extension] += 1
-    return sorted(paths), sorted(folders), others
+    listing = list_files(Path(os.path.abspath(folder)))
+    if odd := [shown for path in listing.images if (shown := _printable(path)) != path]:
+        problem = "has a name that is not UTF-8 (? marks the place): rename it"
+        return Scan(listing.folder, {}, tuple(Finding(path, problem) for path in odd), ())
+    if not listing.images and not patterns:
+        found_types = count_types(listing.others) or "no files"
+        problem = f"holds no images (found {found_types}): expected {LAYOUTS}"
+        return Scan(listing.folder, {}, (Finding(".", problem),), ())
+    found = find_pairs(listing, patterns)
+    if not found.count:
+        return Scan(listing.folder, {}, found.findings or (_nothing_paired(listing),), ())
+    pairs, notes, findings = _into_splits(listing, found)
+    line = describe(listing, found)
+    named = {finding.file for finding in findings}
+    places = [_empty_folder(listing, split) for split in SPLIT_NAMES]
+    empty = [place for place in places if place and place not in named]
+    if empty:
+        line += f"; without images: {', '.join(empty)}"
+    return Scan(listing.folder, pairs, (*found.findings, *findings), (line, *notes))
+
+
+def _nothing_paired(listing: Listing) -> Finding:
+    by_folder: defaultdict[str, list[str]] = defaultdict(list)
+    for path in listing.images:
+        by_folder[os.path.dirname(path)].append(path)
+    names = [f"{len(files)} {pattern_of(files)}" for files in by_folder.values()]
+    more = f" and {len(names) - SHOWN} more folders" if len(names) > SHOWN else ""
+    others = f"; not looked at: {count_types(listing.others)}" if listing.others else ""
+    problem = (
+        f"has no image with a mask of a name that fits (found {', '.join(names[:SHOWN])}{more}"
+        f"{others}): expected {LAYOUTS}; or say what belongs together with --pairs {EXAMPLE}"
+    )
+    return Finding(".", problem)
+
+
+def _into_splits(
+    listing: Listing, found: Found
+) -> tuple[dict[str, tuple[Pair, ...]], list[str], list[Finding]]:
+    """The pairs of each split, notes, and findings. Folders say the splits, or lists, or else the
+    names of the images decide."""
+    folder, notes = listing.folder, list[str]()
+    pairs = {split: its for split, its in found.pairs.items() if split}
+    rows = found.pairs.get(None, ())
+    findings = list(found.lone)
+    if not pairs and (listed := splits_from_lists(folder, listing.others, _paths(folder, rows))):
+        pairs, note = _listed_pairs(folder, rows, *listed, lone=len(findings))
+        notes, findings = [note], []
+    if not pairs:
+        if len(rows) < 2:
+            findings.append(Finding(".", f"holds a single image and mask: expected {LAYOUTS}"))
+        pairs, note = _divided(rows, f"{folder} has no train and valid folders")
+        return pairs, [note], findings
+    enough = "valid" not in pairs and len(pairs.get("train", ())) > 1
+    if enough and not _valid_is_elsewhere(listing, found):
+        why = f"{folder} has no valid folder with masks"
+        parts, note = _divided(pairs["train"], why, has_test="test" in pairs)
+        return pairs | parts, [*notes, note], findings
+    missing = [split for split in ("train", "valid") if split not in pairs]
+    return pairs, notes, [*findings, *(_missing(listing, split) for split in missing)]
+
+
+def _divided(
+    rows: Sequence[Pair], why: str, has_test: bool = False
+) -> tuple[dict[str, tuple[Pair, ...]], str]:
+    """Pairs divided into train, valid and test, or into train and valid, and a note about it."""
+    names = [pair.name for pair in rows]
+    parts = divide(names)
+    if has_test:
+        parts["train"] = sorted(parts["train"] + parts.pop("test"))
+    note = (
+        f"{why}: {division_note(names, parts)}; where images are related (one scene, one patient) "
+        "make the folders yourself"
+    )
+    return {split: tuple(rows[i] for i in part) for split, part in parts.items() if part}, note
+
+
+def _listed_pairs(
+    folder: Path, rows: Sequence[Pair], splits: dict[int, str], place: str, lone: int
+) -> tuple[dict[str, tuple[Pair, ...]], str]:
+    """The pairs in the splits that lists say, and a note about it."""
+    pairs = {
+        split: tuple(rows[i] for i in sorted(splits) if splits[i] == split)
+        for split in SPLIT_NAMES
+        if split in splits.values()
+    }
+    rest = len(rows) - len(splits) + lone
+    more = f"; {rest} that no list names are left out" if rest else ""
+    counts = ", ".join(f"{split} {len(its)}" for split, its in pairs.items())
+    return pairs, f"{folder}: the lists in {place} say which images are for what: {counts}{more}"
+
+
+def _valid_is_elsewhere(listing: Listing, found: Found) -> bool:
+    """Whether images and masks for validation may be in a folder of another name, or were to be
+    in an empty one, so that none should be taken from the training images."""
+    unused = [path for group in found.unused for path in group]
+    if unused and pair_by_words(listing.folder, unused).count:
+        return True
+    return "valid" not in found.unlabelled and _empty_folder(listing, "valid") is not None
+
+
+def _missing(listing: Listing, split: str) -> Finding:
+    """What to say of a split that has no pairs."""
+    if empty := _empty_folder(listing, split):
+        return Finding(empty, "holds no images: put images and masks in it or remove it")
+    return Finding(".", f"has no {split} folder: expected {LAYOUTS}")
+
+
+def _empty_folder(listing: Listing, split: str) -> str | None:
+    """A folder without images that is named after a split."""
+    wrapper = wrapper_depth(list(listing.images))
+    named = [path for path in listing.folders if split_of(path, wrapper) == split]
+    used = {os.path.dirname(image) + "/" for image in listing.images}
+    return next((p for p in named if not any(f.startswith(p + "/") for f in used)), None)
+
+
+def _paths(folder: Path, rows: Sequence[Pair]) -> list[str]:
+    return [os.path.relpath(pair.image, folder) for pair in rows]
 
 
 def _printable(path: str) -> str:
     return path.encode("utf-8", "replace").decode()
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise InputError(f"{error.filename}: cannot be read ({error.strerror}): check its permissions")
-
-
-def _leads_up(root: str, name: str) -> bool:
-    """Whether this folder is a link to a folder that contains it; following it would never end."""
-    path = os.path.join(root, name)
-    if not os.path.islink(path):
-        return False
-    return Path(os.path.realpath(root)).is_relative_to(os.path.realpath(path))

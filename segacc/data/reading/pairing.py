@@ -29,7 +29,9 @@ MASK_WORDS = {
 MASK_SUFFIX = re.compile(
     r"[_-](masks?|labels?|gt|annos?|annotations?|segmentations?)$", re.IGNORECASE
 )
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
+LOSSLESS = {".png", ".gif"}
+"""Types of files that are masks where an image of another type has their name."""
 
 Role = Literal["image", "mask"]
 
@@ -63,7 +65,29 @@ class File:
     split: str | None
     role: Role | None  # as its folders say
     key: str  # the rest of the path; in Unicode's form NFC, so that names that look equal are equal
-    png: bool
+    lossless: bool  # of a type that masks have rather than images
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was paired in a data set, before it is decided which splits there are.
+
+    Splits are those that the folders say, None where they say none.
+    """
+
+    pairs: dict[str | None, tuple[Pair, ...]]
+    unlabelled: dict[str | None, int]
+    """the number of images in splits that have no masks at all, such as a test set for predict"""
+    findings: tuple[Finding, ...] = ()
+    lone: tuple[Finding, ...] = ()
+    """images and masks without a partner; no fault where lists of splits do not name them"""
+    unused: tuple[tuple[str, ...], ...] = ()
+    """groups of files that are neither images nor masks of the set"""
+
+    @property
+    def count(self) -> int:
+        """The number of pairs."""
+        return sum(map(len, self.pairs.values()))
 
 
 def wrapper_depth(paths: list[str]) -> int:
@@ -116,11 +140,40 @@ def read_path(path: str, wrapper: int) -> File:
         if not its_split and not its_role:
             kept.append(component)
     key = unicodedata.normalize("NFC", "/".join([*kept, stem]))
-    return File(path, split, role, key, png=extension.lower() == ".png")
+    return File(path, split, role, key, lossless=extension.lower() in LOSSLESS)
 
 
-def pair_up(folder: Path, files: list[File]) -> tuple[tuple[Pair, ...], list[Finding]]:
-    """The pairs of one split, sorted by name, and a finding for each file that has no partner."""
+def pair_by_words(folder: Path, paths: list[str]) -> Found:
+    """Pair up files by the words for splits, images and masks in their paths."""
+    wrapper = wrapper_depth(paths)
+    of_split: defaultdict[str | None, list[File]] = defaultdict(list)
+    for path in paths:
+        file = read_path(path, wrapper)
+        of_split[file.split].append(file)
+    pairs: dict[str | None, tuple[Pair, ...]] = {}
+    findings: dict[str | None, list[Finding]] = {}
+    unlabelled: dict[str | None, int] = {}
+    for split in ("train", "valid", "test", None):
+        inside = of_split[split]
+        its_pairs, findings[split], has_masks = pair_up(folder, inside)
+        if its_pairs:
+            pairs[split] = its_pairs
+        elif inside and split in ("valid", "test") and not has_masks:
+            unlabelled[split] = len(inside)
+            del findings[split]
+    unused: defaultdict[str, list[str]] = defaultdict(list)
+    if pairs.keys() - {None}:
+        pairs.pop(None, None)
+        del findings[None]
+        for file in of_split[None]:
+            unused[os.path.dirname(file.path)].append(file.path)
+    problems = tuple(problem for its in findings.values() for problem in its)
+    return Found(pairs, unlabelled, problems, unused=tuple(map(tuple, unused.values())))
+
+
+def pair_up(folder: Path, files: list[File]) -> tuple[tuple[Pair, ...], list[Finding], bool]:
+    """The pairs of one split, sorted by name, a finding for each file that has no partner, and
+    whether there are any masks."""
     images, masks = _images_and_masks(files)
     pairs = []
     findings = []
@@ -131,7 +184,7 @@ def pair_up(folder: Path, files: list[File]) -> tuple[tuple[Pair, ...], list[Fin
         else:
             image, mask = images[key][0], masks[key][0]
             pairs.append(Pair(key, str(folder / image.path), str(folder / mask.path)))
-    return tuple(pairs), findings
+    return tuple(pairs), findings, any(masks.values())
 
 
 def _images_and_masks(
@@ -152,12 +205,12 @@ def _images_and_masks(
         # A suffix such as _gt says mask, unless another file has the same name: a_gt.jpg, a_gt.png.
         elif stripped != file.key and keys[file.key] == 1 and file.key not in in_mask_folders:
             masks[stripped].append(file)
-        elif not file.png:
+        elif not file.lossless:
             images[file.key].append(file)
         else:
             undecided.append(file)
-    # A .png is the mask where an image of another type has its name. Where none has, it is an
-    # image, unless the data set's images are of other types.
+    # A .png or .gif is the mask where an image of another type has its name. Where none has, it is
+    # an image, unless the data set's images are of other types.
     has_other_images = bool(images)
     for file in undecided:
         is_mask = file.key in images or (has_other_images and file.key not in masks)

@@ -113,7 +113,9 @@ def test_what_is_not_data_is_ignored(tmp_path):
         *("README.md", "train/Thumbs.db", "train/.hidden.jpg", "train/._b.png", ".git/x.jpg"),
         *("__MACOSX/train/._b.jpg", "__MACOSX/train/x.jpg", "valid/.DS_Store"),
     )
-    assert scan_folder(tmp_path) == before
+    scan = scan_folder(tmp_path)
+    assert (scan.pairs, scan.findings) == (before.pairs, ())
+    assert scan.notes == (f"{before.notes[0]}; left out: 1 .md",)
 
 
 def test_spaces_and_letters_of_any_alphabet(tmp_path):
@@ -239,10 +241,17 @@ def test_what_does_not_pair_up_is_named(tmp_path, files, file, problem):
     assert problem in found_problem
 
 
-def test_an_empty_split_folder_is_named(tmp_path):
-    touch(tmp_path, *SIDE_BY_SIDE, "test/notes.txt")
+def test_an_empty_test_folder_is_named_and_stops_nothing(tmp_path):
+    scan = scan_folder(touch(tmp_path, *SIDE_BY_SIDE, "test/notes.txt"))
+    assert scan.findings == ()
+    assert scan.notes[0].endswith("; left out: 1 .txt; without images: test")
+
+
+def test_an_empty_folder_for_validation_is_a_finding(tmp_path):
+    touch(tmp_path, *(f"train/{i}.{ext}" for i in range(9) for ext in ("jpg", "png")))
+    (tmp_path / "valid").mkdir()
     assert problems(tmp_path) == [
-        ("test", "holds no images: put images and masks in it or remove it")
+        ("valid", "holds no images: put images and masks in it or remove it")
     ]
 
 
@@ -275,18 +284,17 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 def test_images_outside_of_the_splits_are_noted(tmp_path):
     scan = scan_folder(touch(tmp_path, *SIDE_BY_SIDE, "overview.png", "extra/x.jpg"))
     assert scan.findings == ()
-    assert "2 image files lie outside of the split folders" in scan.notes[0]
+    assert scan.notes[0].endswith("left out: extra/x.jpg, overview.png")
 
 
 def test_the_scan_lists_all_findings_and_the_error_the_first_and_their_number(tmp_path):
     touch(tmp_path, *SIDE_BY_SIDE, "train/a.jpg", "train/x.jpg", "valid/d.png")
-    (tmp_path / "test").mkdir()
     files = [file for file, _ in problems(tmp_path)]
-    assert files == ["train/a.jpg", "train/x.jpg", "valid/d.png", "test"]
+    assert files == ["train/a.jpg", "train/x.jpg", "valid/d.png"]
     with pytest.raises(InputError) as error:
         convert_folder(tmp_path)
     assert str(error.value).startswith(f"{tmp_path}/train/a.jpg: is an image without a mask")
-    assert str(error.value).endswith(f"(3 more: run `segacc check {tmp_path}` to list all)")
+    assert str(error.value).endswith(f"(2 more: run `segacc check {tmp_path}` to list all)")
 
 
 @pytest.fixture
