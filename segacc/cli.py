@@ -17,6 +17,12 @@ from segacc.errors import InputError, is_local_main, run_program
 from segacc.flags import parse_evaluate, parse_train
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+Pairs = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="IMAGES=MASKS", help_behavior_hint="(default: found by names and contents)"
+    ),
+]
 Images = Annotated[
     tuple[str, ...],
     tyro.conf.Positional,
@@ -51,7 +57,7 @@ def evaluate(args: Sequence[str], prog: str | None = None) -> None:
     evaluate_run(config)
 
 
-def prepare(dataset: Dataset, size: int = 256, save: Path | None = None) -> None:
+def prepare(dataset: Dataset, size: int = 256, save: Path | None = None, pairs: Pairs = ()) -> None:
     """Fetch, convert and resize a data set ahead of training.
 
     Args:
@@ -59,11 +65,12 @@ def prepare(dataset: Dataset, size: int = 256, save: Path | None = None) -> None
         size: what `segacc train` takes as --size.
         save: also write the images and masks, as they are, as a datasets.DatasetDict (for
             `load_from_disk` and `push_to_hub`) into this new folder.
+        pairs: what `segacc train` takes as --pairs.
     """
     from segacc.data.prepare import prepare as prepare_dataset
     from segacc.data.reading.sources import load_dataset
 
-    source = load_dataset(dataset)
+    source = load_dataset(dataset, pairs)
     prepared = prepare_dataset(source, size)
     for name, split in prepared.splits.items():
         print(f"{name:<6} {len(split):>6} images of {size} x {size} px in {split.path}")
@@ -79,18 +86,19 @@ def prepare(dataset: Dataset, size: int = 256, save: Path | None = None) -> None
         print(f"written: {save} (--dataset {save}, or load_from_disk and push_to_hub)")
 
 
-def check(dataset: Dataset) -> int:
+def check(dataset: Dataset, pairs: Pairs = ()) -> int:
     """List everything that is wrong with a data set, with the names of the files.
 
     Args:
         dataset: what `segacc train` takes as --dataset.
+        pairs: what `segacc train` takes as --pairs.
 
     Returns:
         1 when there is an error that stops training, else 0.
     """
     from segacc.data.audit import audit, format_findings
 
-    findings = audit(dataset)
+    findings = audit(dataset, pairs)
     print(format_findings(findings))
     return int(any(f.severity == "error" for f in findings))
 

@@ -41,6 +41,9 @@ class TrainConfig:
 
     dataset: str = "gland"
     """pedestrian, gland, gland-128, demo, demo-pedestrian, a folder, an archive, or a Hub id"""
+    pairs: Annotated[tuple[str, ...], _arg("IMAGES=MASKS", "found by names and contents")] = ()
+    """which file is whose mask, such as 'images/{}.jpg=masks/{}_x.png': {} is the same text on both
+    sides, * any text; several patterns may be given"""
     size: Annotated[int | None, _arg("PX", "128 pedestrian, else 256, or 512 with --crop")] = None
     """images are resized to this width and height once, before training"""
     crop: Annotated[int | None, _arg("PX", "none")] = None
@@ -182,6 +185,8 @@ class EvaluateConfig:
     """train, valid or test"""
     dataset: Annotated[str | None, _arg("STR", "the run's")] = None
     """another data set than the one the model was trained on"""
+    pairs: Annotated[tuple[str, ...], _arg("IMAGES=MASKS", "the run's, without --dataset")] = ()
+    """which file is whose mask, as for training"""
     threshold: Annotated[float | None, _arg("P", "the model's, picked on validation")] = None
     """a pixel is foreground where the probability is above this"""
     tta: Literal["none", "h", "hv"] = "none"
@@ -224,4 +229,5 @@ def read_run_config(run: Path) -> TrainConfig:
     values = {k: v for k, v in values.items() if k in known}
     for name in ("output_dir", "resume"):
         values[name] = Path(values[name]) if values.get(name) else None
+    values["pairs"] = tuple(values.get("pairs", ()))  # runs of 0.1.0 have none
     return TrainConfig(**values)

@@ -55,7 +55,7 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
     config = dataclasses.replace(config, output_dir=saved.output_dir)
     check_values(config)
     changed = [
-        f"{_flag(name)} {value} (the run has {getattr(saved, name)})"
+        f"{_flag(name)} {_shown(value)} (the run has {_shown(getattr(saved, name))})"
         for name, value in vars(config).items()
         if name not in RESUME_MAY_CHANGE and value != getattr(saved, name)
     ]
@@ -67,6 +67,11 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
             f"new run, such as one from this model with --weights {config.resume}."
         )
     return config
+
+
+def _shown(value: object) -> object:
+    """A flag's value as the user gives it."""
+    return " ".join(value) or "none" if isinstance(value, tuple) else value
 
 
 def _flag(name: str) -> str:

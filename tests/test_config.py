@@ -125,6 +125,7 @@ def test_resume_accepts_a_flag_with_the_value_that_the_run_has(run):
 
 CHANGED = {
     "dataset": "gland",
+    "pairs": "a=b",
     "size": 64,
     "crop": 32,
     "flips": "d4",

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -55,15 +55,16 @@ class _Sample:
     foreground: int  # its value in the mask's file, 0 where there is none
 
 
-def audit(dataset: str) -> list[AuditFinding]:
-    """Everything wrong with the data set that `--dataset` names; errors first, then warnings.
+def audit(dataset: str, pairs: Sequence[str] = ()) -> list[AuditFinding]:
+    """Everything wrong with the data set that `--dataset` and `--pairs` name; errors first, then
+    warnings.
 
     Reads every file. `file` is relative to the data set's folder where it has one.
 
     Raises:
         InputError: there is no such data set.
     """
-    root, structure, splits = _open(dataset)
+    root, structure, splits = _open(dataset, pairs)
     findings = [AuditFinding(f.file, f.problem, "error", "files") for f in structure]
     samples: list[_Sample] = []
     with (
@@ -99,7 +100,9 @@ def format_findings(findings: list[AuditFinding]) -> str:
     return "\n".join([*lines, f"errors: {counts['error']}, warnings: {counts['warning']}"])
 
 
-def _open(dataset: str) -> tuple[Path | None, tuple[Finding, ...], Mapping[str, Collection[Any]]]:
+def _open(
+    dataset: str, pairs: Sequence[str]
+) -> tuple[Path | None, tuple[Finding, ...], Mapping[str, Collection[Any]]]:
     """The data set's folder, what is wrong with its names, and per split the rows that pair up.
 
     A folder is scanned and not loaded, because loading stops at the first finding.
@@ -108,8 +111,8 @@ def _open(dataset: str) -> tuple[Path | None, tuple[Finding, ...], Mapping[str, 
 
     folder = locate(dataset)
     if folder is None or (folder / "dataset_dict.json").is_file():
-        return None, (), load_dataset(dataset)
-    scan = scan_folder(folder)
+        return None, (), load_dataset(dataset, pairs)
+    scan = scan_folder(folder, pairs)
     for note in scan.notes:
         logging.getLogger("segacc").warning(note)
     splits = {split: [_row(pair) for pair in pairs] for split, pairs in scan.pairs.items()}

@@ -205,7 +205,7 @@ def write_reports(
 
 def _with_images(run: ScoredRun, split: str) -> Scored:
     metrics = run.metrics
-    data = prepare(load_dataset(metrics["dataset"]), metrics["size"])
+    data = prepare(load_dataset(metrics["dataset"], metrics.get("pairs", ())), metrics["size"])
     if data.fingerprint != metrics["fingerprint"]:
         raise InputError(
             f"{run.run}: the data set {metrics['dataset']} has changed since the run was scored on "

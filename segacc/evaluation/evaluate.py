@@ -51,6 +51,7 @@ class Evaluation:
     model: Segmenter
     threshold: float
     dataset: str
+    pairs: tuple[str, ...]
     data: Prepared
     split: Split
     folder: Path
@@ -107,8 +108,9 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
     set_threads(accelerator)
     model = load_segmenter(config.run).to(accelerator.device)
     dataset = config.dataset or trained.dataset
+    pairs = config.pairs or (() if config.dataset else trained.pairs)
     assert trained.size is not None
-    data = prepare(load_dataset(dataset), trained.size)
+    data = prepare(load_dataset(dataset, pairs), trained.size)
     if config.split not in data.splits:
         raise InputError(
             f"--split {config.split}: {dataset} has no such split, it has {', '.join(data.splits)}."
@@ -122,6 +124,7 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
         model=model,
         threshold=model.threshold if config.threshold is None else config.threshold,
         dataset=dataset,
+        pairs=pairs,
         data=data,
         split=data.splits[config.split],
         folder=config.run / name,
@@ -187,6 +190,7 @@ def record_of(
     return {
         "model": evaluation.trained.model,
         "dataset": evaluation.dataset,
+        "pairs": list(evaluation.pairs),
         "fingerprint": evaluation.data.fingerprint,
         "split": config.split,
         "images": images,

@@ -121,7 +121,7 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     resume = config.resume
     state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
     check_flags(config, accelerator)
-    source = load_dataset(config.dataset)
+    source = load_dataset(config.dataset, config.pairs)
     built, place = build(config, state, accelerator)
     data = prepare(source, config.size)
     check_data(config, data)

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,8 +55,8 @@ CORPORA = {
 }
 
 
-def load_dataset(dataset: str) -> DatasetDict:
-    """The data set that `--dataset` names, with splits train, valid and perhaps test.
+def load_dataset(dataset: str, pairs: Sequence[str] = ()) -> DatasetDict:
+    """The data set that `--dataset` and `--pairs` name, with splits train, valid and perhaps test.
 
     Columns: image and mask, `datasets.Image(decode=False)`, so rows hold {"path": str | None,
     "bytes": bytes | None}; name, unique in its split. Many processes may call this at once: one
@@ -65,6 +66,12 @@ def load_dataset(dataset: str) -> DatasetDict:
         InputError: the name, the download, the archive or the data set's form is wrong.
     """
     folder = locate(dataset)
+    is_loaded = folder is None or (folder / "dataset_dict.json").is_file()
+    if pairs and is_loaded:
+        raise InputError(
+            f"--pairs {pairs[0]} has no effect on --dataset {dataset}, whose rows hold each image "
+            "and its mask: leave it out"
+        )
     if folder is None:
         from segacc.data.reading.hub import from_hub
 
@@ -73,7 +80,7 @@ def load_dataset(dataset: str) -> DatasetDict:
         from segacc.data.reading.hub import from_saved
 
         return from_saved(folder)
-    return convert_folder(folder)
+    return convert_folder(folder, pairs)
 
 
 def locate(dataset: str) -> Path | None:

@@ -1,6 +1,7 @@
 """Public data sets as they are packed: what is paired, and with what."""
 
 import io
+import json
 from functools import cache
 from pathlib import Path
 
@@ -8,8 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segacc.config import EvaluateConfig, read_run_config, to_json
+from segacc.data.audit import audit
 from segacc.data.reading.convert import scan_folder
+from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
+from segacc.flags import parse_train
 
 
 @cache
@@ -377,3 +382,25 @@ def test_an_image_without_its_mask_is_named_with_the_mask_that_it_needs(tmp_path
     (finding,) = scan_folder(write(tmp_path, files), ["images/{}.jpg=masks/{}_x.png"]).findings
     assert finding.file == "images/c.jpg"
     assert "add masks/c_x.png" in finding.problem
+
+
+def test_pairs_reach_loading_and_checking_and_are_kept_with_the_run(tmp_path, monkeypatch):
+    """Two files fit as the mask of each image; --pairs says which."""
+    monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "cache"))
+    files = of("a b c d e f", photo="d/img/{}.jpg", mask="d/one/{}.png")
+    folder = write(tmp_path, files | of("a b c d e f", mask="d/two/{}.png")) / "d"
+    pairs = ("img/{}.jpg=two/{}.png",)
+    data = load_dataset(str(folder), pairs)
+    assert all("/two/" in row["mask"]["path"] for rows in data.values() for row in rows)
+    assert all("error" not in finding.severity for finding in audit(str(folder), pairs))
+    with pytest.raises(InputError, match=r"which all fit as the masks of the images img/\{\}\.jpg"):
+        load_dataset(str(folder))
+
+    config = parse_train(["--dataset", str(folder), "--pairs", *pairs])
+    (tmp_path / "config.json").write_text(json.dumps({"config": to_json(config)}))
+    assert read_run_config(tmp_path).pairs == pairs
+    assert EvaluateConfig(tmp_path).pairs == ()
+
+    data.save_to_disk(tmp_path / "saved")
+    with pytest.raises(InputError, match=r"--pairs img/.* has no effect on --dataset .*saved"):
+        load_dataset(str(tmp_path / "saved"), pairs)
