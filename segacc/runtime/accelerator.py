@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import parse_flag_from_env
 
-from segacc.errors import InputError
+from segacc.errors import InputError, is_local_main
 
 log = logging.getLogger(__name__)
 
@@ -28,26 +28,103 @@ def make_accelerator(precision: str) -> Accelerator:
     """The accelerator of this process, with `--precision` resolved.
 
     Raises:
-        InputError: the precision does not exist on this device.
+        InputError: the precision does not exist on this device, or the launcher's config asks for
+            what training does not do.
     """
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    check_launcher()
     cuda = uses_gpu()
-    if precision == "auto" and asked == "no":
-        asked = "bf16" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    elif precision != "auto":
-        asked = {"fp32": "no"}.get(precision, precision)
-    if asked == "fp16" and not cuda:
-        raise InputError(
-            "--precision fp16 needs a GPU and this run is on the CPU: give fp32 or bf16."
-        )
     accelerator = Accelerator(
-        mixed_precision=asked,
+        mixed_precision=choose_precision(precision, cuda),
         cpu=not cuda,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     if not accelerator.is_main_process:
         logging.getLogger("segacc").setLevel(logging.ERROR)  # only rank 0 prints warnings
     return accelerator
+
+
+def choose_precision(precision: str, cuda: bool) -> str:
+    """What accelerate takes as `mixed_precision`: no, bf16 or fp16.
+
+    Args:
+        precision: `--precision`; `auto` takes that of the launcher's config, if it names one.
+        cuda: whether this process computes on a GPU.
+
+    Raises:
+        InputError: fp16 was asked for on a CPU.
+    """
+    if precision != "auto":
+        if precision == "fp16" and not cuda:
+            raise InputError(
+                "--precision fp16 needs a GPU and this run is on the CPU: give fp32 or bf16."
+            )
+        return {"fp32": "no"}.get(precision, precision)
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if launched == "no":
+        bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if bf16 else "no"
+    if cuda:
+        return launched
+    if not parse_flag_from_env("ACCELERATE_USE_CPU"):
+        # The config was written for a GPU; on most CPUs bf16 is ten times slower than float32.
+        if is_local_main():
+            log.warning(
+                f"mixed_precision {launched} of the launcher's config is for a GPU, and there is "
+                "none here: this runs on the CPU in fp32 (--precision bf16 for bf16 nevertheless)"
+            )
+        return "no"
+    if launched == "fp16":
+        raise InputError(
+            "mixed_precision fp16 of the launcher's config needs a GPU, and its use_cpu chooses "
+            "the CPU: write no or bf16 there, or give --precision fp32 to segacc."
+        )
+    return launched
+
+
+LAUNCHER_SETTINGS = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "parallelism_config",
+}
+"""Variables that accelerate's launcher sets, and what its config asks for with them."""
+
+
+def check_launcher() -> None:
+    """Raises InputError for a setting of the launcher's config that training does not follow, and
+    warns where the launcher starts one process though several were asked for."""
+    for variable, name in LAUNCHER_SETTINGS.items():
+        if parse_flag_from_env(variable):
+            raise InputError(
+                f"the launcher's config asks for {name} ({variable}), which segacc does not use: "
+                "it trains with one copy of the model for each process, so take "
+                "accelerate_configs/ddp.yaml, or distributed_type MULTI_GPU or NO."
+            )
+    backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
+    if backend != "no":
+        raise InputError(
+            f"the launcher's config asks for dynamo_backend {backend}, which segacc does not use: "
+            "leave it out there, and give --compile to `segacc train`."
+        )
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if precision not in ("no", "bf16", "fp16"):
+        raise InputError(
+            f"mixed_precision {precision} of the launcher's config is not supported: write no, "
+            "bf16 or fp16 there."
+        )
+    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if steps != "1":
+        raise InputError(
+            f"the launcher's config asks for gradient_accumulation_steps {steps}, which segacc "
+            "does not use: leave it out there, and give --accumulate to `segacc train`."
+        )
+    # These are what `accelerate launch` sets for a single process, of which it starts one whatever
+    # its num_processes is.
+    if {"ACCELERATE_DYNAMO_BACKEND", "MASTER_ADDR"} <= set(os.environ) and "RANK" not in os.environ:
+        log.warning(
+            "accelerate launch was asked for several processes, and on a CPU starts only one: see "
+            "docs/launching.md for how torchrun starts several"
+        )
 
 
 def memory_gib(device: torch.device) -> float:

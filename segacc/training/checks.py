@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import is_lost_connection
 from segacc.tracking.start import check_tracker
 from segacc.training.losses import make_loss
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -83,6 +86,11 @@ def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
     make_loss(config.loss)
     check_batch(config, accelerator.num_processes)
     check_tracker(config.tracker)
+    if config.freeze_encoder and config.weights == "none" and not config.resume:
+        log.warning(
+            "--freeze-encoder keeps the random weights that --weights none gives the encoder: what "
+            "it sees stays noise; leave one of the two out"
+        )
     if accelerator.is_main_process and not config.resume:
         check_output_dir(config.output_dir)
 

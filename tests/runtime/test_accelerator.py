@@ -1,9 +1,12 @@
-"""What training needs of its process: memory that is used again."""
+"""The precision and the settings that a launcher asks for, and memory that is used again."""
 
 import subprocess
 import sys
 
 import pytest
+
+from segacc.errors import InputError
+from segacc.runtime.accelerator import LAUNCHER_SETTINGS, check_launcher, choose_precision
 
 FAULTS = """
 import ctypes, resource, statistics, sys
@@ -31,3 +34,61 @@ def test_memory_that_training_frees_is_used_again():
         return float(done.stdout)
 
     assert faults("keep") * 5 < faults("leave")
+
+
+@pytest.mark.parametrize(
+    ("asked", "launched", "use_cpu", "chosen"),
+    [
+        ("auto", "no", False, "no"),
+        ("auto", "bf16", True, "bf16"),  # of a config that chooses the CPU
+        ("auto", "bf16", False, "no"),  # of a config for a GPU
+        ("auto", "fp16", False, "no"),
+        ("bf16", "no", False, "bf16"),
+        ("fp32", "bf16", True, "no"),
+    ],
+)
+def test_a_precision_that_is_meant_for_a_gpu_is_not_taken_on_a_cpu(
+    monkeypatch, caplog, asked, launched, use_cpu, chosen
+):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", str(use_cpu))
+    assert choose_precision(asked, cuda=False) == chosen
+    warned = asked == "auto" and launched != "no" and not use_cpu
+    assert (f"mixed_precision {launched}" in caplog.text and "in fp32" in caplog.text) == warned
+    if asked == "auto" and launched != "no":
+        assert choose_precision(asked, cuda=True) == launched
+
+
+def test_fp16_on_a_cpu_is_refused_where_it_was_asked_for(monkeypatch):
+    with pytest.raises(InputError, match="^--precision fp16 needs a GPU"):
+        choose_precision("fp16", cuda=False)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with pytest.raises(InputError, match="^mixed_precision fp16 of the launcher's config"):
+        choose_precision("auto", cuda=False)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        *((variable, "true", name) for variable, name in LAUNCHER_SETTINGS.items()),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "dynamo_backend inductor.* --compile"),
+        ("ACCELERATE_MIXED_PRECISION", "fp8", "mixed_precision fp8"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "--accumulate"),
+    ],
+)
+def test_what_a_launcher_asks_for_and_does_not_get_is_refused(monkeypatch, variable, value, named):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "NO")
+    check_launcher()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=named):
+        check_launcher()
+
+
+def test_one_process_where_several_were_asked_for_is_said(monkeypatch, caplog):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "NO")
+    check_launcher()
+    assert not caplog.text
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    check_launcher()
+    assert "starts only one" in caplog.text
