@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Literal
 EXIT_INPUT = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped by a signal, to be continued
 EXIT_INTERRUPTED = 130  # the shell's own code for Ctrl-C
+EXIT_PIPE = 141  # the shell's own code when the reader of a pipe has ended
 
 
 class InputError(ValueError):
@@ -109,7 +111,11 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
     Returns:
         the exit code: what the program returns, 0 for None, or one of the codes above.
     """
-    before = signal.signal(signal.SIGTERM, _stop_before_start)
+    handled = [signal.SIGTERM, signal.SIGHUP]
+    before = {number: signal.getsignal(number) for number in handled}
+    for number in handled:
+        if before[number] != signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, _stop_before_start)
     try:
         return program() or 0
     except InputError as error:
@@ -124,12 +130,47 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
         return EXIT_STOPPED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        if not leave_closed_outputs():
+            raise
+        return EXIT_PIPE
     finally:
-        if signal.getsignal(signal.SIGTERM) is _stop_before_start:
-            signal.signal(signal.SIGTERM, before)
+        for number in handled:
+            if signal.getsignal(number) is _stop_before_start:
+                signal.signal(number, before[number])
+        try:
+            sys.stdout.flush()
+        except OSError:
+            leave_closed_outputs()
 
 
 def _stop_before_start(number: int, frame: object) -> None:
+    leave_closed_outputs()
     if sys.exc_info()[1] is not None:
         return  # the program is about to end with an error, which says more than this signal
-    raise Stopped("stopped by SIGTERM with nothing to save: give the same command again.")
+    name = signal.Signals(number).name
+    raise Stopped(f"stopped by {name} with nothing to save: give the same command again.")
+
+
+def leave_closed_outputs() -> bool:
+    """Print to nowhere from now on where stdout or stderr has lost its reader.
+
+    Printing to a terminal that was closed, or to a program such as `head` that has ended, raises an
+    error, which would end a run that only has to be saved.
+
+    Returns:
+        whether one of the two was closed.
+    """
+    closed = [descriptor for descriptor in (1, 2) if _has_no_reader(descriptor)]
+    if closed:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in closed:
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    return bool(closed)
+
+
+def _has_no_reader(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

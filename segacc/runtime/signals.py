@@ -1,4 +1,4 @@
-"""Requests to stop: SIGINT, SIGTERM, and the end of the launcher."""
+"""Requests to stop: SIGINT, SIGTERM, SIGHUP, and the end of the launcher."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import threading
 import time
 from types import TracebackType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from segacc.errors import leave_closed_outputs
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The last one says that the terminal is closed, for example when an ssh connection is lost."""
 SAME_SECONDS = 1.0
 """Ctrl-C may arrive twice: from the terminal, and from a launcher that passes it on. Signals that
 come within this time count as one."""
@@ -25,6 +28,9 @@ class StopRequest:
     A thread receives the signals: the main thread may hang in a library, for example when it waits
     for a rank that is lost, and Python would not run its signal handlers then.
 
+    Python lets only the main thread handle signals. Where `fit` runs in another one, the program
+    around it keeps its own handlers, and only the end of a launcher stops the run.
+
     Args:
         prints: print a line at the first signal.
     """
@@ -32,6 +38,7 @@ class StopRequest:
     def __init__(self, prints: bool) -> None:
         self._prints = prints
         self._signal: str | None = None
+        self._listens = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
 
     @property
@@ -48,15 +55,19 @@ class StopRequest:
     def settle(self) -> None:
         """Call this when all is saved: a later SIGTERM, which a launcher sends when another process
         has ended first, is ignored."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self._before.pop(signal.SIGTERM)
+        if self._listens:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self._before.pop(signal.SIGTERM)
 
     def __enter__(self) -> StopRequest:
+        if not self._listens:
+            return self
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
         signal.set_wakeup_fd(self._write_end)
         for number, before in self._before.items():
-            if before != signal.SIG_IGN:  # a script ignores SIGINT for its background jobs
+            # A script ignores SIGINT for its background jobs, and nohup ignores SIGHUP.
+            if before != signal.SIG_IGN:
                 signal.signal(number, lambda number, frame: None)
         threading.Thread(target=self._listen, name="segacc-signals", daemon=True).start()
         return self
@@ -67,6 +78,8 @@ class StopRequest:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if not self._listens:
+            return
         for number, before in self._before.items():
             signal.signal(number, before)
         signal.set_wakeup_fd(-1)
@@ -79,6 +92,7 @@ class StopRequest:
                 continue
             if self._signal is None:
                 self._signal, first_at = signal.Signals(number[0]).name, time.monotonic()
+                leave_closed_outputs()
                 if self._prints:
                     line = f"\n{self._signal}: saving; the same again ends it at once\n"
                     os.write(2, line.encode())

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from attempts import Moment, outcome, run_attempt, start, wait_for
 from small import ROOT, TINY, lines, run_program
 
-from segacc.errors import EXIT_INPUT, EXIT_STOPPED
+from segacc.errors import EXIT_INPUT, EXIT_PIPE, EXIT_STOPPED
+from segacc.runtime.signals import SIGNALS, StopRequest
 from segacc.training.checkpoint import states
 
 ATTEMPTS = Path(__file__).parent / "attempts.py"
@@ -47,7 +49,7 @@ def test_a_signal_saves_and_the_message_says_how_to_continue(blobs, tmp_path):
     assert states(run)[-1].stem.endswith(f"step-{int(stop[1]):08d}")
 
 
-@pytest.mark.parametrize(("place", "action"), [("validation", "SIGINT"), ("step", "SIGTERM")])
+@pytest.mark.parametrize(("place", "action"), [("validation", "SIGINT"), ("step", "SIGHUP")])
 def test_a_run_that_is_stopped_in_a_step_or_in_validation_loses_nothing(
     blobs, tmp_path, uninterrupted, place, action
 ):
@@ -104,14 +106,86 @@ def test_a_second_signal_ends_the_run_at_once(blobs, tmp_path):
     assert "SIGINT: saving; the same again ends it at once" in printed
 
 
-def test_a_signal_before_the_first_step_has_a_sentence_and_the_same_code(tmp_path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_before_the_first_step_has_a_sentence_and_the_same_code(name):
     program = "import os, signal, sys; from segacc.errors import run_program; "
-    program += "sys.exit(run_program(lambda: os.kill(os.getpid(), signal.SIGTERM), debug=False))"
+    program += f"sys.exit(run_program(lambda: os.kill(os.getpid(), signal.{name}), debug=False))"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == EXIT_STOPPED
-    assert "nothing to save: give the same command again" in done.stderr
+    assert f"stopped by {name} with nothing to save: give the same command again" in done.stderr
+    if name == "SIGHUP":
+        ignored = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); {program}"  # nohup
+        assert subprocess.run([sys.executable, "-c", ignored], cwd=ROOT).returncode == 0
+
+
+SAVES = """
+import fcntl, os, sys, termios, time
+from segacc.errors import Stopped, run_program
+from segacc.runtime.signals import StopRequest
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the closing of this terminal is told to this process
+told = int(sys.argv[1])
+
+def work():
+    with StopRequest(prints=True) as request:
+        os.write(told, b"ready ")
+        while not request.is_made():
+            time.sleep(0.01)
+        print("epoch 3/9")
+        print("a warning", file=sys.stderr)
+        os.write(told, f"saved after {request.reason}".encode())
+    raise Stopped("how to continue")
+
+sys.exit(run_program(work, debug=False))
+"""
+
+
+def test_a_run_whose_terminal_is_closed_still_saves():
+    """A lost ssh connection: SIGHUP, and from then on printing to the terminal is an error."""
+    (outside, inside), (reads, told) = os.openpty(), os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SAVES, str(told)],
+        cwd=ROOT,
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        pass_fds=[told],
+        start_new_session=True,
+    )
+    os.close(inside)
+    os.close(told)
+    assert os.read(reads, 100) == b"ready "
+    os.close(outside)
+    assert process.wait(timeout=30) == EXIT_STOPPED
+    assert os.read(reads, 100) == b"saved after SIGHUP"
+    os.close(reads)
+
+
+def test_in_a_thread_a_stop_request_leaves_signals_to_the_program_around_it():
+    before, seen = [signal.getsignal(number) for number in SIGNALS], []
+
+    def wait() -> None:
+        with StopRequest(prints=False) as request:
+            seen.append(request.is_made())
+            request.settle()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    assert seen == [False] and [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_help_whose_reader_ends_prints_no_traceback():
+    program = "from segacc.errors import run_program; import sys; "
+    program += "sys.exit(run_program(lambda: print('x' * 99, flush=True), debug=False))"
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, stdout=writes, stderr=subprocess.PIPE, text=True)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (EXIT_PIPE, "")
 
 
 def test_a_signal_while_the_program_ends_with_an_error_does_not_hide_the_error():

@@ -34,7 +34,8 @@ def start_worker(worker: int) -> None:
     """The `worker_init_fn` of our loaders."""
     import cv2
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # the training process says when to stop
+    # The training process says when to stop.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(0)  # each worker's pool of threads would fight over the cores
