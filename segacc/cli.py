@@ -14,7 +14,7 @@ import tyro
 
 from segacc.config import STUDY_MODELS, EvaluateConfig, TrackerName, TrainConfig
 from segacc.errors import InputError, is_local_main, run_program
-from segacc.flags import parse_evaluate, parse_train
+from segacc.flags import parse_evaluate, parse_train, with_home
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 Pairs = Annotated[
@@ -292,5 +292,5 @@ def run_command(args: list[str]) -> int | None:
 
 def main() -> None:
     """Entry point of the command `segacc`."""
-    args = sys.argv[1:]
+    args = with_home(sys.argv[1:])
     sys.exit(run_program(lambda: run_command(args), debug="--debug" in args))

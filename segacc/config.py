@@ -22,7 +22,16 @@ SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
 
 def cache_dir() -> Path:
     """Folder of downloads, demo images and prepared data: `SEGACC_CACHE`, or `~/.cache/segacc`."""
-    return Path(os.environ.get("SEGACC_CACHE") or Path.home() / ".cache" / "segacc")
+    named = os.environ.get("SEGACC_CACHE")
+    if named:
+        return Path(named).expanduser()
+    try:
+        return Path.home() / ".cache" / "segacc"
+    except RuntimeError:  # HOME is not set, and this user is not in /etc/passwd
+        raise InputError(
+            "the cache has no place, since HOME is not set: set SEGACC_CACHE (or HOME) to a folder "
+            "that can be written."
+        ) from None
 
 
 def _arg(metavar: str, default: str) -> object:

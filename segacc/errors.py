@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -52,7 +53,12 @@ def disk_errors(folder: Path, remedy: str | None = None) -> Iterator[None]:
 
 def how_to_continue(run: Path) -> str:
     """The end of a sentence that says how to continue a run."""
-    return f"continue with: {command('train')} --resume {run}"
+    return f"continue with: {command('train')} --resume {quoted(run)}"
+
+
+def quoted(given: str | Path) -> str:
+    """A path or another word in a printed command, so that a shell takes it as one word."""
+    return shlex.quote(str(given))
 
 
 def command(program: Literal["train", "evaluate"]) -> str:
@@ -64,7 +70,7 @@ def command(program: Literal["train", "evaluate"]) -> str:
     started = Path(sys.argv[0])
     repository = Path(__file__).resolve().parents[1]
     if started.name in ("train.py", "evaluate.py") and started.resolve().parent == repository:
-        script = started.with_name(f"{program}.py")
+        script = quoted(started.with_name(f"{program}.py"))
         return f"{'accelerate launch' if program == 'train' else 'python'} {script}"
     return "accelerate launch -m segacc train" if program == "train" else "segacc evaluate"
 

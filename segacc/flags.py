@@ -6,7 +6,11 @@ This module imports nothing heavy, so that `train.py --help` is instant.
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -17,7 +21,7 @@ from segacc.config import (
     read_run_config,
     with_protocol,
 )
-from segacc.errors import InputError, is_local_main
+from segacc.errors import InputError, is_local_main, quoted
 
 # What may differ when a run is continued: nothing that would make it another run.
 MAY_CHANGE = [
@@ -44,14 +48,19 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
         InputError: a value is out of range, or a flag would make the resumed run another run.
         SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
     """
-    prints = is_local_main()
+    prints, args = is_local_main(), with_home(args)
     config = tyro.cli(TrainConfig, prog=prog, args=args, console_outputs=prints)
-    if config.resume is None:
-        config = with_protocol(config)
-        check_values(config)
-        return config
-    saved = read_run_config(config.resume)
+    resume = config.resume
+    if resume is None:
+        return fill(config)
+    saved = read_run_config(resume)
     config = tyro.cli(TrainConfig, prog=prog, args=args, default=saved, console_outputs=prints)
+    if config.output_dir not in (saved.output_dir, resume):
+        raise InputError(
+            f"--output-dir {config.output_dir} has no effect beside --resume {resume}, "
+            "which goes on in the run's own folder: leave it out, or copy the folder and resume "
+            "the copy."
+        )
     config = dataclasses.replace(config, output_dir=saved.output_dir)
     check_values(config)
     changed = [
@@ -62,11 +71,49 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
     if changed:
         allowed = ", ".join(map(_flag, MAY_CHANGE))
         raise InputError(
-            f"--resume {config.resume} would become another run with {'; '.join(changed)}: leave "
+            f"--resume {resume} would become another run with {'; '.join(changed)}: leave "
             f"these flags out (only {allowed} and the number of processes may change) or start a "
-            f"new run, such as one from this model with --weights {config.resume}."
+            f"new run, such as one from this model with --weights {quoted(resume)}."
         )
     return config
+
+
+def fill(config: TrainConfig) -> TrainConfig:
+    """The config with no field left open, as `fit` needs it; a filled one stays as it is.
+
+    Of a run to resume, open fields are those of the run, and so are all others that may not change.
+
+    Raises:
+        InputError: a value is out of range or has no effect, or there is no run to resume.
+    """
+    config = with_paths(config)
+    if config.resume is None:
+        config = with_protocol(config)
+    elif config.size is None or config.flips is None or config.weights is None:
+        default = TrainConfig()
+        given = {name: getattr(config, name) for name in (*MAY_CHANGE, "resume", "debug")}
+        given = {name: value for name, value in given.items() if value != getattr(default, name)}
+        config = dataclasses.replace(read_run_config(config.resume), **given)
+    check_values(config)
+    return config
+
+
+def with_paths(config: TrainConfig) -> TrainConfig:
+    """The config with ~ expanded, and with the types of its fields where a program gave others."""
+    values: dict[str, Any] = {}
+    for name in ("output_dir", "resume"):
+        value = getattr(config, name)
+        values[name] = None if value is None else Path(value).expanduser()
+    for name in ("dataset", "weights", "model"):
+        value = getattr(config, name)
+        values[name] = None if value is None else with_home([str(value)])[0]
+    return dataclasses.replace(config, **values)
+
+
+def with_home(args: Sequence[str]) -> list[str]:
+    """The arguments with ~/ expanded where a shell leaves it, as in --output-dir=~/runs/one."""
+    home = os.path.expanduser("~")
+    return [re.sub(r"(^|[=,])~(?=/|$)", lambda match: match[1] + home, arg) for arg in args]
 
 
 def _shown(value: object) -> object:
@@ -85,6 +132,7 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
         InputError: a value is out of range.
         SystemExit: help was asked for, or a flag does not exist.
     """
+    args = with_home(args)
     config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=is_local_main())
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")

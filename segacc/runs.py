@@ -24,7 +24,7 @@ from torch import Tensor
 import segacc
 from segacc.config import TrainConfig, to_json
 from segacc.data.split import Prepared
-from segacc.errors import InputError, disk_errors, write_text
+from segacc.errors import InputError, disk_errors, quoted, write_text
 from segacc.metrics.counts import dice_of, iou_of, precision_of, recall_of
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
@@ -47,7 +47,7 @@ def check_output_dir(folder: Path | None) -> None:
         kind = "is not empty" if folder.is_dir() else "is a file"
         raise InputError(
             f"--output-dir {folder} {kind}: give a new folder, or continue the run in it with "
-            f"--resume {folder}."
+            f"--resume {quoted(folder)}."
         )
 
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 
 from segacc.config import TrainConfig, to_json
-from segacc.errors import InputError, Stopped, run_program
-from segacc.flags import RESUME_MAY_CHANGE, parse_train
+from segacc.errors import InputError, Stopped, how_to_continue, run_program
+from segacc.flags import RESUME_MAY_CHANGE, fill, parse_train, with_home
 
 DEFAULTS = {
     "model": "linknet",
@@ -121,6 +123,38 @@ def test_resume_accepts_a_flag_with_the_value_that_the_run_has(run):
     record["config"]["freeze_bn"] = True
     (run / "config.json").write_text(json.dumps(record))
     assert parse_train(["--resume", str(run), "--freeze-bn", "--lr", "0.01"]).freeze_bn
+
+
+def test_resume_refuses_another_output_folder_which_it_would_not_use(run):
+    with pytest.raises(InputError, match="--output-dir elsewhere has no effect beside --resume"):
+        parse_train(["--resume", str(run), "--output-dir", "elsewhere"])
+    assert parse_train(["--resume", str(run), "--output-dir", str(run)]).output_dir == run
+
+
+def test_a_program_may_leave_fields_open_and_paths_as_text(run, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    filled = fill(TrainConfig(dataset="~/sets/a", output_dir="~/x", crop=64))
+    assert filled == parse_train(["--dataset=~/sets/a", "--output-dir=~/x", "--crop=64"])
+    assert (filled.dataset, filled.size, filled.flips) == ("/home/me/sets/a", 512, "h")
+    assert fill(filled) == filled
+    resumed = fill(TrainConfig(resume=str(run), epochs=7))
+    assert resumed == parse_train(["--resume", str(run), "--epochs", "7"])
+    with pytest.raises(InputError, match="--encoder mit_b2 has no effect"):
+        fill(TrainConfig(model="segformer", encoder="mit_b2"))
+    with pytest.raises(InputError, match="--epochs 0: expected 1 or more"):
+        fill(TrainConfig(epochs=0))
+
+
+def test_a_home_folder_is_found_wherever_a_shell_leaves_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["~/a", "--out=~/b", "~/c,~/d", "a~/b", "x~", "~", "--dataset", "~"]
+    found = ["/home/me/a", "--out=/home/me/b", "/home/me/c,/home/me/d", "a~/b", "x~"]
+    assert with_home(given) == [*found, "/home/me", "--dataset", "/home/me"]
+
+
+def test_a_command_to_go_on_with_works_when_it_is_pasted():
+    run = Path("runs/größe 2; rm -r *")
+    assert shlex.split(how_to_continue(run))[-2:] == ["--resume", str(run)]
 
 
 CHANGED = {

@@ -16,7 +16,7 @@ from torch import Tensor
 from segacc.config import SEGFORMER_B0, read_run_config
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
-from segacc.errors import InputError, command, write_text
+from segacc.errors import InputError, command, quoted, write_text
 from segacc.metrics.counts import iou_of
 from segacc.metrics.intervals import bootstrap, percentile_interval
 from segacc.report.page import write_report
@@ -209,7 +209,7 @@ def _with_images(run: ScoredRun, split: str) -> Scored:
     if data.fingerprint != metrics["fingerprint"]:
         raise InputError(
             f"{run.run}: the data set {metrics['dataset']} has changed since the run was scored on "
-            f"it: give `{command('evaluate')} {run.run} --split {split}` again."
+            f"it: give `{command('evaluate')} {quoted(run.run)} --split {split}` again."
         )
     return read_scored(run.run, run.run / split, data.splits[split])
 

@@ -74,7 +74,7 @@ class Segmenter(
     def __init__(
         self,
         architecture: str,
-        encoder: str = "resnet34",
+        encoder: str | None = "resnet34",
         classes: int = 1,
         backbone_config: dict[str, Any] | None = None,
         mean: Iterable[float] = IMAGENET_MEAN,
@@ -88,6 +88,7 @@ class Segmenter(
     ) -> None:
         super().__init__()
         self.architecture = architecture
+        self.encoder_name = None if architecture == "transformers" else encoder
         self.threshold = threshold
         self.size = size
         self.channels = channels
@@ -100,6 +101,7 @@ class Segmenter(
             # Measured on CPU: attention loses 10 % where convolutions win 20 to 40 %.
             self.memory_format = torch.contiguous_format
         else:
+            assert encoder is not None
             self.net = make_smp_net(architecture, encoder, classes, channels)
             self.stride = stride or smp_stride(architecture, self.net)
             plain = has_layer_that_onednn_fails_on(self.net)
@@ -184,6 +186,7 @@ class Segmenter(
         assert isinstance(self._hub_mixin_config, dict)
         return {
             **self._hub_mixin_config,
+            "encoder": self.encoder_name,
             "mean": list(self.normalisation.mean),
             "std": list(self.normalisation.std),
             "channel_order": self.normalisation.channel_order,

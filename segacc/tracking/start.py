@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segacc.errors import InputError
+from segacc.errors import InputError, quoted
 from segacc.runs import RunFolder
 from segacc.tracking import wandb_run
 from segacc.tracking.trackers import PROJECT, Tracker, log_epoch
@@ -96,7 +96,7 @@ def _start_tensorboard(
     """
     purge = {"purge_step": step} if step else {}
     accelerator.init_trackers(PROJECT, config=_flat(config), init_kwargs={"tensorboard": purge})
-    return f"tensorboard (`tensorboard --logdir {run}`)", step
+    return f"tensorboard (`tensorboard --logdir {quoted(run)}`)", step
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:

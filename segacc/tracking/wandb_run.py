@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segacc.errors import InputError
+from segacc.errors import InputError, quoted
 from segacc.report.pictures import Picture
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def start(
     try:
         if mode is None and not wandb.login(prompt=False, verify=False):
             options["mode"] = "offline"
-            upload = f"wandb sync {run}/wandb/offline-run-*"
+            upload = f"wandb sync {quoted(run)}/wandb/offline-run-*"
             description = f"wandb, offline for want of a key; upload with `{upload}`"
         accelerator.init_trackers(chosen, init_kwargs={"wandb": options})
     except wandb.errors.Error as error:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 import segacc
 from segacc.config import TrainConfig
 from segacc.data.split import Prepared
-from segacc.errors import command
+from segacc.errors import command, quoted
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
 from segacc.training.checkpoint import Progress
@@ -38,7 +39,9 @@ def banner(
         batch += f" x {config.accumulate} parts"
         if has_region_loss(config.loss):
             batch += f" (--loss {config.loss} is then of each part, not of the whole batch)"
-    if config.freeze_bn:
+    if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        norm = "the model has none"
+    elif config.freeze_bn:
         norm = "frozen"
     else:
         norm = "over the global batch" if config.accumulate == 1 else "over each part of the batch"
@@ -83,7 +86,7 @@ def epoch_line(
 
 def final_lines(config: TrainConfig, run: Path, progress: Progress, has_test: bool) -> str:
     """How a run ended, and the command that scores it."""
-    score = f"{command('evaluate')} {run}" + ("" if has_test else " --split valid")
+    score = f"{command('evaluate')} {quoted(run)}" + ("" if has_test else " --split valid")
     why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"
     return (
         f"\n{why}: best epoch {progress.best_epoch} of {progress.epoch}, validation iou "

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from segacc.errors import InputError
+from segacc.errors import InputError, quoted
 from segacc.models.segmenter import Segmenter
 from segacc.models.tensors import Tensors
 
@@ -138,7 +138,7 @@ def load_state(path: Path, trained: Trained) -> Progress:
         raise InputError(
             f"--resume {run}: {path.name} {_difference(scalars.get('parameters'), names)}: resume "
             f"with the version that wrote it (config.json names it), or start a new run from its "
-            f"best model with --weights {run}."
+            f"best model with --weights {quoted(run)}."
         )
     tensors = load_file(path)
     weights = {
@@ -227,7 +227,7 @@ def newest_state(run: Path) -> Path | None:
     if any(folder.glob("epoch-*.safetensors")) or any(folder.glob("epoch-*.damaged")):
         raise InputError(
             f"--resume {run}: no state in {folder} can be read: restore one from a copy, or start "
-            f"a new run from its best model with --weights {run}."
+            f"a new run from its best model with --weights {quoted(run)}."
         )
     return None
 

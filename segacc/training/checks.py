@@ -86,6 +86,8 @@ def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
     make_loss(config.loss)
     check_batch(config, accelerator.num_processes)
     check_tracker(config.tracker)
+    if config.tracker == "none" and config.pictures != TrainConfig.pictures:
+        log.warning(f"--pictures {config.pictures} has no effect with --tracker none")
     if config.freeze_encoder and config.weights == "none" and not config.resume:
         log.warning(
             "--freeze-encoder keeps the random weights that --weights none gives the encoder: what "

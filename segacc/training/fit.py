@@ -11,6 +11,7 @@ import torch
 
 from segacc.config import TrainConfig
 from segacc.errors import Stopped, how_to_continue
+from segacc.flags import fill
 from segacc.metrics.counts import constant_mask_iou
 from segacc.runs import append_epoch, model_card, per_image_csv
 from segacc.runtime.accelerator import memory_gib
@@ -30,7 +31,7 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
     """Train a model, as `config` says.
 
     Args:
-        config: with no field left open (see `segacc.config.with_protocol`).
+        config: fields that are left open are filled in (see `segacc.flags.fill`).
         hooks: functions to call at given points of the run; see `Hooks`.
 
     Returns:
@@ -40,6 +41,7 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
         InputError: the user has to change something; raised before the first step where possible.
         Stopped: a signal has stopped the run, and its state is saved.
     """
+    config = fill(config)
     with explain_errors(config):
         job = set_up(config, hooks)
     hooks.ready(job)

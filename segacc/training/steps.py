@@ -15,7 +15,7 @@ from tqdm import tqdm
 from segacc.data.loading.augment import stream_seed
 from segacc.data.loading.loader import to_device
 from segacc.data.loading.stream import epoch_end, step_keys
-from segacc.errors import InputError
+from segacc.errors import InputError, quoted
 from segacc.runtime.ranks import any_rank
 from segacc.tracking.trackers import log_steps
 from segacc.training.checkpoint import Progress, states
@@ -155,9 +155,9 @@ def not_finite_error(job: Job, what: str, step: int, names: list[str]) -> InputE
     shown = ", ".join(names[:16]) + (f" and {len(names) - 16} more" if len(names) > 16 else "")
     kept = "its last good state" if states(job.run) else "no state yet"
     return InputError(
-        f"the {what} at step {step} on the images {shown}: look at them with `segacc "
-        f"check {job.config.dataset}`, then start again with a lower --lr or with --precision "
-        f"fp32; {job.run} keeps {kept}."
+        f"the {what} at step {step} on the images {shown}: look at them with `segacc check "
+        f"{quoted(job.config.dataset)}`, then start again with a lower --lr or with "
+        f"--precision fp32; {job.run} keeps {kept}."
     )
 
 

@@ -141,6 +141,8 @@ def check_saving(model: Segmenter) -> None:
         assert torch.equal(model(images), again(images))
     assert json.loads(json.dumps(again.config())) == json.loads(json.dumps(model.config()))
     assert (again.layers, again.least_side) == (model.layers, model.least_side)
+    own = None if model.architecture == "transformers" else model.encoder_name
+    assert again.config()["encoder"] == own  # not the default, which it does not have
 
 
 def check_training(model: Segmenter) -> None:

@@ -24,7 +24,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from small import ROOT, TINY, lines, write_blobs
 
-from segacc.config import STUDY_MODELS
+from segacc.config import STUDY_MODELS, TrainConfig, read_run_config
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
@@ -334,7 +334,8 @@ def test_resuming_with_other_data_is_refused(tmp_path):
         fit(parse_train(["--resume", str(run), "--epochs", "2"]))
 
 
-def test_hooks_are_called_in_order(blobs, tmp_path):
+def test_a_program_may_train_in_a_thread_with_fields_left_open(blobs, tmp_path):
+    """Hooks are called in order, too."""
     called = []
     hooks = Hooks(
         ready=lambda job: called.append(("ready", job.run)),
@@ -344,9 +345,19 @@ def test_hooks_are_called_in_order(blobs, tmp_path):
         epoch_done=lambda job: called.append(len(lines(job.run))),
     )
     run = tmp_path / "run"
-    flags = ["--dataset", blobs, "--output-dir", run, "--size", 64, "--weights", "none"]
-    flags += ["--batch-size", 6, "--tracker", "none", *TINY, "--epochs", 2]
-    fit(parse_train([*map(str, flags)]), hooks)
+    config = TrainConfig(
+        dataset=str(blobs),
+        output_dir=run,
+        size=64,
+        weights="none",
+        batch_size=6,
+        tracker="none",
+        encoder="tu-test_resnet",
+        epochs=2,
+    )
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(fit, config, hooks).result() == run
+    assert read_run_config(run).flips == "hv"
     wanted = [("ready", run)]
     for epoch in (1, 2):
         for step in (2 * epoch - 2, 2 * epoch - 1):

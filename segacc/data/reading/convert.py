@@ -19,7 +19,7 @@ from segacc.data.reading.recognition.listing import Listing, count_types, list_f
 from segacc.data.reading.recognition.patterns import EXAMPLE, SHOWN, describe, pattern_of
 from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_from_lists
 from segacc.data.reading.recognition.ways import find_pairs
-from segacc.errors import InputError
+from segacc.errors import InputError, quoted
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -59,7 +59,7 @@ def convert_folder(folder: Path, patterns: Sequence[str] = ()) -> DatasetDict:
         logging.getLogger("segacc").warning(note)
     if scan.findings:
         first, rest = scan.findings[0], len(scan.findings) - 1
-        more = f" ({rest} more: run `segacc check {folder}` to list all)" if rest else ""
+        more = f" ({rest} more: run `segacc check {quoted(folder)}` to list all)" if rest else ""
         raise InputError(f"{Path(folder) / first.file}: {first.problem}{more}")
 
     from datasets import Dataset, DatasetDict, Features, Image, Value
