@@ -62,7 +62,10 @@ BAD_DATA = {
     "a missing mask": (lambda d: (d / "train" / "train3.png").unlink(), "train3.jpg"),
     "a mask without image": (lambda d: (d / "train" / "train3.jpg").unlink(), "train3.png"),
     "a truncated JPEG": (lambda d: cut(d / "valid" / "valid1.jpg"), "valid1.jpg"),
-    "no validation set": (lambda d: shutil.rmtree(d / "valid"), "valid"),
+    "an empty valid folder": (
+        lambda d: (shutil.rmtree(d / "valid"), (d / "valid").mkdir()),
+        "valid: holds no images",
+    ),
     "an empty folder": (lambda d: (shutil.rmtree(d), d.mkdir()), "no images"),
 }
 

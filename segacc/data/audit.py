@@ -107,10 +107,10 @@ def _open(
 
     A folder is scanned and not loaded, because loading stops at the first finding.
     """
-    from segacc.data.reading.sources import load_dataset, locate
+    from segacc.data.reading.sources import holds_rows, load_dataset, locate
 
     folder = locate(dataset)
-    if folder is None or (folder / "dataset_dict.json").is_file():
+    if folder is None or holds_rows(folder):
         return None, (), load_dataset(dataset, pairs)
     scan = scan_folder(folder, pairs)
     for note in scan.notes:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segacc.data.reading.division import divide, division_note
+from segacc.data.reading.division import divide, divide_in_two, division_note
+from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.data.reading.pairing import Finding, Found, Pair, pair_by_words, split_of, wrapper_depth
 from segacc.data.reading.recognition.listing import Listing, count_types, list_files
 from segacc.data.reading.recognition.patterns import EXAMPLE, SHOWN, describe, pattern_of
@@ -96,8 +97,7 @@ def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
         problem = "has a name that is not UTF-8 (? marks the place): rename it"
         return Scan(listing.folder, {}, tuple(Finding(path, problem) for path in odd), ())
     if not listing.images and not patterns:
-        found_types = count_types(listing.others) or "no files"
-        problem = f"holds no images (found {found_types}): expected {LAYOUTS}"
+        problem = f"holds no images (found {_what_else(listing)}): expected {LAYOUTS}"
         return Scan(listing.folder, {}, (Finding(".", problem),), ())
     found = find_pairs(listing, patterns)
     if not found.count:
@@ -110,6 +110,21 @@ def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
     if empty:
         line += f"; without images: {', '.join(empty)}"
     return Scan(listing.folder, pairs, (*found.findings, *findings), (line, *notes))
+
+
+def _what_else(listing: Listing) -> str:
+    """The files that are no images by their type: how many, and what the first of most is."""
+    if not listing.others:
+        return "no files"
+    types = Counter(os.path.splitext(path)[1].lower() for path in listing.others)
+    usual = types.most_common(1)[0][0]
+    first = next(path for path in listing.others if path.lower().endswith(usual))
+    try:
+        with open(listing.folder / first, "rb") as file:
+            seems = what_it_seems(file.read(HEAD_BYTES))
+    except OSError as error:
+        seems = f"not readable ({error.strerror})"
+    return f"{count_types(listing.others)}; {first} is {seems}"
 
 
 def _nothing_paired(listing: Listing) -> Finding:
@@ -157,9 +172,7 @@ def _divided(
 ) -> tuple[dict[str, tuple[Pair, ...]], str]:
     """Pairs divided into train, valid and test, or into train and valid, and a note about it."""
     names = [pair.name for pair in rows]
-    parts = divide(names)
-    if has_test:
-        parts["train"] = sorted(parts["train"] + parts.pop("test"))
+    parts = divide_in_two(names) if has_test else divide(names)
     note = (
         f"{why}: {division_note(names, parts)}; where images are related (one scene, one patient) "
         "make the folders yourself"

@@ -13,6 +13,7 @@ from typing import TypedDict
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.errors import InputError
 from segacc.labels import CODING, RECODE, MaskValueError, first_few, foreground_value, read_mask
 
@@ -160,7 +161,10 @@ def _open(encoded: Encoded, role: str) -> tuple[Image.Image, int, int]:
         orientation = _orientation(opened) if is_tiff else 1
         opened.load()
     except UnidentifiedImageError as error:
-        problem = f"is not an image that can be read; expected one of {', '.join(IMAGE_FORMATS)}"
+        problem = (
+            f"is not an image that can be read, it seems to be {what_it_seems(data[:HEAD_BYTES])}; "
+            f"expected one of {', '.join(IMAGE_FORMATS)}"
+        )
         raise DecodeError(role, _file(encoded), problem) from error
     except Image.DecompressionBombError as error:
         problem = f"is too large: {str(error).rstrip('.')}; cut it up"

@@ -42,6 +42,12 @@ def divide(names: Sequence[str]) -> dict[str, list[int]]:
     return parts
 
 
+def divide_in_two(names: Sequence[str]) -> dict[str, list[int]]:
+    """Indices of train and valid, as of `divide` with the images of test in train."""
+    parts = divide(names)
+    return {"train": sorted(parts["train"] + parts["test"]), "valid": parts["valid"]}
+
+
 def division_note(names: Sequence[str], parts: Mapping[str, Sequence[int]]) -> str:
     """How the images were divided, as the end of a sentence that begins with the data set."""
     counts = ", ".join(f"{split} {len(part)}" for split, part in parts.items())
@@ -49,10 +55,16 @@ def division_note(names: Sequence[str], parts: Mapping[str, Sequence[int]]) -> s
         f"{split} {names[i]}"
         for split, part in parts.items()
         for i in part
-        if not SHARES[split][0] <= number_of(names[i]) < SHARES[split][1]
+        if not _is_of(split, number_of(names[i]), in_two="test" not in parts)
     ]
     few = f" (so few that one was put into a split that had none: {', '.join(moved)})"
     return (
         f"its {len(names)} images were split into {counts} by a hash of their names"
         f"{few if moved else ''}"
     )
+
+
+def _is_of(split: str, number: float, in_two: bool) -> bool:
+    """Whether the number of a name alone puts it into the split."""
+    low, high = SHARES[split]
+    return low <= number < high or (in_two and split == "train" and number >= SHARES["test"][0])

@@ -1,14 +1,18 @@
-"""Data sets that the `datasets` library loads: a Hub id, or a folder of `save_to_disk`."""
+"""Data sets that the `datasets` library loads: a Hub id, a folder of `save_to_disk`, parquet."""
 
 from __future__ import annotations
 
 import logging
 import textwrap
+from collections import defaultdict
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from segacc.data.reading.division import divide, division_note
+from segacc.config import cache_dir
+from segacc.data.reading.division import divide, divide_in_two, division_note
 from segacc.data.reading.pairing import IMAGE_WORDS, MASK_WORDS, SPLITS
+from segacc.data.reading.recognition.listing import list_files
+from segacc.data.reading.recognition.splits import splits_of
 from segacc.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,22 +55,48 @@ def from_hub(repository: str) -> DatasetDict:
     return _in_our_form(loaded, f"--dataset {repository}")
 
 
-def from_saved(folder: Path) -> DatasetDict:
-    """The data set that `DatasetDict.save_to_disk` wrote to the folder.
+def from_saved(path: Path) -> DatasetDict:
+    """The data set in a folder that `save_to_disk` wrote, in a parquet file or a folder of these.
 
     Raises:
         InputError: it cannot be loaded, or has another form than expected.
     """
     import datasets
+    from datasets import Dataset, DatasetDict
+    from datasets.exceptions import DatasetsError
 
     try:
-        loaded = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, LookupError) as error:
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            loaded = datasets.load_from_disk(str(path))
+        else:
+            files = _parquet_files(path)
+            loaded = datasets.load_dataset(
+                "parquet", data_files=files, cache_dir=str(cache_dir() / "parquet")
+            )
+    except (DatasetsError, OSError, ValueError, LookupError, RuntimeError) as error:
+        reason = textwrap.shorten(str(error) or repr(error), 300, placeholder=" ...")
         raise InputError(
-            f"{folder} has a dataset_dict.json but cannot be loaded ({error!r}): a file is missing "
-            "or damaged or a split is empty, write it again with DatasetDict.save_to_disk"
+            f"{path} cannot be loaded by the datasets library ({reason}): a file is missing or "
+            "damaged or a split is empty, write it again with save_to_disk or to_parquet"
         ) from error
-    return _in_our_form(loaded, str(folder))
+    if isinstance(loaded, Dataset):
+        loaded = DatasetDict({"train": loaded})
+    return _in_our_form(loaded, str(path))
+
+
+def _parquet_files(path: Path) -> dict[str, list[str]]:
+    """The parquet files of each split, by words in the names of files and folders such as
+    data/train-00000-of-00001.parquet; all are for training where these say nothing."""
+    if path.is_file():
+        return {"train": [str(path)]}
+    names = [name for name in list_files(path).others if name.lower().endswith(".parquet")]
+    said = splits_of({part for name in names for part in PurePath(name).with_suffix("").parts})
+    files: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        parts = PurePath(name).with_suffix("").parts
+        split = next((said[part][0] for part in parts if part in said), "train")
+        files[split].append(str(path / name))
+    return dict(files)
 
 
 def _in_our_form(loaded: DatasetDict, source: str) -> DatasetDict:
@@ -83,6 +113,14 @@ def _in_our_form(loaded: DatasetDict, source: str) -> DatasetDict:
         logging.getLogger("segacc").warning(
             f"{source} has one split: {division_note(names, parts)}"
         )
+    if "valid" not in splits and "test" in splits and len(splits.get("train", ())) > 1:
+        data = splits["train"]
+        names = data["name"][:]
+        parts = divide_in_two(names)
+        splits |= {name: data.select(rows) for name, rows in parts.items()}
+        logging.getLogger("segacc").warning(
+            f"{source} has no valid split; of train, {division_note(names, parts)}"
+        )
     missing = [name for name in ("train", "valid") if name not in splits]
     if missing:
         found = ", ".join(f"{name} ({len(data)} rows)" for name, data in loaded.items())
@@ -98,7 +136,7 @@ def _in_our_form(loaded: DatasetDict, source: str) -> DatasetDict:
 def _three_columns(data: Dataset, source: str) -> Dataset:
     from datasets import Image
 
-    columns = [name for name, feature in data.features.items() if isinstance(feature, Image)]
+    columns = [name for name, feature in data.features.items() if _may_be_images(feature)]
     images = [name for name in columns if name.lower() in IMAGE_WORDS]
     masks = [name for name in columns if name.lower() in MASK_WORDS]
     if len(images) != 1 or len(masks) != 1:
@@ -108,11 +146,22 @@ def _three_columns(data: Dataset, source: str) -> Dataset:
             f"annotation, segmentation, ...), found {found}; rename them and save or publish it "
             "again"
         )
+    for column in (images[0], masks[0]):
+        data = data.cast_column(column, Image(decode=False))
     names = _names(data, images[0])
     data = data.select_columns([images[0], masks[0]])
     data = data.rename_columns({images[0]: "image", masks[0]: "mask"})
-    data = data.cast_column("image", Image(decode=False)).cast_column("mask", Image(decode=False))
     return data.add_column("name", names)
+
+
+def _may_be_images(feature: object) -> bool:
+    """Whether a column holds images, or files as bytes, as parquet that others have written."""
+    from datasets import Image, Value
+
+    is_file = isinstance(feature, dict) and feature.keys() == {"bytes", "path"}
+    return (
+        isinstance(feature, Image) or is_file or feature in (Value("binary"), Value("large_binary"))
+    )
 
 
 def _names(data: Dataset, image: str) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
 import os
 import re
 import textwrap
@@ -22,6 +23,7 @@ from segacc.config import cache_dir
 from segacc.data.cache import cache_errors, once
 from segacc.data.reading import archives
 from segacc.data.reading.convert import convert_folder
+from segacc.data.reading.pairing import EXTENSIONS
 from segacc.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ class Corpus:
         return f"https://drive.google.com/file/d/{self.drive_id}/view"
 
 
+SAVED = ("dataset_dict.json", "state.json")
+"""What `save_to_disk` of a DatasetDict or a Dataset writes."""
+
 CORPORA = {
     corpus.name: corpus
     for corpus in (
@@ -66,7 +71,7 @@ def load_dataset(dataset: str, pairs: Sequence[str] = ()) -> DatasetDict:
         InputError: the name, the download, the archive or the data set's form is wrong.
     """
     folder = locate(dataset)
-    is_loaded = folder is None or (folder / "dataset_dict.json").is_file()
+    is_loaded = folder is None or holds_rows(folder)
     if pairs and is_loaded:
         raise InputError(
             f"--pairs {pairs[0]} has no effect on --dataset {dataset}, whose rows hold each image "
@@ -76,7 +81,7 @@ def load_dataset(dataset: str, pairs: Sequence[str] = ()) -> DatasetDict:
         from segacc.data.reading.hub import from_hub
 
         return from_hub(dataset)
-    if (folder / "dataset_dict.json").is_file():
+    if is_loaded:
         from segacc.data.reading.hub import from_saved
 
         return from_saved(folder)
@@ -86,21 +91,26 @@ def load_dataset(dataset: str, pairs: Sequence[str] = ()) -> DatasetDict:
 def locate(dataset: str) -> Path | None:
     """The folder with the data set, downloaded, drawn or unpacked if needed; None for a Hub id.
 
-    `dataset` is a corpus or demo name, a folder of images and masks, a folder written by
-    `DatasetDict.save_to_disk`, an archive of either, or a Hub id `owner/name`. A name wins over a
-    folder of the same name (write `./gland` for the folder).
+    `dataset` is a corpus or demo name, a folder of images and masks or of what `holds_rows` says,
+    an archive of either, a parquet file, or a Hub id `owner/name`. A name wins over a folder of the
+    same name (write `./gland` for the folder), which is said.
 
     Raises:
         InputError: `dataset` is none of these, or it cannot be downloaded, unpacked or written.
     """
     from segacc.data.demo.sets import DEMO_NAMES, DEMO_VERSION, write_demo
 
+    if dataset in {*CORPORA, *DEMO_NAMES} and os.path.isdir(dataset):
+        logging.getLogger("segacc").warning(
+            f"--dataset {dataset} is segacc's own set of this name, not the folder {dataset} here: "
+            f"write ./{dataset} for the folder"
+        )
     if dataset in DEMO_NAMES:
         target = cache_dir() / "demo" / f"{dataset}-{DEMO_VERSION}"
         return once(target, lambda folder: write_demo(dataset, folder))
     path = _corpus(CORPORA[dataset]) if dataset in CORPORA else Path(dataset).expanduser()
     if dataset and os.path.exists(path):  # Path.exists raises where a folder may not be read
-        return path if path.is_dir() else archives.extracted(path)
+        return path if path.is_dir() or is_parquet(path) else archives.extracted(path)
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", dataset):
         return None
     known = [*CORPORA, *DEMO_NAMES]
@@ -110,6 +120,28 @@ def locate(dataset: str) -> Path | None:
         f"--dataset {dataset!r} is neither a known set ({hint}{', '.join(known)}), nor a folder, "
         "an archive or a Hub id (owner/name)"
     )
+
+
+def holds_rows(path: Path) -> bool:
+    """Whether images and masks lie in rows, which the `datasets` library reads: a parquet file, a
+    folder of these without images, or a folder that `save_to_disk` has written."""
+    if is_parquet(path) or any((path / name).is_file() for name in SAVED):
+        return True
+    found = False
+    for _, _, files in os.walk(path):
+        types = {os.path.splitext(file)[1].lower() for file in files if not file.startswith(".")}
+        if types & EXTENSIONS:
+            return False
+        found |= ".parquet" in types
+    return found
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is a parquet file, by its content."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def _corpus(corpus: Corpus) -> Path:

@@ -269,6 +269,13 @@ def test_an_empty_folder_says_what_was_looked_for(tmp_path):
         convert_folder(tmp_path)
 
 
+def test_files_of_other_types_are_counted_and_the_first_is_named_for_what_it_is(tmp_path):
+    touch(tmp_path, "train/notes.txt", "train/b.heic")
+    (tmp_path / "train/a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    ((_, problem),) = problems(tmp_path)
+    assert "holds no images (found 2 .heic, 1 .txt; train/a.heic is a HEIC photo (export" in problem
+
+
 def test_a_name_that_is_not_utf8_is_named(tmp_path):
     touch(tmp_path, *SIDE_BY_SIDE)
     Path(os.fsdecode(bytes(tmp_path) + b"/train/caf\xe9.jpg")).touch()

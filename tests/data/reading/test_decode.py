@@ -165,7 +165,16 @@ def test_damaged_bytes_are_decoded_or_refused_in_a_sentence(tmp_path):
     ("data", "problem"),
     [
         (b"", "is empty (0 bytes)"),
-        (b"<html>quota exceeded</html>", "is not an image that can be read"),
+        (
+            b"<html>quota exceeded</html>",
+            "is not an image that can be read, it seems to be an HTML page",
+        ),
+        (b"%PDF-1.7\n%\xe2\xe3", "it seems to be a PDF; expected one of JPEG, PNG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photo (export it as JPEG or PNG)"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+            "a Git LFS pointer (`git lfs pull` fetches the file itself)",
+        ),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image that can be read"),
     ],
 )
@@ -173,7 +182,8 @@ def test_a_file_that_is_not_an_image_is_named(tmp_path, data, problem):
     (tmp_path / "odd.jpg").write_bytes(data)
     with pytest.raises(InputError) as error:
         decode_image(encoded(tmp_path / "odd.jpg"))
-    assert f"odd.jpg {problem}" in str(error.value)
+    assert str(error.value).startswith(f"image {tmp_path}/odd.jpg is ")
+    assert problem in str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
@@ -121,6 +123,19 @@ def test_a_folder_is_read_where_it_is(tmp_path, cache):
 def test_an_unknown_name_is_refused_with_the_closest_known_ones(name, expected):
     with pytest.raises(InputError, match=expected):
         load_dataset(name)
+
+
+def test_a_folder_with_the_name_of_a_set_is_not_taken_without_a_word(tmp_path, monkeypatch, caplog):
+    write_folder(tmp_path / "gland", {"train/x.jpg": b"", "train/x.png": b""})
+    monkeypatch.setenv("SEGACC_GLAND", str(write_folder(tmp_path / "other")))
+    monkeypatch.chdir(tmp_path)
+    assert counts(load_dataset("gland")) == COUNTS
+    assert "--dataset gland is segacc's own set of this name, not the folder gland" in caplog.text
+    assert "write ./gland for the folder" in caplog.text
+    caplog.clear()
+    with pytest.raises(InputError, match="has no valid folder"):
+        load_dataset("./gland")
+    assert "own set" not in caplog.text
 
 
 def test_a_demo_set_is_drawn_once(cache):
@@ -772,10 +787,56 @@ def test_the_message_says_what_a_saved_set_lacks(tmp_path, splits, expected):
         load_dataset(save(tmp_path / "saved", **splits))
 
 
+def test_a_saved_set_without_splits_is_split(tmp_path):
+    rows(20).save_to_disk(tmp_path / "saved")
+    assert sum(counts(load_dataset(str(tmp_path / "saved"))).values()) == 20
+
+
+def test_validation_is_taken_from_training_where_there_is_only_a_test_split(tmp_path, caplog):
+    data = load_dataset(save(tmp_path / "saved", train=rows(30), test=rows(4)))
+    assert counts(data)["test"] == 4
+    assert counts(data)["train"] + counts(data)["valid"] == 30
+    assert counts(data)["valid"] >= 1
+    assert "saved has no valid split; of train, its 30 images were split into" in caplog.text
+
+
+def test_parquet_files_say_their_split_by_their_names(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, count in (("train-0-of-2", 2), ("train-1-of-2", 1), ("val-0-of-1", 1)):
+        (folder / f"{name}.parquet").write_bytes(parquet(rows(count)))
+    assert counts(load_dataset(str(tmp_path))) == {"train": 3, "valid": 1}
+
+
+@pytest.mark.parametrize("kind", ["struct", "bytes"])
+def test_parquet_that_other_programs_wrote(tmp_path, kind):
+    def column(files: list[bytes]) -> list[object]:
+        return [{"bytes": file, "path": None} if kind == "struct" else file for file in files]
+
+    images = column([picture("RGB", shade) for shade in range(9)])
+    masks = column([picture("L", 255)] * 9)
+    pq.write_table(pa.table({"image": images, "mask": masks}), tmp_path / "cells.parquet")
+    data = load_dataset(str(tmp_path / "cells.parquet"))
+    assert sum(counts(data).values()) == 9
+    assert data["train"][0]["mask"]["bytes"] == picture("L", 255)
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path):
+    (tmp_path / "cells.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match=r"cells\.parquet cannot be loaded by"):
+        load_dataset(str(tmp_path / "cells.parquet"))
+
+
+def test_parquet_beside_images_is_left_out(tmp_path, caplog):
+    write_folder(tmp_path, {**PAIRS, "train/boxes.parquet": b"PAR1"})
+    assert counts(load_dataset(str(tmp_path))) == COUNTS
+    assert "left out: 1 .parquet" in caplog.text
+
+
 def test_a_damaged_saved_set_is_named(tmp_path):
     place = save(tmp_path / "saved", train=rows(1), valid=rows(1))
     (tmp_path / "saved/train/state.json").write_text("{")
-    with pytest.raises(InputError, match=r"saved has a dataset_dict\.json but cannot be loaded"):
+    with pytest.raises(InputError, match=r"saved cannot be loaded by the datasets library"):
         load_dataset(place)
 
 
