@@ -12,6 +12,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
+from segacc.errors import Stopped
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -53,6 +55,12 @@ def any_rank(accelerator: Accelerator, *flags: bool) -> list[bool]:
     votes = torch.tensor(flags, dtype=torch.uint8)
     torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MAX, group=_cpu_group())
     return [bool(vote) for vote in votes]
+
+
+def stop_together(accelerator: Accelerator, asked_to_stop: Callable[[], bool]) -> None:
+    """Raises Stopped on all ranks when at least one was asked to stop."""
+    if any_rank(accelerator, asked_to_stop())[0]:
+        raise Stopped
 
 
 @cache

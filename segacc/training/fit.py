@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,10 +13,8 @@ import torch
 from segacc.config import TrainConfig
 from segacc.errors import Stopped, how_to_continue
 from segacc.flags import fill
-from segacc.metrics.counts import constant_mask_iou
 from segacc.runs import append_epoch, model_card, per_image_csv
-from segacc.runtime.accelerator import memory_gib
-from segacc.runtime.ranks import any_rank, leave_together
+from segacc.runtime.ranks import leave_together, stop_together
 from segacc.runtime.signals import StopRequest
 from segacc.tracking.results import log_epoch_pictures, log_results
 from segacc.tracking.trackers import log_epoch
@@ -76,11 +75,7 @@ def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], boo
         InputError: the loss is not finite.
         Stopped: at least one rank was asked to stop.
     """
-
-    def check() -> None:
-        if any_rank(job.accelerator, asked_to_stop())[0]:
-            raise Stopped
-
+    check = partial(stop_together, job.accelerator, asked_to_stop)
     torch.backends.cudnn.benchmark = False
     segmenter = job.model.trained.model
     loss, labels = job.config.loss, job.data.labels
@@ -105,13 +100,12 @@ def report_epoch(job: Job, steps: TrainedSteps, validation: Validation, progress
         "img_per_s": steps.images / steps.seconds,
         "data_wait": steps.waited / steps.seconds,
         "seconds": time.perf_counter() - steps.started,
-        "memory_gib": memory_gib(job.accelerator.device),
+        "memory_gib": steps.memory_gib,
     }
     segmenter, valid = job.model.trained.model, job.data.splits["valid"]
     if job.is_main:
-        constant = constant_mask_iou(validation.counts)
         best = (progress.best_epoch, progress.best_iou)
-        print(epoch_line(line, job.config.epochs, *best, constant), flush=True)
+        print(epoch_line(line, job.config.epochs, *best, validation.constant_iou), flush=True)
         append_epoch(job.run, line)
         if is_best:
             card = model_card(job.config, line)

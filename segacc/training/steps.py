@@ -16,6 +16,7 @@ from segacc.data.loading.augment import stream_seed
 from segacc.data.loading.loader import to_device
 from segacc.data.loading.stream import epoch_end, step_keys
 from segacc.errors import InputError, quoted
+from segacc.runtime.accelerator import memory_gib
 from segacc.runtime.ranks import any_rank
 from segacc.tracking.trackers import log_steps
 from segacc.training.checkpoint import Progress, states
@@ -37,6 +38,8 @@ class TrainedSteps:
     seconds: float
     waited: float
     """seconds of waiting for data, part of `seconds`"""
+    memory_gib: float
+    """peak memory of the run so far"""
 
 
 def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool]) -> TrainedSteps:
@@ -87,7 +90,8 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
                 job.writer.save(progress)
     images = (progress.step - first_step) * config.batch_size
     seconds = time.perf_counter() - started
-    return TrainedSteps(progress, stop, images, started, seconds, waited)
+    memory = memory_gib(job.accelerator.device)
+    return TrainedSteps(progress, stop, images, started, seconds, waited, memory)
 
 
 def train_step(job: Job, step: int) -> tuple[Tensor, float]:

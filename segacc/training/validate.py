@@ -15,6 +15,7 @@ from segacc.labels import Labels
 from segacc.metrics.counts import (
     class_probabilities,
     confusion_matrices,
+    constant_mask_iou,
     counts_of_classes,
     predicted_labels,
     scores,
@@ -37,6 +38,8 @@ class Validation:
     """(N,) of each image; 0 where all its pixels are ignored"""
     counts: Tensor
     """(N, K, 4) of each image, for two classes at threshold 0.5"""
+    constant_iou: float
+    """the IoU of the best mask that is the same everywhere"""
     confusion: Tensor
     """(classes, classes) int64 of the split: [true class, predicted class]"""
 
@@ -81,4 +84,5 @@ def validate(
     if classes == 2:
         threshold, iou = best_threshold(accelerator.reduce(by_level)[None].cpu())
         found |= {"threshold": threshold, "iou_best_threshold": iou}
-    return Validation(found, all_losses, all_counts, accelerator.reduce(confusion).cpu())
+    constant, confusion = constant_mask_iou(all_counts), accelerator.reduce(confusion).cpu()
+    return Validation(found, all_losses, all_counts, constant, confusion)

@@ -1,0 +1,48 @@
+"""start_loading(): the batches of a run, from the GPU's memory or from the mapped files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from accelerate import Accelerator
+
+from segacc.config import TrainConfig
+from segacc.data.loading.loader import Batch, TrainSamples, train_loader
+from segacc.data.loading.resident import Resident, fits, resident_batches, send
+from segacc.data.loading.stream import StepSampler
+from segacc.data.split import Prepared, Split
+from segacc.runtime.threads import cores_of_process
+
+
+def start_loading(
+    config: TrainConfig, accelerator: Accelerator, data: Prepared, start: int, stop: int
+) -> tuple[Iterator[Batch], Split | Resident, str]:
+    """Start to load: from the GPU's memory if the images fit there, else from the mapped files.
+
+    Args:
+        start, stop: the batches are those of the steps from `start` up to `stop`.
+
+    Returns:
+        the batches; the validation split; how both are loaded, for the banner.
+    """
+    assert config.flips is not None
+    device, train, valid = accelerator.device, data.splits["train"], data.splits["valid"]
+    sampler = StepSampler(
+        samples=len(train),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start=start,
+        stop=stop,
+        accumulate=config.accumulate,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+    samples = TrainSamples(train, config.flips, config.crop, config.seed)
+    if config.workers is None and fits(device, [train, valid]):
+        batches = resident_batches(send(train, device), samples, sampler)
+        return batches, send(valid, device), "all images on the GPU"
+    workers = config.workers
+    if workers is None:
+        workers = min(4, cores_of_process()) if device.type == "cuda" else 0
+    loader = train_loader(samples, sampler, workers, pin_memory=device.type == "cuda")
+    return iter(loader), valid, f"{workers} data workers"
