@@ -6,6 +6,7 @@ import pytest
 import torch
 from small import TINY, lines, write_blobs
 
+from segacc.data.loading import start
 from segacc.data.loading.augment import D4, FLIP_CODES, View, write_view
 from segacc.data.loading.loader import TrainSamples, full_images, to_device, train_loader
 from segacc.data.loading.resident import (
@@ -20,7 +21,6 @@ from segacc.data.loading.stream import StepSampler
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.flags import parse_train
-from segacc.training import setup
 from segacc.training.fit import fit
 
 CPU = torch.device("cpu")
@@ -101,7 +101,7 @@ def test_a_run_from_resident_images_is_the_same_run(blobs, tmp_path, monkeypatch
     config = parse_train([*flags, "--output-dir", str(tmp_path / "loaded")])
     fit(config)
     assert "0 data workers" in capsys.readouterr().out
-    monkeypatch.setattr(setup, "fits", lambda device, splits: True)
+    monkeypatch.setattr(start, "fits", lambda device, splits: True)
     fit(dataclasses.replace(config, output_dir=tmp_path / "resident"))
     assert "all images on the GPU" in capsys.readouterr().out
     timed = {"seconds", "img_per_s", "data_wait", "memory_gib"}
