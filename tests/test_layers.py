@@ -176,7 +176,7 @@ def test_the_help_of_segacc_imports_nothing_heavy(command):
 
 def test_config_and_data_import_nothing_heavy():
     heavy = {"segacc.data.loading.loader", "segacc.data.loading.resident"}  # data sets of torch
-    heavy.add("segacc.data.loading.stream")  # so are samplers
+    heavy |= {"segacc.data.loading.stream", "segacc.data.loading.start"}  # so are samplers
     packages = ("segacc.config", "segacc.flags", "segacc.data")
     light = [m for m in FILES if package_of(m) in packages and m not in heavy]
     names, _ = imported_by("-c", f"import {', '.join(light)}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from accelerate import Accelerator
+from typing import TYPE_CHECKING
 
 from segacc.config import TrainConfig
 from segacc.data.loading.loader import Batch, TrainSamples, train_loader
@@ -12,6 +11,9 @@ from segacc.data.loading.resident import Resident, fits, resident_batches, send
 from segacc.data.loading.stream import StepSampler
 from segacc.data.split import Prepared, Split
 from segacc.runtime.threads import cores_of_process
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def start_loading(
