@@ -185,7 +185,7 @@ def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> 
 
     Args:
         runs: folders of runs that `segacc evaluate` has scored, such as runs/*
-        split: the split that they were scored on.
+        split: the split that they were scored on, or another folder of results: test-tta-hv.
         out: folder for comparison.md, comparison.csv and a report for each data set.
     """
     from segacc.evaluation.compare import compare as compare_runs

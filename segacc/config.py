@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -216,24 +216,26 @@ def to_json(config: TrainConfig) -> dict[str, object]:
     return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
 
 
-def read_run_config(run: Path) -> TrainConfig:
-    """The config of the run in `run`, as it was resolved when it started.
-
-    Raises:
-        InputError: the folder is not a run's.
-    """
+def read_run_record(run: Path) -> dict[str, Any]:
+    """The config.json of the run in `run`; raises InputError where the folder is not a run's."""
     path = run / "config.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))["config"]
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {**record, "config": dict(record["config"])}
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{run} is not a run's folder (it has no config.json): give one that training made."
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise InputError(
             f"{path} is not a run's config or is damaged: give the folder that training made, not "
             "one inside it."
         ) from None
+
+
+def read_run_config(run: Path) -> TrainConfig:
+    """The config of a run, as it was resolved when it started; raises as `read_run_record`."""
+    values = read_run_record(run)["config"]
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     values = {k: v for k, v in values.items() if k in known}
     for name in ("output_dir", "resume"):

@@ -34,7 +34,8 @@ MAY_CHANGE = [
     "tracker",
     "pictures",
 ]
-RESUME_MAY_CHANGE = {*MAY_CHANGE, "resume", "output_dir", "debug"}
+# The data set may lie in another place: its fingerprint is compared once it is read.
+RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "pairs", "resume", "output_dir", "debug"}
 
 
 def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
@@ -61,7 +62,7 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
             "which goes on in the run's own folder: leave it out, or copy the folder and resume "
             "the copy."
         )
-    config = dataclasses.replace(config, output_dir=saved.output_dir)
+    config = dataclasses.replace(config, output_dir=resume)  # it may have been moved
     check_values(config)
     changed = [
         f"{_flag(name)} {_shown(value)} (the run has {_shown(getattr(saved, name))})"
@@ -72,8 +73,9 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
         allowed = ", ".join(map(_flag, MAY_CHANGE))
         raise InputError(
             f"--resume {resume} would become another run with {'; '.join(changed)}: leave "
-            f"these flags out (only {allowed} and the number of processes may change) or start a "
-            f"new run, such as one from this model with --weights {quoted(resume)}."
+            f"these flags out (only {allowed}, the place of the data set (--dataset) and the "
+            f"number of processes may change) or start a new run, such as one from this model with "
+            f"--weights {quoted(resume)}."
         )
     return config
 

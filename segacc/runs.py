@@ -23,6 +23,8 @@ from torch import Tensor
 
 import segacc
 from segacc.config import TrainConfig, to_json
+from segacc.data.known import TRAINED_ON, absolute, data_record, trained_on_csv
+from segacc.data.reading.sources import resolve
 from segacc.data.split import Prepared
 from segacc.errors import InputError, disk_errors, quoted, write_text
 from segacc.metrics.counts import dice_of, iou_of, precision_of, recall_of
@@ -83,7 +85,7 @@ def open_run(
     """
     shared: list[RunFolder | None] = [None]
     if accelerator.is_main_process and config.resume:
-        shared = [_continue_run(config, config.resume, data.fingerprint, epochs_done)]
+        shared = [_continue_run(config, config.resume, data, epochs_done)]
     elif accelerator.is_main_process:
         shared = [_start_run(config, data, model, accelerator)]
     folder = broadcast_object_list(shared)[0]
@@ -91,15 +93,19 @@ def open_run(
     return folder
 
 
-def _continue_run(config: TrainConfig, run: Path, fingerprint: str, epochs_done: int) -> RunFolder:
+def _continue_run(config: TrainConfig, run: Path, data: Prepared, epochs_done: int) -> RunFolder:
     path = run / "config.json"
     record = json.loads(path.read_text(encoding="utf-8"))
-    if record["data"]["fingerprint"] != fingerprint:
+    if record["data"]["fingerprint"] != data.fingerprint:
         raise InputError(
-            f"--resume {run}: the data set {config.dataset} has changed since the run began (its "
-            "fingerprint differs): restore it or start a new run."
+            f"--resume {run}: the images or masks of {config.dataset} are not those that the run "
+            "began with (their fingerprint differs): give --dataset with the place of those, or "
+            "start a new run."
         )
     before, now = record["config"], to_json(config) | {"resume": None}
+    if now["dataset"] != before["dataset"]:
+        now["dataset"] = absolute(config.dataset)
+        record["data"] |= {"source": resolve(config.dataset)}
     changes = [
         f", {name} {before[name]} -> {now[name]}"
         for name in ("epochs", "patience")
@@ -107,6 +113,7 @@ def _continue_run(config: TrainConfig, run: Path, fingerprint: str, epochs_done:
     ]
     epochs = drop_epochs_after(run, epochs_done)
     with disk_errors(run):
+        write_text(run / TRAINED_ON, trained_on_csv(data))  # which older versions did not write
         write_text(path, json.dumps(record | {"config": now}, indent=2) + "\n")
     return RunFolder(run, record["run_id"], "".join(changes), tuple(epochs))
 
@@ -117,15 +124,15 @@ def _start_run(
     run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # a sweep of W&B sets it
     try:
         run = make_run_folder(config)
-        own = {"output_dir": str(run), "precision": resolved_precision(accelerator)}
+        own = {
+            "dataset": absolute(config.dataset),
+            "output_dir": os.path.abspath(run),
+            "precision": resolved_precision(accelerator),
+        }
         record = {
             "config": to_json(config) | own,
             "run_id": run_id,
-            "data": {
-                "fingerprint": data.fingerprint,
-                "images": {name: len(split) for name, split in data.splits.items()},
-                "labels": data.labels.to_config(),
-            },
+            "data": data_record(config.dataset, data),
             "parameters": {"whole": model.parameters_whole, "trained": model.parameters_trained},
             "processes": accelerator.num_processes,
             "device": device_name(accelerator.device),
@@ -136,6 +143,7 @@ def _start_run(
             },
             "git_commit": git_commit(),
         }
+        write_text(run / TRAINED_ON, trained_on_csv(data))
         write_text(run / "config.json", json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise InputError(

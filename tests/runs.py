@@ -179,9 +179,14 @@ def make_run(
     dataset: str = "gland",
     size: int = 256,
     iou: float | None = None,
+    scored: dict[str, Any] | None = None,
     **config: Any,
 ) -> Path:
-    """A run's files, with one image of 100 pixels per IoU (no false positives)."""
+    """A run's files, with one image of 100 pixels per IoU (no false positives).
+
+    Args:
+        scored: what metrics.json says otherwise.
+    """
     whole = with_protocol(TrainConfig(dataset=dataset, model=model, size=size, **config))
     config = to_json(whole)
     (folder / "test").mkdir(parents=True)
@@ -201,6 +206,8 @@ def make_run(
             )
     score = {"value": iou or float(np.mean(ious)), "low": 0.1, "high": 0.9}
     metrics = {"dataset": dataset, "size": size, "split": "test", "threshold": 0.4375}
+    metrics |= {"threshold_from": "validation", "tta": "none", "tile": None}
+    metrics |= {"fingerprint": f"of {dataset} at {size}", **(scored or {})}
     metrics["scores"] = {"iou": score, "iou_image": {**score, "low": None, "high": None}}
     (folder / "test" / "metrics.json").write_text(json.dumps(metrics))
     return folder

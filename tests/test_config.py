@@ -158,8 +158,6 @@ def test_a_command_to_go_on_with_works_when_it_is_pasted():
 
 
 CHANGED = {
-    "dataset": "gland",
-    "pairs": "a=b",
     "size": 64,
     "crop": 32,
     "flips": "d4",

@@ -4,67 +4,36 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from segacc.config import SEGFORMER_B0, read_run_config
-from segacc.data.prepare import prepare
-from segacc.data.reading.sources import load_dataset
+from segacc.config import SEGFORMER_B0
+from segacc.data.known import KnownData, find_again, prepare_found
+from segacc.data.store import find_prepared
 from segacc.errors import InputError, command, quoted, write_text
+from segacc.evaluation.scored_runs import (
+    ScoredRun,
+    data_labels,
+    data_name,
+    groups_of,
+    notes_of,
+    read_scored_run,
+    report_groups,
+    way_of_scoring,
+)
 from segacc.metrics.counts import iou_of
 from segacc.metrics.intervals import bootstrap, percentile_interval
 from segacc.report.page import write_report
 from segacc.report.scored import Scored, read_scored
-from segacc.runs import read_epochs
 
 COMPARISON_NOTE = (
     "iou is over all pixels of the split, iou_image the mean over its images; in brackets the 95 % "
     "bootstrap interval over images. against best: difference of iou to the best run on the same "
     "images, its 95 % interval, and the two-sided p of a paired bootstrap."
 )
-
-
-@dataclass(frozen=True)
-class ScoredRun:
-    """A run and its results on a split, without its images."""
-
-    run: Path
-    config: dict[str, Any]
-    """config.json"""
-    metrics: dict[str, Any]
-    """metrics.json"""
-    epochs: list[dict[str, Any]]
-    """the lines of metrics.jsonl"""
-    names: list[str]
-    """of the N images"""
-    counts: Tensor
-    """(N, 4) float64: true positive, false positive, false negative, true negative pixels"""
-
-
-def read_scored_run(run: Path, split: str) -> ScoredRun | None:
-    """The results of a run on a split; None where it was not scored on it.
-
-    Raises:
-        InputError: the folder is not a run's.
-    """
-    read_run_config(run)
-    folder = run / split
-    if not (folder / "metrics.json").exists():
-        return None
-    config, metrics = (
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in (run / "config.json", folder / "metrics.json")
-    )
-    rows = list(csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()))
-    counts = torch.tensor([[int(row[k]) for k in ("tp", "fp", "fn", "tn")] for row in rows])
-    names = [row["name"] for row in rows]
-    return ScoredRun(run, config, metrics, read_epochs(run), names, counts.double())
 
 
 @dataclass(frozen=True)
@@ -94,18 +63,26 @@ def paired_bootstrap(best: Tensor, other: Tensor) -> Paired:
 
 
 def comparison_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
-    """The table, best first within each data set; every value as text."""
-    by_data: dict[tuple[str, int], list[ScoredRun]] = {}
-    for run in runs:
-        by_data.setdefault((run.metrics["dataset"], run.metrics["size"]), []).append(run)
+    """The table, best first within each data set; every value as text.
+
+    Runs are compared only if they were scored on the same images in the same way: the fingerprint
+    says which images, whatever the data set was called.
+    """
     rows = []
-    for group in by_data.values():
-        group.sort(key=lambda run: run.metrics["scores"]["iou"]["value"], reverse=True)
-        rows += [_comparison_row(run, group[0]) for run in group]
+    labels = data_labels(runs)
+    for group in groups_of(runs).values():
+        by_way: dict[str, list[ScoredRun]] = {}
+        for run in sorted(group, key=lambda r: r.metrics["scores"]["iou"]["value"], reverse=True):
+            by_way.setdefault(way_of_scoring(run), []).append(run)
+        for way, same in by_way.items():
+            best = f"best {way}" if len(by_way) > 1 and way else "best"
+            rows += [
+                _comparison_row(run, same[0], best) | {"data": labels[run.run]} for run in same
+            ]
     return rows
 
 
-def _comparison_row(run: ScoredRun, best: ScoredRun) -> dict[str, str]:
+def _comparison_row(run: ScoredRun, best: ScoredRun, called: str) -> dict[str, str]:
     metrics = run.metrics
     best_epoch = max(run.epochs, key=lambda line: line["valid_iou"])["epoch"]
     against = ""
@@ -116,7 +93,7 @@ def _comparison_row(run: ScoredRun, best: ScoredRun) -> dict[str, str]:
         **model_columns(run),
         f"iou on {metrics['split']}": _with_interval(metrics["scores"]["iou"]),
         "iou_image": _with_interval(metrics["scores"]["iou_image"]),
-        "against best": "best" if run is best else against,
+        "against best": called if run is best else against,
         "threshold": f"{metrics['threshold']:g}",
         "best epoch": f"{best_epoch} of {len(run.epochs)}",
         "minutes": f"{sum(line['seconds'] for line in run.epochs) / 60:.1f}",
@@ -177,8 +154,10 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
         raise InputError(f"none of {len(missing)} runs has results on {split}: {hint} makes them.")
     table = comparison_table(scored)
     print_table(table)
+    warnings = [f"warning: {note}." for note in notes_of(scored)]
+    print("".join(f"{warning}\n" for warning in warnings), end="")
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "comparison.md", markdown(table, COMPARISON_NOTE))
+    write_text(out / "comparison.md", markdown(table, "\n\n".join([COMPARISON_NOTE, *warnings])))
     write_text(out / "comparison.csv", comma_separated(table))
     print(f"{COMPARISON_NOTE}\nwritten: {out / 'comparison.md'}, comparison.csv")
     if missing:
@@ -194,24 +173,30 @@ def write_reports(
     Raises:
         InputError: a data set is not what it was when a run was scored on it.
     """
-    by_data: dict[str, list[ScoredRun]] = {}
-    for run in runs:
-        by_data.setdefault(Path(run.metrics["dataset"].rstrip("/")).name, []).append(run)
-    for name, group in by_data.items():
-        report = out / f"report-{name}.html"
+    sets = report_groups(runs)
+    names = [data_name(group[0]) for group in sets]
+    for name, group in zip(names, sets, strict=True):
+        digits = f"-{group[0].metrics['fingerprint'][:8]}" if names.count(name) > 1 else ""
+        report = out / f"report-{name}{digits}.html"
         write_report(report, [_with_images(run, split) for run in group], table)
         print(f"look at: {report}")
 
 
 def _with_images(run: ScoredRun, split: str) -> Scored:
     metrics = run.metrics
-    data = prepare(load_dataset(metrics["dataset"], metrics.get("pairs", ())), metrics["size"])
-    if data.fingerprint != metrics["fingerprint"]:
+    known = KnownData(
+        dataset=metrics["dataset"],
+        pairs=tuple(metrics.get("pairs", ())),
+        source=metrics.get("source"),
+        fingerprint=metrics["fingerprint"],
+    )
+    data = find_prepared(known.fingerprint) or prepare_found(find_again(known), metrics["size"])
+    if data.fingerprint != known.fingerprint:
         raise InputError(
-            f"{run.run}: the data set {metrics['dataset']} has changed since the run was scored on "
-            f"it: give `{command('evaluate')} {quoted(run.run)} --split {split}` again."
+            f"{run.run}: the data set {known.dataset} has changed since the run was scored on it: "
+            f"give `{command('evaluate')} {quoted(run.run)} --split {metrics['split']}` again."
         )
-    return read_scored(run.run, run.run / split, data.splits[split])
+    return read_scored(run.run, run.run / split, data.splits[metrics["split"]])
 
 
 # The columns that a narrow terminal leaves out, first to last; the files have all of them.

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,17 @@ from PIL import Image
 from torch import Tensor
 
 from segacc.config import EvaluateConfig, TrainConfig, read_run_config
-from segacc.data.prepare import prepare
+from segacc.data.known import absolute, find_again, known_data, prepare_found
 from segacc.data.reading.sources import load_dataset
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError, disk_errors
-from segacc.evaluation.results import calibration_table, print_results, write_results
+from segacc.evaluation.notes import notes_on
+from segacc.evaluation.results import (
+    calibration_table,
+    print_results,
+    results_folder,
+    write_results,
+)
 from segacc.metrics.counts import constant_mask_iou
 from segacc.metrics.intervals import INTERVALS, Score
 from segacc.metrics.scores import FORMULAS, ImageStats, image_stats, scores_with_intervals
@@ -52,10 +58,14 @@ class Evaluation:
     threshold: float
     dataset: str
     pairs: tuple[str, ...]
+    source: str
+    """where the data set is, as in `KnownData`"""
     data: Prepared
     split: Split
     folder: Path
     """for the results"""
+    notes: tuple[str, ...]
+    """why the scores may mislead, in sentences"""
 
 
 @dataclass(frozen=True)
@@ -107,15 +117,18 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
     accelerator = make_accelerator(precision)
     set_threads(accelerator)
     model = load_segmenter(config.run).to(accelerator.device)
-    dataset = config.dataset or trained.dataset
-    pairs = config.pairs or (() if config.dataset else trained.pairs)
+    known = known_data(config.run)
+    dataset = config.dataset or known.dataset
+    pairs = config.pairs or (() if config.dataset else known.pairs)
+    again = replace(known, pairs=pairs)
+    source = load_dataset(config.dataset, pairs) if config.dataset else find_again(again)
     assert trained.size is not None
-    data = prepare(load_dataset(dataset, pairs), trained.size)
+    data = prepare_found(source, trained.size)
     if config.split not in data.splits:
         raise InputError(
             f"--split {config.split}: {dataset} has no such split, it has {', '.join(data.splits)}."
         )
-    name = f"{config.split}-{Path(dataset.rstrip('/')).stem}" if config.dataset else config.split
+    split = data.splits[config.split]
     return Evaluation(
         config=config,
         trained=trained,
@@ -125,9 +138,11 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
         threshold=model.threshold if config.threshold is None else config.threshold,
         dataset=dataset,
         pairs=pairs,
+        source=absolute(config.dataset or known.source or known.dataset),
         data=data,
-        split=data.splits[config.split],
-        folder=config.run / name,
+        split=split,
+        folder=results_folder(config, data.fingerprint, known.fingerprint),
+        notes=notes_on(config, data, split, known),
     )
 
 
@@ -191,9 +206,12 @@ def record_of(
         "model": evaluation.trained.model,
         "dataset": evaluation.dataset,
         "pairs": list(evaluation.pairs),
+        "source": evaluation.source,
         "fingerprint": evaluation.data.fingerprint,
+        "split_fingerprint": evaluation.split.fingerprint,
         "split": config.split,
         "images": images,
+        "notes": list(evaluation.notes),
         "size": evaluation.data.size,
         "threshold": evaluation.threshold,
         "threshold_from": "validation" if config.threshold is None else "given",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from segacc.config import EvaluateConfig
 from segacc.data.split import Split
 from segacc.errors import write_text
 from segacc.metrics.intervals import INTERVALS, Score
@@ -17,6 +19,35 @@ from segacc.report.pictures import overview, picture_name
 from segacc.runs import per_image_csv
 
 OVERVIEW_IMAGES = 6
+
+
+def results_folder(config: EvaluateConfig, fingerprint: str, trained: str) -> Path:
+    """The folder for the results: RUN/test, or one that says in its name what is not as usual, so
+    that the usual results stay as they are.
+
+    Args:
+        fingerprint: of the data set that is scored.
+        trained: the fingerprint of the data set that the run was trained on.
+    """
+    how = [] if config.threshold is None else [f"threshold-{config.threshold}"]
+    how += [] if config.tta == "none" else [f"tta-{config.tta}"]
+    how += [] if config.tile is None else [f"tile-{config.tile}"]
+    if config.dataset is None or fingerprint == trained:
+        return config.run / "-".join([config.split, *how])
+    name = Path(os.path.abspath(config.dataset)).stem
+    folder = config.run / "-".join([config.split, name, *how])
+    if _fingerprint_in(folder) in (None, fingerprint):
+        return folder
+    # Another data set of the same name was scored before.
+    return config.run / "-".join([config.split, name, fingerprint[:8], *how])
+
+
+def _fingerprint_in(folder: Path) -> str | None:
+    try:
+        record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        return str(record["fingerprint"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def calibration_table(stats: ImageStats) -> dict[str, list[Any]]:
@@ -56,7 +87,8 @@ def print_results(
     print(
         f"{record['model']} on {record['split']} of {record['dataset']}: {len(split)} full images "
         f"of {record['size']} x {record['size']} px, {_how(record)}\n"
-        f"{'':<14}threshold {record['threshold']:<9g} 95 % interval       at 0.5   ({chosen})"
+        + "".join(f"warning: {note}\n" for note in record["notes"])
+        + f"{'':<14}threshold {record['threshold']:<9g} 95 % interval       at 0.5   ({chosen})"
     )
     for name, formula in FORMULAS.items():
         score, half = (Score(**record[key][name]) for key in ("scores", "scores_at_half"))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segacc.config import STUDY_MODELS, read_run_config
+from segacc.data.known import absolute, known_data
+from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.flags import RESUME_MAY_CHANGE, parse_train
@@ -101,6 +103,20 @@ def check_same(cell: Cell) -> None:
                 f"{cell.run} was made with --{name.replace('_', '-')} {have}, and now {want} is "
                 "asked for: give another --out, or the flags of before."
             )
+    check_same_data(cell.run, cell.dataset, wanted.size)
+
+
+def check_same_data(run: Path, dataset: str, size: int | None) -> None:
+    """Raises InputError when the run was made with other images than those of `dataset`."""
+    known = known_data(run)
+    assert size is not None
+    if dataset == known.dataset or absolute(dataset) == known.dataset:
+        return
+    if prepare(load_dataset(dataset), size).fingerprint != known.fingerprint:
+        raise InputError(
+            f"{run} was made with --dataset {known.dataset}, and the images of {dataset} are other "
+            "ones: give another --out, or the data set of before."
+        )
 
 
 def check_test_split(dataset: str) -> None:

@@ -11,8 +11,8 @@ from segacc.evaluation.compare import (
     compare,
     markdown,
     print_table,
-    read_scored_run,
 )
+from segacc.evaluation.scored_runs import read_scored_run
 from segacc.study.cells import Cell, check_same, check_test_split
 from segacc.study.schedule import run_cells
 from segacc.study.table import STUDY_NOTE, study_table

@@ -6,7 +6,8 @@ import statistics
 
 import torch
 
-from segacc.evaluation.compare import ScoredRun, model_columns
+from segacc.evaluation.compare import model_columns
+from segacc.evaluation.scored_runs import ScoredRun
 from segacc.metrics.counts import constant_mask_iou, iou_of
 from segacc.metrics.intervals import bootstrap, percentile_interval
 

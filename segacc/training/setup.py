@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from segacc.config import TrainConfig
+from segacc.data.known import find_to_train, prepare_found
 from segacc.data.loading.loader import Batch
 from segacc.data.loading.resident import Resident
 from segacc.data.loading.start import start_loading
 from segacc.data.loading.stream import epoch_end
-from segacc.data.prepare import prepare
-from segacc.data.reading.sources import load_dataset
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError
 from segacc.models.global_batch import (
@@ -122,9 +121,9 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     resume = config.resume
     state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
     check_flags(config, accelerator)
-    source = load_dataset(config.dataset, config.pairs)
+    source = find_to_train(config.dataset, config.pairs, resume)
     built, place = build(config, state, accelerator)
-    data = prepare(source, config.size)
+    data = prepare_found(source, config.size)
     check_data(config, data)
     model = make_trainable(config, accelerator, built, place)
     progress = load_state(state, model.trained) if state else Progress()

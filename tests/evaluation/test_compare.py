@@ -1,5 +1,7 @@
 """compare(): the table, and the paired test against numbers known beforehand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -14,8 +16,8 @@ from segacc.evaluation.compare import (
     markdown,
     paired_bootstrap,
     print_table,
-    read_scored_run,
 )
+from segacc.evaluation.scored_runs import notes_of, read_scored_run, report_groups
 
 
 def results(*runs):
@@ -42,6 +44,54 @@ def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
     }
     text = markdown(table, COMPARISON_NOTE)
     assert text.count("\n| ") == 4 and COMPARISON_NOTE in text
+
+
+def test_the_fingerprint_groups_runs_and_not_what_the_data_set_was_called(tmp_path):
+    """One set as a name and as a path, and another set in a folder of the same name. The first run
+    is of an older version, which did not store the fingerprint of the split."""
+    one = {"fingerprint": "1" * 64, "split_fingerprint": "5" * 64}
+    other = {"fingerprint": "2" * 64, "split_fingerprint": "6" * 64}
+    runs = results(
+        make_run(tmp_path / "a", [0.5, 0.6], scored={"fingerprint": "1" * 64}),
+        make_run(tmp_path / "b", [0.8, 0.9], dataset="/x/gland", scored=one),
+        make_run(tmp_path / "c", [0.1, 0.2], dataset="/y/gland", scored=other),
+    )
+    table = comparison_table(runs)
+    assert [(row["run"], row["data"]) for row in table] == [
+        ("b", "gland 256 (55555555)"),
+        ("a", "gland 256 (55555555)"),
+        ("c", "gland 256 (66666666)"),
+    ]
+    assert [row["against best"][:5] for row in table] == ["best", "-0.30", "best"]
+    assert [[run.run.name for run in group] for group in report_groups(runs)] == [["a", "b"], ["c"]]
+
+
+def test_a_report_shows_the_same_images_at_two_sizes(tmp_path):
+    runs = results(
+        make_run(tmp_path / "a", [0.5, 0.6]),
+        make_run(tmp_path / "b", [0.8, 0.9], size=512, crop=256),
+        make_run(tmp_path / "c", [0.8, 0.9, 0.7], size=512),
+    )
+    assert [[run.run.name for run in group] for group in report_groups(runs)] == [["a", "b", "c"]]
+    runs[2] = dataclasses.replace(runs[2], metrics=runs[2].metrics | {"fingerprint": "changed"})
+    assert [[run.run.name for run in group] for group in report_groups(runs)] == [["a", "b"], ["c"]]
+
+
+def test_runs_that_were_scored_in_different_ways_are_marked_and_not_compared(tmp_path):
+    runs = results(
+        make_run(tmp_path / "a", [0.5, 0.6]),
+        make_run(tmp_path / "b", [0.4, 0.5]),
+        make_run(tmp_path / "c", [0.1, 0.2], scored={"threshold_from": "given", "tta": "hv"}),
+        make_run(tmp_path / "d", [0.8, 0.9], scored={"tile": 64}),
+    )
+    table = {row["run"]: row["against best"] for row in comparison_table(runs)}
+    assert table["a"] == "best" and table["b"].startswith("-0.10")
+    assert table["c"] == "best with --threshold 0.4375 --tta hv"
+    assert table["d"] == "best with --tile 64"
+    notes = "\n".join(notes_of(runs))
+    assert f"{tmp_path / 'd'} was scored with --tile 64" in notes
+    assert "different ways are not compared" in notes
+    assert notes_of(runs[3:]) == []  # all in the same way
 
 
 def test_a_name_with_a_bar_does_not_break_the_table(tmp_path):

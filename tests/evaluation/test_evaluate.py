@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +14,12 @@ from PIL import Image
 from small import TINY, write_blobs
 
 from segacc.config import EvaluateConfig
+from segacc.data.known import absolute, data_record, find_again, known_data, prepare_found
 from segacc.errors import InputError
 from segacc.evaluation.compare import compare
-from segacc.evaluation.evaluate import evaluate
-from segacc.evaluation.results import spread
+from segacc.evaluation.evaluate import evaluate, load_evaluation
+from segacc.evaluation.results import results_folder, spread
+from segacc.evaluation.scored_runs import notes_of, read_scored_run
 from segacc.flags import parse_train
 from segacc.training.fit import fit
 
@@ -92,8 +96,12 @@ def test_scores_table_and_pictures_tell_the_same(run, capsys):
 
 
 def test_a_threshold_that_is_given_is_used_beside_one_half(run):
+    """Its results have a folder of their own: those at the model's threshold stay."""
+    usual = run / "test" / "metrics.json"
+    before = usual.read_bytes() if usual.exists() else None
     result = evaluate(EvaluateConfig(run, threshold=0.3))
-    record = json.loads((run / "test" / "metrics.json").read_text())
+    assert before == (usual.read_bytes() if usual.exists() else None)
+    record = json.loads((run / "test-threshold-0.3" / "metrics.json").read_text())
     assert (record["threshold"], record["threshold_from"]) == (0.3, "given")
     AcceleratorState._reset_state(reset_partial_state=True)
     half = evaluate(EvaluateConfig(run, threshold=0.5))
@@ -116,11 +124,11 @@ def test_the_threshold_of_the_model_is_the_best_on_validation(run):
 
 def test_flips_and_tiles_change_a_little(run):
     plain = evaluate(EvaluateConfig(run))
-    for how in ({"tta": "hv"}, {"tile": 32}):
+    for folder, how in (("test-tta-hv", {"tta": "hv"}), ("test-tile-32", {"tile": 32})):
         AcceleratorState._reset_state(reset_partial_state=True)
         other = evaluate(EvaluateConfig(run, **how))
         assert other != plain and other["iou"] == pytest.approx(plain["iou"], abs=0.25)
-        record = json.loads((run / "test" / "metrics.json").read_text())
+        record = json.loads((run / folder / "metrics.json").read_text())
         assert (record["tta"], record["tile"]) == (how.get("tta", "none"), how.get("tile"))
 
 
@@ -154,6 +162,107 @@ def test_another_data_set_has_its_own_folder(run, tmp_path):
     data = write_blobs(tmp_path / "other", test=2)
     evaluate(EvaluateConfig(run, dataset=str(data)))
     assert json.loads((run / "test-other" / "metrics.json").read_text())["images"] == 2
+
+
+def test_the_folder_of_the_results_says_what_is_not_as_usual(run, tmp_path):
+    def folder(fingerprint, **flags):
+        return results_folder(EvaluateConfig(tmp_path, **flags), fingerprint, "own").name
+
+    assert folder("own") == folder("changed") == "test"
+    assert folder("own", split="valid", threshold=0.99, tta="h") == "valid-threshold-0.99-tta-h"
+    assert folder("own", dataset="/copy/of/it") == "test"
+    assert folder("other", dataset="/a/data/", tile=64) == "test-data-tile-64"
+    (tmp_path / "test-data").mkdir()
+    (tmp_path / "test-data" / "metrics.json").write_text('{"fingerprint": "other"}')
+    assert folder("other", dataset="/a/data") == "test-data"
+    assert folder("0123456789abcdef", dataset="/b/data") == "test-data-01234567"
+
+
+def as_of_an_older_version(run, folder, **data):
+    """The run as it would be without what newer versions store about its data."""
+    folder.mkdir(exist_ok=True)
+    record = json.loads((run / "config.json").read_text())
+    record["data"] = {"fingerprint": record["data"]["fingerprint"], **data}
+    (folder / "config.json").write_text(json.dumps(record))
+    (folder / "best").symlink_to(run / "best")
+    return folder
+
+
+def test_images_that_the_run_has_seen_are_named(run, tmp_path, capsys):
+    """By their pixels: under other names, in other splits, with corrected masks."""
+    data = Path(json.loads((run / "config.json").read_text())["config"]["dataset"])
+    other = tmp_path / "more"
+    shutil.copytree(data, other)
+    for old, new in (
+        ("train/train3", "test/x3"),
+        ("train/train4", "test/x4"),
+        ("valid/valid0", "test/y"),
+    ):
+        for ending in ("jpg", "png"):
+            shutil.copy(other / f"{old}.{ending}", other / f"{new}.{ending}")
+    Image.new("L", (80, 80), 255).save(other / "test" / "x4.png")
+    evaluate(EvaluateConfig(run, dataset=str(other)))
+    said = [
+        "2 of the 10 images that are scored were trained on, so the scores are too good: x3, x4",
+        "1 of the 10 images that are scored were used to pick the epoch and the threshold, so the "
+        "scores are too good: y",
+    ]
+    folder = run / "test-more"
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["notes"] == said
+    assert all(f"warning: {sentence}\n" in capsys.readouterr().out for sentence in said[:1])
+    assert all(sentence in (folder / "report.html").read_text() for sentence in said)
+    assert notes_of([read_scored_run(run, "test-more")]) == [f"{run}: {note}" for note in said]
+
+    old = as_of_an_older_version(run, tmp_path / "old")
+    assert notes(old, dataset=str(other)) == tuple(
+        said
+    )  # the cache still has what it was trained on
+    old = as_of_an_older_version(run, tmp_path / "older", fingerprint="0" * 64)
+    (unknown,) = notes(old)
+    assert unknown.startswith("which of the images that are scored were trained on is not known")
+
+
+def notes(run, **flags):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return load_evaluation(EvaluateConfig(run, **flags)).notes
+
+
+def test_images_of_the_split_that_was_asked_for_are_not_named(run):
+    assert notes(run) == notes(run, split="train") == notes(run, split="valid") == ()
+
+
+def test_the_data_are_found_from_any_folder_and_where_they_are_gone(run, tmp_path, monkeypatch):
+    known = known_data(run)
+    assert known.source == known.dataset and os.path.isabs(known.dataset)
+    source = Path(known.source)
+    monkeypatch.chdir(tmp_path)
+    assert load_evaluation(EvaluateConfig(run)).data.fingerprint == known.fingerprint
+    source.rename(source.with_name("away"))
+    try:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        found = load_evaluation(EvaluateConfig(run))  # in the cache
+        assert found.data.fingerprint == known.fingerprint and found.notes == ()
+        monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "empty"))
+        message = f"the run's data set {source} is not here and the cache has no images of it"
+        with pytest.raises(InputError, match=message):
+            notes(run)
+        assert notes(run, dataset=str(source.with_name("away"))) == ()
+    finally:
+        source.with_name("away").rename(source)
+
+
+def test_a_run_whose_variable_is_no_longer_set_finds_its_data(run, tmp_path, monkeypatch):
+    """`gland` was a folder named by SEGACC_GLAND when the run began."""
+    record = json.loads((run / "config.json").read_text())
+    monkeypatch.setenv("SEGACC_GLAND", record["config"]["dataset"])
+    assert data_record("gland", load_evaluation(EvaluateConfig(run)).data) == record["data"]
+    assert absolute("gland") == "gland"
+    monkeypatch.delenv("SEGACC_GLAND")
+    record["config"]["dataset"] = "gland"
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    found = find_again(known_data(tmp_path))
+    assert prepare_found(found, 64).fingerprint == record["data"]["fingerprint"]
 
 
 def test_a_run_trained_in_fp16_is_scored_in_fp32_on_a_cpu(run, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """segacc study: its cells, its table, and runs that fail, are killed and go on."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,10 @@ from runs import make_run
 from small import ROOT, lines, write_blobs
 
 from segacc.config import STUDY_MODELS
+from segacc.data.prepare import prepare
+from segacc.data.reading.convert import convert_folder
 from segacc.errors import InputError
-from segacc.evaluation.compare import read_scored_run
+from segacc.evaluation.scored_runs import read_scored_run
 from segacc.flags import parse_train
 from segacc.study import schedule
 from segacc.study.cells import Cell, cells_of, check_same
@@ -58,6 +61,19 @@ def test_a_folder_with_a_run_of_other_flags_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"run was made with --lr 0\.001, and now 0\.01 is asked"):
         check_same(Cell(run, "gland", flags))
     check_same(Cell(run, "gland", (*flags[:2], *flags[4:], "--tracker", "none")))
+
+
+def test_a_folder_with_a_run_on_other_images_is_refused(tmp_path):
+    """Of sets in folders of one name; a set that has only moved is the same."""
+    data = write_blobs(tmp_path / "blobs")
+    flags = ("--dataset", str(data), "--size", "64", "--weights", "none")
+    run = make_run(tmp_path / "run", [0.5], dataset="/gone/blobs", size=64, weights="none")
+    with pytest.raises(InputError, match="made with --dataset /gone/blobs, and the images of"):
+        check_same(Cell(run, str(data), flags))
+    record = json.loads((run / "config.json").read_text())
+    record["data"] = {"fingerprint": prepare(convert_folder(data), 64).fingerprint}
+    (run / "config.json").write_text(json.dumps(record))
+    check_same(Cell(run, str(data), flags))
 
 
 def test_the_table_is_over_seeds_in_the_order_of_the_study(tmp_path):

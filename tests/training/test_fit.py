@@ -6,12 +6,14 @@ import math
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
 import termios
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -25,6 +27,7 @@ from safetensors.torch import load_file
 from small import ROOT, TINY, lines, write_blobs
 
 from segacc.config import STUDY_MODELS, TrainConfig, read_run_config
+from segacc.data.known import TRAINED_ON
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
@@ -76,6 +79,8 @@ def test_a_model_learns_and_the_run_folder_holds_all_its_files(blobs, tmp_path, 
         record["versions"]["torch"]
     )
     assert record["data"]["images"] == {"train": 12, "valid": 5, "test": 3}
+    seen = [line.split(",")[:2] for line in (run / TRAINED_ON).read_text().splitlines()]
+    assert seen[1] == ["train", "train0"] and seen[17] == ["valid", "valid4"] and len(seen) == 18
     assert Labels.from_config(record["data"]["labels"]) == BINARY
     best_config = json.loads((run / "best" / "config.json").read_text())
     assert Labels.from_config(best_config["labels"]) == BINARY
@@ -330,8 +335,39 @@ def test_resuming_with_other_data_is_refused(tmp_path):
     run = train(data, tmp_path / "run", "--epochs", "1")
     (data / "train" / "train0.jpg").write_bytes((data / "train" / "train1.jpg").read_bytes())
     AcceleratorState._reset_state(reset_partial_state=True)
-    with pytest.raises(InputError, match="has changed since"):
+    with pytest.raises(InputError, match="are not those that the run began with"):
         fit(parse_train(["--resume", str(run), "--epochs", "2"]))
+
+
+def test_a_run_and_its_data_can_be_moved_and_resumed(tmp_path, monkeypatch, caplog):
+    """From any folder: the fingerprint says that the data are the same."""
+    monkeypatch.chdir(tmp_path)
+    write_blobs(tmp_path / "data")
+    train("data", "run", "--epochs", "1")
+    record = json.loads(Path("run/config.json").read_text())
+    before = record["config"]
+    assert before["dataset"] == record["data"]["source"] == str(tmp_path / "data")
+    assert before["output_dir"] == str(tmp_path / "run")
+
+    (tmp_path / "new").mkdir()
+    for name in ("data", "run"):
+        (tmp_path / name).rename(tmp_path / "new" / name)
+    monkeypatch.chdir(tmp_path / "new")
+    (Path("run") / TRAINED_ON).unlink()  # as of a run that an older version began
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert fit(parse_train(["--resume", "run", "--dataset", "data", "--epochs", "2"])) == Path(
+        "run"
+    )
+    record = json.loads(Path("run/config.json").read_text())
+    after = record["config"]
+    assert after["dataset"] == record["data"]["source"] == str(tmp_path / "new" / "data")
+    assert after["epochs"] == len(lines(Path("run"))) == 2
+    assert len((Path("run") / TRAINED_ON).read_text().splitlines()) == 1 + 12 + 5
+
+    shutil.rmtree("data")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    fit(parse_train(["--resume", "run"]))  # with the prepared images in the cache
+    assert f"{tmp_path / 'new' / 'data'} is not here: its prepared images" in caplog.text
 
 
 def test_a_program_may_train_in_a_thread_with_fields_left_open(blobs, tmp_path):

@@ -144,6 +144,23 @@ def is_parquet(path: Path) -> bool:
         return file.read(4) == b"PAR1"
 
 
+def resolve(dataset: str) -> str:
+    """Where a data set that `locate` has found is: the absolute path of its folder or archive, by
+    which it is found again from any folder and without a variable; a demo name or a Hub id stays.
+    """
+    if is_drawn(dataset):
+        return dataset
+    path = _corpus(CORPORA[dataset]) if dataset in CORPORA else Path(dataset).expanduser()
+    return os.path.abspath(path) if os.path.exists(path) else dataset
+
+
+def is_drawn(dataset: str) -> bool:
+    """Whether the data set is drawn by code."""
+    from segacc.data.demo.sets import DEMO_NAMES
+
+    return dataset in DEMO_NAMES
+
+
 def _corpus(corpus: Corpus) -> Path:
     """The corpus as a folder or an archive: from its variable, the cache, or the network."""
     value = os.environ.get(corpus.variable)

@@ -1,0 +1,125 @@
+"""Runs and their results on a split, grouped by the images that they were scored on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segacc.config import read_run_config
+from segacc.runs import read_epochs
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run and its results on a split, without its images."""
+
+    run: Path
+    config: dict[str, Any]
+    """config.json"""
+    metrics: dict[str, Any]
+    """metrics.json"""
+    epochs: list[dict[str, Any]]
+    """the lines of metrics.jsonl"""
+    names: list[str]
+    """of the N images"""
+    counts: Tensor
+    """(N, 4) float64: true positive, false positive, false negative, true negative pixels"""
+
+
+def read_scored_run(run: Path, split: str) -> ScoredRun | None:
+    """The results of a run on a split; None where it was not scored on it.
+
+    Raises:
+        InputError: the folder is not a run's.
+    """
+    read_run_config(run)
+    folder = run / split
+    if not (folder / "metrics.json").exists():
+        return None
+    config, metrics = (
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (run / "config.json", folder / "metrics.json")
+    )
+    rows = list(csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()))
+    counts = torch.tensor([[int(row[k]) for k in ("tp", "fp", "fn", "tn")] for row in rows])
+    names = [row["name"] for row in rows]
+    return ScoredRun(run, config, metrics, read_epochs(run), names, counts.double())
+
+
+def groups_of(runs: list[ScoredRun]) -> dict[tuple[str, int], list[ScoredRun]]:
+    """The runs by the images that they were scored on: fingerprint and size."""
+    # An older version stored the fingerprint of the whole data set, not that of the split.
+    of_split = {
+        run.metrics["fingerprint"]: run.metrics["split_fingerprint"]
+        for run in runs
+        if "split_fingerprint" in run.metrics
+    }
+    groups: dict[tuple[str, int], list[ScoredRun]] = {}
+    for run in runs:
+        whole = run.metrics["fingerprint"]
+        images = run.metrics.get("split_fingerprint") or of_split.get(whole, whole)
+        groups.setdefault((images, run.metrics["size"]), []).append(run)
+    return groups
+
+
+def way_of_scoring(run: ScoredRun) -> str:
+    """What was not as usual when the run was scored; empty where all was."""
+    metrics = run.metrics
+    given = (
+        [f"--threshold {metrics['threshold']:g}"] if metrics["threshold_from"] == "given" else []
+    )
+    given += [f"--tta {metrics['tta']}"] if metrics["tta"] != "none" else []
+    given += [f"--tile {metrics['tile']}"] if metrics["tile"] else []
+    return f"with {' '.join(given)}" if given else ""
+
+
+def notes_of(runs: list[ScoredRun]) -> list[str]:
+    """Why the table may mislead, in sentences."""
+    ways = {run.run: way for run in runs if (way := way_of_scoring(run))}
+    mixed = any(len({way_of_scoring(run) for run in g}) > 1 for g in groups_of(runs).values())
+    notes = [f"{run} was scored {way}" for run, way in ways.items()] if mixed else []
+    if mixed:
+        notes.append("runs that were scored in different ways are not compared with each other")
+    return notes + [f"{run.run}: {note}" for run in runs for note in run.metrics.get("notes", [])]
+
+
+def data_name(run: ScoredRun) -> str:
+    return Path(run.metrics["dataset"].rstrip("/")).name
+
+
+def data_labels(runs: list[ScoredRun]) -> dict[Path, str]:
+    """What the table calls the data of each run; sets of one name get a part of the fingerprint."""
+    names = [(data_name(group[0]), key) for key, group in groups_of(runs).items()]
+    labels = {}
+    for (fingerprint, size), group in groups_of(runs).items():
+        shared = sum(name == data_name(group[0]) and key[1] == size for name, key in names) > 1
+        for run in group:
+            crop = f", crop {crop}" if (crop := run.config["config"]["crop"]) else ""
+            digits = f" ({fingerprint[:8]})" if shared else ""
+            labels[run.run] = f"{data_name(run)} {size}{crop}{digits}"
+    return labels
+
+
+def report_groups(runs: list[ScoredRun]) -> list[list[ScoredRun]]:
+    """The runs of each report: of the same images, also at several sizes.
+
+    The fingerprint depends on the size. So images of two sizes are taken for the same where their
+    names are the same and the data set is called the same.
+    """
+    reports: list[dict[int, list[ScoredRun]]] = []
+    for (_, size), group in groups_of(runs).items():
+        for by_size in reports:
+            first = next(iter(by_size.values()))[0]
+            same = first.names == group[0].names and data_name(first) == data_name(group[0])
+            if same and size not in by_size:
+                by_size[size] = group
+                break
+        else:
+            reports.append({size: group})
+    return [[run for group in by_size.values() for run in group] for by_size in reports]
