@@ -105,7 +105,7 @@ def scores_of(run: Path) -> dict[str, float]:
     import evaluate
 
     run_in_process(evaluate.main, f"{run} --threshold 0.5")
-    scores = json.loads((run / "test" / "metrics.json").read_text())["scores"]
+    scores = json.loads((run / "test-threshold-0.5" / "metrics.json").read_text())["scores"]
     return {f"{name}_{end}": score[end] for name, score in scores.items() for end in score}
 
 
