@@ -241,6 +241,13 @@ LAYOUTS = {
         ("pictures/b.jpg", "targets/b.jpg.png"),
         "pictures/*.jpg with targets/*.jpg.png",
     ),
+    "a folder for each image, as labelme writes it": (
+        of("01 02 03", photo="{}_json/img.png", mask="{}_json/label.png")
+        | {f"0{i}_json/label_viz.png": "photo" for i in (1, 2, 3)},
+        3,
+        ("02_json/img.png", "02_json/label.png"),
+        "**/img.png with **/label.png; left out: 3 **/label_viz.png",
+    ),
     "words that nobody knows": (
         of("a b c", photo="foo/{}.png", mask="bar/{}_x.png"),
         3,
@@ -327,6 +334,16 @@ def test_validation_is_not_taken_from_training_where_it_may_be_elsewhere(tmp_pat
     files = of("a b c", photo="train/{}.jpg", mask="train/{}.png")
     write(tmp_path, files | of("d e", photo="vaildation/{}.jpg", mask="vaildation/{}.png"))
     assert problem(tmp_path).startswith(". has no valid folder")
+
+
+def test_more_images_in_a_folder_aside_do_not_replace_those_of_the_splits(tmp_path):
+    files = of("a b", photo="train/{}.jpg", mask="train/{}.png")
+    files |= of("c d", photo="val/{}.jpg", mask="val/{}.png")
+    files |= of("a1 a2 a3 b1 b2 b3", photo="train_aug/{}.jpg", mask="train_aug/{}.png")
+    scan = scan_folder(write(tmp_path, files))
+    assert [pair.name for pair in scan.pairs["train"]] == ["a", "b"]
+    assert [pair.name for pair in scan.pairs["valid"]] == ["c", "d"]
+    assert scan.notes[0].endswith("left out: 12 train_aug/*.*")
 
 
 def test_a_word_inside_of_another_one_is_no_split(tmp_path):

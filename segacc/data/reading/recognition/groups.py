@@ -25,9 +25,10 @@ MOST_GROUPS = 16  # with more, what was read as a role is a part of the names
 
 Key = tuple[str | None, tuple[str, ...], str]
 Level = Literal["all", "first", "last", "none"]
-Side = Literal["whole", "suffix", "prefix"]
+Side = Literal["whole", "suffix", "prefix", "name"]
 
 _LAST_WORD = re.compile(r"(?<=.)([_\-. ][A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*|(?<=\d)[A-Za-z]+)$")
+_WHOLE_NAME = re.compile(r"^.*$")
 _FIRST_WORD = re.compile(r"^([A-Za-z][A-Za-z0-9]*[_\-. ](?=.)|[A-Za-z]+(?=\d))")
 
 
@@ -78,7 +79,7 @@ class Group:
                     (file.split, self.ids(file), core): file
                     for core, file in zip(cores, self.files, strict=True)
                 }
-                if len(keys) == len(stems) and "" not in cores:
+                if len(keys) == len(stems) and ("" not in cores or self.is_one_name):
                     prefix, suffix = self.prefix + _shown(starts), _shown(ends) + self.suffix
                     found.setdefault(cores, (keys, prefix, suffix))
         return list(found.values())
@@ -103,6 +104,11 @@ class Group:
         return _divide(file.after, self.level)[1]
 
     @property
+    def is_one_name(self) -> bool:
+        """Whether all files have the same name, and their folders tell them apart."""
+        return all(file.stem == self.prefix for file in self.files)
+
+    @property
     def has_splits(self) -> bool:
         return any(file.split for file in self.files)
 
@@ -111,6 +117,8 @@ class Group:
         folders = [folder.replace("*", "{}") for folder in self.role]
         if self.level == "last" and any(self.ids(file) for file in self.files):
             folders.insert(len(folders) - 1, "{}")
+        if self.is_one_name:
+            return "/".join([*folders, "{}", f"{self.prefix}{self.files[0].extension}"])
         extensions = {file.extension for file in self.files}
         extension = extensions.pop() if len(extensions) == 1 else ".*"
         prefix = self.prefix if prefix is None else prefix
@@ -168,7 +176,9 @@ def readings(files: Sequence[Parts]) -> Iterator[list[Group]]:
     seen = set()
     sides: tuple[Side, ...] = ("whole", "suffix", "prefix")
     levels: tuple[Level, ...] = ("all", "first", "last", "none")
-    for side, level in product(sides, levels):
+    # The last way is for a folder for each image: a/img.png, a/label.png.
+    ways: list[tuple[Side, Level]] = [*product(sides, levels), ("name", "none")]
+    for side, level in ways:
         groups = _groups(files, level, side)
         content = frozenset((g.files, g.prefix, g.suffix, g.ids(g.files[0])) for g in groups)
         if 1 < len(groups) <= MOST_GROUPS and content not in seen:
@@ -194,7 +204,7 @@ def _groups(files: Sequence[Parts], level: Level, side: Side) -> list[Group]:
     groups = []
     for role, inside in sorted(roles.items()):
         for word, its in _by_word(inside, side):
-            prefix, suffix = (word, "") if side == "prefix" else ("", word)
+            prefix, suffix = ("", word) if side == "suffix" else (word, "")
             groups += [Group(role, level, part, prefix, suffix) for part in _by_type(its)]
     return groups
 
@@ -203,9 +213,10 @@ def _by_word(files: list[Parts], side: Side) -> list[tuple[str, list[Parts]]]:
     """The files by the word that their names begin or end with, if many do."""
     if side == "whole":
         return [("", files)]
-    pattern = _LAST_WORD if side == "suffix" else _FIRST_WORD
+    pattern = {"suffix": _LAST_WORD, "prefix": _FIRST_WORD, "name": _WHOLE_NAME}[side]
     words = [word[0] if (word := pattern.search(f.stem)) else "" for f in files]
-    often = {said for said, n in Counter(words).items() if n >= LEAST_SHARE * len(files)}
+    least = max(LEAST_SHARE * len(files), 2 if side == "name" else 1)
+    often = {said for said, n in Counter(words).items() if n >= least}
     found: defaultdict[str, list[Parts]] = defaultdict(list)
     for said, file in zip(words, files, strict=True):
         found[said if said in often else ""].append(file)

@@ -133,7 +133,9 @@ def pattern_of(files: Sequence[str]) -> str:
     names = [os.path.splitext(os.path.basename(file)) for file in files]
     types = {extension for _, extension in names}
     suffix = re.sub(r"^([_\-. ]?\d+)+", "", common_affixes([stem for stem, _ in names])[1])
-    name = f"*{suffix}{types.pop() if len(types) == 1 else '.*'}"
+    one_name = len(names) > 1 and len({stem for stem, _ in names}) == 1
+    stem = names[0][0] if one_name else f"*{suffix}"
+    name = f"{stem}{types.pop() if len(types) == 1 else '.*'}"
     return f"{folder}/{name}".lstrip("/")
 
 

@@ -27,7 +27,7 @@ OTHER_WORDS = {
     "instance", "instances", "inst", "object", "objects", "panoptic", "color", "colors", "colour",
     "colours", "human", "superpixels", "edge", "edges", "contour", "contours", "boundary",
     "boundaries", "border", "borders", "depth", "disparity", "overlay", "overlays", "preview",
-    "previews", "vis", "visualization",
+    "previews", "vis", "visualization", "viz",
 }  # fmt: skip
 """Pictures that belong to an image as its mask does, but hold something else."""
 RIVAL = 0.9  # of the pairs of the best group, for another one to be as good
@@ -134,7 +134,9 @@ def _recognise(evidence: _Evidence, files: Sequence[Parts], doubts: bool) -> Rec
         if best and 2 * len(best[0].pairs) == len(files):
             break
     if best is None:
-        return Recognised(doubt=_unclear(*unclear.patterns)) if unclear and doubts else None
+        if unclear and doubts and 4 * len(unclear.pairs) >= len(files):
+            return Recognised(doubt=_unclear(*unclear.patterns))
+        return None
     found, oriented, groups = best
     fits = [m for m in oriented if m.groups[0] is found.groups[0] and _is_rival(m, found)]
     fits = _narrowed(fits, _mask_tests(evidence))

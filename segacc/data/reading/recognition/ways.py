@@ -47,20 +47,23 @@ def find_pairs(listing: Listing, patterns: Sequence[str]) -> Found:
         is_sound = by_words.count and not wrong and not missed_splits
         return by_words if is_sound else Found({}, {}, (Finding(".", recognised.doubt),))
     found = _found(folder, recognised)
+    if not wrong and not missed_splits:  # what words have found is not given up for anything else
+        return found if _masks(by_words).items() < _masks(found).items() else by_words
     is_better = (found.count, -len(found.lone)) > (by_words.count, -wrong)
     # Where both ways differ about the mask of an image, words have not looked at the files.
     is_better |= _differ(found, by_words) or (missed_splits and found.count == by_words.count)
     return found if is_better else by_words
 
 
+def _masks(found: Found) -> dict[str, str]:
+    """The mask of each image."""
+    return {pair.image: pair.mask for pairs in found.pairs.values() for pair in pairs}
+
+
 def _differ(one: Found, other: Found) -> bool:
     """Whether an image has different masks."""
-    masks = {pair.image: pair.mask for pairs in one.pairs.values() for pair in pairs}
-    return any(
-        masks.get(pair.image, pair.mask) != pair.mask
-        for pairs in other.pairs.values()
-        for pair in pairs
-    )
+    masks = _masks(one)
+    return any(masks.get(image, mask) != mask for image, mask in _masks(other).items())
 
 
 def _faults_are_few(listing: Listing, found: Found) -> bool:
