@@ -40,10 +40,11 @@ def once_by_content(key: Path, fill: Callable[[Path], str]) -> Path:
     Raises:
         InputError: the cache cannot be written.
     """
-    if found := _made_of(key):
+    if found := made_of(key):
+        mark_used(found)
         return found
     with _only_one(key) as aside:
-        if found := _made_of(key):  # another process was faster
+        if found := made_of(key):  # another process was faster
             return found
         target = key.with_name(fill(aside))
         try:
@@ -56,7 +57,8 @@ def once_by_content(key: Path, fill: Callable[[Path], str]) -> Path:
     return target
 
 
-def _made_of(key: Path) -> Path | None:
+def made_of(key: Path) -> Path | None:
+    """The folder that `once_by_content` has made for a key; None if there is none, or none now."""
     try:
         folder = key.with_name(key.read_text())
     except (FileNotFoundError, NotADirectoryError):

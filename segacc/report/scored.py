@@ -62,6 +62,11 @@ class Scored:
         return levels
 
     @property
+    def data(self) -> str:
+        """The name of the data set: of a folder or an archive without the way to it."""
+        return Path(str(self.metrics["dataset"]).rstrip("/")).name
+
+    @property
     def threshold(self) -> float:
         """The threshold of the scores."""
         return float(self.metrics["threshold"])

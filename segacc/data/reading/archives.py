@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO
 
 from segacc.config import cache_dir
-from segacc.data.cache import once
+from segacc.data.cache import made_of, once_by_content
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.errors import InputError
 
@@ -71,22 +71,37 @@ def require_archive(path: Path) -> str:
 
 def extracted(archive: Path) -> Path:
     """The folder with the archive's content. It is unpacked at the first call, by one of all
-    processes; a changed archive (path, size or time) is unpacked anew.
+    processes. A changed archive (path, size or time) is read anew, and unpacked if its bytes are
+    new.
 
     Raises:
         InputError: no archive, empty, damaged, larger than allowed when unpacked, or with a member
             that would leave the folder.
     """
-    return once(place(archive), lambda folder: _extract(archive, folder))
+
+    def fill(folder: Path) -> str:
+        with archive.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:24]
+        for same in folder.parent.glob(f"*-{digest}"):
+            return same.name
+        _extract(archive, folder)
+        return f"{archive.name.split('.')[0]}-{digest}"
+
+    return once_by_content(_key(archive), fill)
 
 
-def place(archive: Path) -> Path:
-    """Where the archive is, or will be, unpacked."""
+def is_extracted(archive: Path) -> bool:
+    """Whether the archive was unpacked before, and has not changed since."""
+    return made_of(_key(archive)) is not None
+
+
+def _key(archive: Path) -> Path:
+    """The file that says where the archive is unpacked."""
     archive = archive.resolve()
     about = archive.stat()
     key = f"{archive}\0{about.st_size}\0{about.st_mtime_ns}"
-    digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]
-    return cache_dir() / "extracted" / f"{archive.name.split('.')[0]}-{digest}"
+    digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:32]
+    return cache_dir() / "extracted" / f"{digest}.key"
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def _fetched(corpus: Corpus, url: str | None) -> Path:
                 _download(corpus, url, target, record)
     # The checksum takes a read of the whole archive, so only an archive that is still to be
     # unpacked is checked.
-    if not archives.place(target).exists():
+    if not archives.is_extracted(target):
         found = _sha256(target)
         recorded = record.read_text().strip() if record.exists() else found
         expected = (None if url else corpus.sha256) or recorded

@@ -144,9 +144,9 @@ def test_a_demo_set_is_drawn_once(cache):
     folder = locate("demo-pedestrian")
     assert folder is not None
     assert folder.is_relative_to(cache / "demo")
-    before = folder.stat().st_mtime_ns
+    before = folder.stat().st_ino
     assert counts(load_dataset("demo-pedestrian")) == counts(data)
-    assert folder.stat().st_mtime_ns == before
+    assert folder.stat().st_ino == before
 
 
 # --- archives
@@ -175,13 +175,25 @@ def test_an_archive_is_unpacked_once_and_again_when_it_has_changed(tmp_path, cac
     assert list(load_dataset(str(archive))) == ["train", "valid", "test"]
 
 
+def test_archives_of_equal_bytes_are_unpacked_once(tmp_path, cache):
+    """One that was touched, and a copy of another name."""
+    archive, copy = tmp_path / "data.zip", tmp_path / "copy.zip"
+    archive.write_bytes(zipped())
+    first = locate(str(archive))
+    os.utime(archive, (1, 1))
+    shutil.copy(archive, copy)
+    assert locate(str(archive)) == locate(str(copy)) == first
+    assert [path for path in (cache / "extracted").iterdir() if path.is_dir()] == [first]
+
+
 def test_a_partly_unpacked_folder_of_a_killed_process_is_not_used(tmp_path, cache):
     archive = tmp_path / "data.zip"
     archive.write_bytes(zipped())
     folder = locate(str(archive))
     assert folder is not None
-    folder.rename(folder.with_name(folder.name + ".partial"))
-    write_folder(folder.with_name(folder.name + ".partial"), {"train/half.jpg": b""})
+    (key,) = (cache / "extracted").glob("*.key")
+    folder.rename(folder.with_name(key.name + ".partial"))
+    write_folder(folder.with_name(key.name + ".partial"), {"train/half.jpg": b""})
     assert locate(str(archive)) == folder
     assert contents(folder) == PAIRS
 
