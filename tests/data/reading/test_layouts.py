@@ -394,6 +394,23 @@ def test_several_patterns_and_splits_in_their_folders(tmp_path):
     assert {split: len(pairs) for split, pairs in found.items()} == {"train": 2, "valid": 1}
 
 
+def test_the_pattern_of_a_doubt_can_be_given_back_as_it_is(tmp_path):
+    files = of("1 2 3", photo="train/img/{}.jpg", mask="train/one/{}_x.png")
+    files |= of("1 2 3", mask="train/two/{}.png") | of("4 5", photo="test/img/{}.jpg")
+    said = problem(write(tmp_path, files))
+    pattern = said.partition("--pairs '")[2].partition("'")[0]
+    scan = scan_folder(tmp_path, [pattern])
+    assert scan.findings == ()
+    assert sum(len(pairs) for pairs in scan.pairs.values()) == 3
+    assert "left out: 2 test images without masks" in scan.notes[0]
+
+
+def test_patterns_and_lists_of_splits(tmp_path):
+    scan = scan_folder(write(tmp_path, VOC), ["JPEGImages/{}.jpg=SegmentationObject/{}.png"])
+    assert scan.findings == ()
+    assert {split: len(pairs) for split, pairs in scan.pairs.items()} == {"train": 2, "valid": 1}
+
+
 def test_an_image_without_its_mask_is_named_with_the_mask_that_it_needs(tmp_path):
     files = of("a b", photo="images/{}.jpg", mask="masks/{}_x.png") | {"images/c.jpg": "photo"}
     (finding,) = scan_folder(write(tmp_path, files), ["images/{}.jpg=masks/{}_x.png"]).findings

@@ -21,8 +21,8 @@ MOST_NAMED = 5  # groups of files that are left out
 
 def pair_by_patterns(
     files: Sequence[str], patterns: Sequence[str]
-) -> tuple[list[tuple[str, str]], list[Finding]]:
-    """The images and masks that the patterns of `--pairs` name, and what is wrong with them.
+) -> tuple[dict[str, str], dict[str, Finding], list[Finding]]:
+    """The images and masks that the patterns of `--pairs` name.
 
     {} stands for the same text in the image's path and in the mask's, * for any text within a
     folder's or a file's name. Folders that all files lie in may be left out.
@@ -30,10 +30,14 @@ def pair_by_patterns(
     Args:
         files: paths in the data set.
 
+    Returns:
+        the mask of each image; what to say of each image that has none; what else is wrong.
+
     Raises:
         InputError: a pattern is not one, or finds no image, or no mask.
     """
     pairs: dict[str, str] = {}
+    lone: dict[str, Finding] = {}
     findings: list[Finding] = []
     for pattern in patterns:
         image_pattern, mask_pattern = _sides(pattern)
@@ -47,12 +51,15 @@ def pair_by_patterns(
                 )
         for key, its_images in sorted(images.items()):
             its_masks = masks.get(key, [])
-            if len(its_images) > 1 or len(its_masks) != 1:
-                findings.append(_no_pair(pattern, mask_pattern, key, its_images, its_masks))
+            if len(its_images) > 1 or len(its_masks) > 1:
+                findings.append(_several(pattern, its_images, its_masks))
+            elif not its_masks:
+                lone[its_images[0]] = _without_mask(its_images[0], mask_pattern, key)
             elif pairs.setdefault(its_images[0], its_masks[0]) != its_masks[0]:
                 problem = f"has two masks, {pairs[its_images[0]]} and {its_masks[0]}: one pattern "
                 findings.append(Finding(its_images[0], f"{problem}of --pairs must name it"))
-    return sorted(pairs.items()), findings
+    # Another pattern may name the mask.
+    return pairs, {image: its for image, its in lone.items() if image not in pairs}, findings
 
 
 def _sides(pattern: str) -> tuple[str, str]:
@@ -83,19 +90,19 @@ def _matching(files: Sequence[str], pattern: str) -> dict[tuple[str, ...], list[
     return {}
 
 
-def _no_pair(
-    pattern: str, mask_pattern: str, key: tuple[str, ...], images: list[str], masks: list[str]
-) -> Finding:
+def _several(pattern: str, images: list[str], masks: list[str]) -> Finding:
     if len(images) > 1:
         problem = f"and {images[1]} are both images of one name for --pairs {pattern!r}"
-        return Finding(images[0], f"{problem}: write {{}} or the type of the file in place of *")
+    else:
+        problem = f"has the masks {masks[0]} and {masks[1]} for --pairs {pattern!r}"
+    return Finding(images[0], f"{problem}: write a pattern that names one of them, without *")
+
+
+def _without_mask(image: str, mask_pattern: str, key: tuple[str, ...]) -> Finding:
     expected = mask_pattern
     for text in key:
         expected = expected.replace("{}", text, 1)
-    if masks:
-        problem = f"has the masks {masks[0]} and {masks[1]} for --pairs {pattern!r}"
-        return Finding(images[0], f"{problem}: write the type of the file in place of *")
-    return Finding(images[0], f"is an image without a mask: add {expected} or remove the image")
+    return Finding(image, f"is an image without a mask: add {expected} or remove the image")
 
 
 def describe(listing: Listing, found: Found) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segacc.data.reading.pairing import Finding, Found, Pair, pair_by_words
@@ -80,25 +80,35 @@ def _place(path: str) -> tuple[str, str]:
 
 
 def _by_patterns(listing: Listing, patterns: Sequence[str]) -> Found:
-    files = (*listing.images, *listing.others)
-    paths, findings = pair_by_patterns(files, patterns)
-    images = parse([image for image, _ in paths]) if paths else []
-    masks = dict(paths)
+    masks, lone, findings = pair_by_patterns((*listing.images, *listing.others), patterns)
+    images = parse([*masks, *lone])
     # The name depends on the file alone, not on what else there is.
-    pairs = [(parts, os.path.splitext(parts.path)[0], masks[parts.path]) for parts in images]
-    used = {file for pair in paths for file in pair}
-    unused = tuple(file for file in listing.images if file not in used)
-    found = _pairs(listing.folder, pairs)
-    return Found(found, {}, tuple(findings), unused=(unused,) if unused else ())
+    pairs = _pairs(
+        listing.folder,
+        [(i, os.path.splitext(i.path)[0], masks[i.path]) for i in images if i.path in masks],
+    )
+    unlabelled = [i for i in images if i.path in lone and _may_lack_masks(i, pairs)]
+    for image in unlabelled:
+        del lone[image.path]
+    used = {*masks, *masks.values(), *(image.path for image in unlabelled)}
+    unused = tuple(file for file in listing.images if file not in used and file not in lone)
+    problems = tuple(lone.values())
+    return Found(
+        pairs,
+        _count_splits(unlabelled),
+        findings=(*findings, *(() if pairs else problems)),
+        lone=problems if pairs else (),
+        unused=(unused,) if unused else (),
+    )
 
 
 def _found(folder: Path, recognised: Recognised) -> Found:
     pairs = _pairs(folder, [(image, name, mask.path) for name, image, mask in recognised.pairs])
-    unlabelled: Counter[str | None] = Counter()
+    unlabelled: list[Parts] = []
     lone = []
     for file, side in recognised.lone:
-        if side == "image" and file.split not in pairs:
-            unlabelled[file.split] += 1
+        if side == "image" and _may_lack_masks(file, pairs):
+            unlabelled.append(file)
         else:
             other = "mask" if side == "image" else "image"
             problem = f"is {_article(side)} {side} without {_article(other)} {other}: add it or "
@@ -109,8 +119,17 @@ def _found(folder: Path, recognised: Recognised) -> Found:
         start = len(str(folder)) + 1
         for files in ([pair.image for pair in outside], [pair.mask for pair in outside]):
             unused.append(tuple(file[start:] for file in files))
-    ordered = {split: unlabelled[split] for split in (*SPLIT_NAMES, None) if split in unlabelled}
-    return Found(pairs, ordered, lone=tuple(lone), unused=tuple(unused))
+    return Found(pairs, _count_splits(unlabelled), lone=tuple(lone), unused=tuple(unused))
+
+
+def _may_lack_masks(image: Parts, pairs: Mapping[str | None, Sequence[Pair]]) -> bool:
+    """Whether no image of its split has a mask, as in a test set that is for predict."""
+    return bool(pairs) and image.split not in pairs
+
+
+def _count_splits(images: Sequence[Parts]) -> dict[str | None, int]:
+    counts = Counter(image.split for image in images)
+    return {split: counts[split] for split in (*SPLIT_NAMES, None) if split in counts}
 
 
 def _article(word: str) -> str:
