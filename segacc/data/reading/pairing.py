@@ -112,7 +112,7 @@ def _meaning(component: str) -> tuple[str | None, Role | None]:
     role: Role | None = None
     for token in re.split(r"[_\-. ]", word):  # train_masks, images-val
         if token in SPLITS:
-            split = SPLITS[token]
+            split = "train" if split == "train" and SPLITS[token] == "valid" else SPLITS[token]
         elif token in MASK_WORDS:
             role = "mask"
         elif token in IMAGE_WORDS:
@@ -162,7 +162,9 @@ def pair_by_words(folder: Path, paths: list[str]) -> Found:
             unlabelled[split] = len(inside)
             del findings[split]
     unused: defaultdict[str, list[str]] = defaultdict(list)
-    if pairs.keys() - {None}:
+    if None in pairs and len(pairs) > 1 and not of_split["train"]:
+        pairs = {"train": pairs.pop(None), **pairs}  # images/, masks/ and test/
+    elif pairs.keys() - {None}:
         pairs.pop(None, None)
         del findings[None]
         for file in of_split[None]:

@@ -12,6 +12,7 @@ from PIL import Image
 from segacc.config import EvaluateConfig, read_run_config, to_json
 from segacc.data.audit import audit
 from segacc.data.reading.convert import scan_folder
+from segacc.data.reading.decode import decode_pair
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.flags import parse_train
@@ -248,6 +249,20 @@ LAYOUTS = {
         ("02_json/img.png", "02_json/label.png"),
         "**/img.png with **/label.png; left out: 3 **/label_viz.png",
     ),
+    "a test folder beside images and masks": (
+        of("01 02 03", photo="images/{}.jpg", mask="masks/{}.png")
+        | of("04 05", photo="test/images/{}.jpg", mask="test/masks/{}.png"),
+        5,
+        ("test/images/04.jpg", "test/masks/04.png"),
+        "paired 3 train, 2 test images: images/*.jpg with masks/*.png",
+    ),
+    "training and validation in one folder": (
+        of("01 02 03", photo="train_val/images/{}.jpg", mask="train_val/masks/{}.png")
+        | of("04 05", photo="TEST/images/{}.jpg", mask="TEST/masks/{}.png"),
+        5,
+        ("TEST/images/04.jpg", "TEST/masks/04.png"),
+        "paired 3 train, 2 test images",
+    ),
     "words that nobody knows": (
         of("a b c", photo="foo/{}.png", mask="bar/{}_x.png"),
         3,
@@ -297,6 +312,14 @@ def test_two_folders_that_fit_equally_well_are_named(tmp_path):
     assert "has one/{}.png and two/{}_x.png, which all fit as the masks of" in said
     assert "--pairs 'img/{}.jpg=one/{}.png'" in said
     assert paired(tmp_path, "img/{}.jpg=two/{}_x.png")["train"][0][1].startswith("two/")
+
+
+def test_the_masks_of_two_experts_are_both_named(tmp_path):
+    files = of("01L 01R 02L", photo="Image_{}.jpg", mask="Image_{}_1stHO.png")
+    said = problem(write(tmp_path, files | of("01L 01R 02L", mask="Image_{}_2ndHO.png")))
+    assert "_1stHO.png" in said
+    assert "_2ndHO.png, which all fit as the masks of the images" in said
+    assert len(scan_folder(tmp_path, ["{}.jpg={}_2ndHO.png"]).findings) == 0
 
 
 def test_images_and_masks_that_cannot_be_told_apart_are_named(tmp_path):
@@ -405,6 +428,11 @@ def test_the_pattern_of_a_doubt_can_be_given_back_as_it_is(tmp_path):
     assert "left out: 2 test images without masks" in scan.notes[0]
 
 
+def test_a_pattern_of_images_may_find_the_masks_as_well(tmp_path):
+    files = of("1 2 3", photo="b/b ({}).png", mask="b/b ({})_mask.png")
+    assert sum(map(len, paired(write(tmp_path, files), "b/{}.png=b/{}_mask.png").values())) == 3
+
+
 def test_patterns_and_lists_of_splits(tmp_path):
     scan = scan_folder(write(tmp_path, VOC), ["JPEGImages/{}.jpg=SegmentationObject/{}.png"])
     assert scan.findings == ()
@@ -438,3 +466,16 @@ def test_pairs_reach_loading_and_checking_and_are_kept_with_the_run(tmp_path, mo
     data.save_to_disk(tmp_path / "saved")
     with pytest.raises(InputError, match=r"--pairs img/.* has no effect on --dataset .*saved"):
         load_dataset(str(tmp_path / "saved"), pairs)
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_gif_masks_are_read(tmp_path, value):
+    write(tmp_path, of("a b", photo="images/{}.jpg"))
+    mask = np.zeros((12, 16), np.uint8)
+    mask[2:9, 3:9] = value
+    for name in "ab":
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(tmp_path / f"masks/{name}_mask.gif")
+    (row,) = load_dataset(str(tmp_path))["valid"]
+    _, label_map = decode_pair(row["image"], row["mask"])
+    assert (label_map == (mask > 0)).all()

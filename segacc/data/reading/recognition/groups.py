@@ -25,11 +25,14 @@ MOST_GROUPS = 16  # with more, what was read as a role is a part of the names
 
 Key = tuple[str | None, tuple[str, ...], str]
 Level = Literal["all", "first", "last", "none"]
-Side = Literal["whole", "suffix", "prefix", "name"]
+Side = Literal["whole", "suffix", "prefix", "letters", "name"]
 
-_LAST_WORD = re.compile(r"(?<=.)([_\-. ][A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*|(?<=\d)[A-Za-z]+)$")
-_WHOLE_NAME = re.compile(r"^.*$")
-_FIRST_WORD = re.compile(r"^([A-Za-z][A-Za-z0-9]*[_\-. ](?=.)|[A-Za-z]+(?=\d))")
+_WORDS = {
+    "suffix": re.compile(r"(?<=.)[_\-. ][A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*$"),
+    "prefix": re.compile(r"^([A-Za-z][A-Za-z0-9]*[_\-. ](?=.)|[A-Za-z]+(?=\d))"),
+    "letters": re.compile(r"(?<=\d)[A-Za-z]+$"),
+    "name": re.compile(r"^.*$"),
+}
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ def _parse(path: str, wrapper: int, splits: dict[str, tuple[str, str]]) -> Parts
 def readings(files: Sequence[Parts]) -> Iterator[list[Group]]:
     """The groups of the files, in each way to read their names; the plainest come first."""
     seen = set()
-    sides: tuple[Side, ...] = ("whole", "suffix", "prefix")
+    sides: tuple[Side, ...] = ("whole", "suffix", "prefix", "letters")
     levels: tuple[Level, ...] = ("all", "first", "last", "none")
     # The last way is for a folder for each image: a/img.png, a/label.png.
     ways: list[tuple[Side, Level]] = [*product(sides, levels), ("name", "none")]
@@ -204,7 +207,7 @@ def _groups(files: Sequence[Parts], level: Level, side: Side) -> list[Group]:
     groups = []
     for role, inside in sorted(roles.items()):
         for word, its in _by_word(inside, side):
-            prefix, suffix = ("", word) if side == "suffix" else (word, "")
+            prefix, suffix = ("", word) if side in ("suffix", "letters") else (word, "")
             groups += [Group(role, level, part, prefix, suffix) for part in _by_type(its)]
     return groups
 
@@ -213,9 +216,8 @@ def _by_word(files: list[Parts], side: Side) -> list[tuple[str, list[Parts]]]:
     """The files by the word that their names begin or end with, if many do."""
     if side == "whole":
         return [("", files)]
-    pattern = {"suffix": _LAST_WORD, "prefix": _FIRST_WORD, "name": _WHOLE_NAME}[side]
-    words = [word[0] if (word := pattern.search(f.stem)) else "" for f in files]
-    least = max(LEAST_SHARE * len(files), 2 if side == "name" else 1)
+    words = [word[0] if (word := _WORDS[side].search(f.stem)) else "" for f in files]
+    least = max(LEAST_SHARE * len(files), 2 if side == "name" or len(files) > 3 else 1)
     often = {said for said, n in Counter(words).items() if n >= least}
     found: defaultdict[str, list[Parts]] = defaultdict(list)
     for said, file in zip(words, files, strict=True):

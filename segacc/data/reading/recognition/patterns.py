@@ -58,8 +58,9 @@ def pair_by_patterns(
             elif pairs.setdefault(its_images[0], its_masks[0]) != its_masks[0]:
                 problem = f"has two masks, {pairs[its_images[0]]} and {its_masks[0]}: one pattern "
                 findings.append(Finding(its_images[0], f"{problem}of --pairs must name it"))
-    # Another pattern may name the mask.
-    return pairs, {image: its for image, its in lone.items() if image not in pairs}, findings
+    # Another pattern may name the mask, and {}.png as a pattern of images finds a_mask.png as well.
+    used = pairs.keys() | pairs.values()
+    return pairs, {image: its for image, its in lone.items() if image not in used}, findings
 
 
 def _sides(pattern: str) -> tuple[str, str]:
@@ -139,7 +140,10 @@ def pattern_of(files: Sequence[str]) -> str:
         folder = "/".join([*start, "**", *end])
     names = [os.path.splitext(os.path.basename(file)) for file in files]
     types = {extension for _, extension in names}
-    suffix = re.sub(r"^([_\-. ]?\d+)+", "", common_affixes([stem for stem, _ in names])[1])
+    suffix = common_affixes([stem for stem, _ in names])[1]
+    suffix = re.sub(
+        r"^[^A-Za-z]*?(?=[_\-. ]?[A-Za-z]|$)", "", suffix, count=1
+    )  # no numbers in front
     one_name = len(names) > 1 and len({stem for stem, _ in names}) == 1
     stem = names[0][0] if one_name else f"*{suffix}"
     name = f"{stem}{types.pop() if len(types) == 1 else '.*'}"

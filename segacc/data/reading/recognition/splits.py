@@ -41,6 +41,8 @@ def splits_of(names: Collection[str]) -> dict[str, tuple[str, str]]:
     for name in sorted(names):
         words = [match for match in _PIECE.finditer(name) if match[0].casefold() in SPLITS]
         said = {SPLITS[match[0].casefold()] for match in words}
+        if said == {"train", "valid"}:  # train_val
+            said, words = {"train"}, [m for m in words if SPLITS[m[0].casefold()] == "train"]
         if len(said) == 1:
             rest = f"{name[: words[0].start()]}*{name[words[0].end() :]}"
             found[name] = said.pop(), rest

@@ -114,7 +114,9 @@ def _found(folder: Path, recognised: Recognised) -> Found:
             problem = f"is {_article(side)} {side} without {_article(other)} {other}: add it or "
             lone.append(Finding(file.path, f"{problem}remove the {side}"))
     unused = [tuple(file.path for file in group.files) for group in recognised.others]
-    if len(pairs) > 1 and None in pairs:
+    if len(pairs) > 1 and None in pairs and "train" not in pairs:
+        pairs = {"train": pairs.pop(None), **pairs}  # images/, masks/ and test/
+    elif len(pairs) > 1 and None in pairs:
         outside = pairs.pop(None)
         start = len(str(folder)) + 1
         for files in ([pair.image for pair in outside], [pair.mask for pair in outside]):
