@@ -62,7 +62,8 @@ def table(entries: list[Entry]) -> str:
         for entry in entries
     ]
     total = sum(entry.size for entry in entries)
-    rows.append((f"{total / 1e6:,.1f} MB", "last use", f"in {cache_dir()}", ""))
+    rows = [("size", "last use", f"in {cache_dir()}", ""), *rows]
+    rows.append((f"{total / 1e6:,.1f} MB", "", "in all", ""))
     wide = max(len(row[0]) for row in rows)
     return "\n".join(
         f"{size:>{wide}}  {used:<16}  {path}" + (f"  ({what})" if what else "")
