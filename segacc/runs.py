@@ -143,8 +143,8 @@ def _start_run(
             },
             "git_commit": git_commit(),
         }
+        write_text(run / "config.json", json.dumps(record, indent=2) + "\n")  # then it is a run
         write_text(run / TRAINED_ON, trained_on_csv(data))
-        write_text(run / "config.json", json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise InputError(
             f"--output-dir {config.output_dir or 'runs'} cannot be written ({error.strerror}): "
