@@ -103,6 +103,7 @@ def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
     if not found.count:
         return Scan(listing.folder, {}, found.findings or (_nothing_paired(listing),), ())
     pairs, notes, findings = _into_splits(listing, found)
+    pairs = {split: pairs[split] for split in SPLIT_NAMES if split in pairs}
     line = describe(listing, found)
     named = {finding.file for finding in findings}
     places = [_empty_folder(listing, split) for split in SPLIT_NAMES]

@@ -277,6 +277,7 @@ def test_public_sets_are_taken_as_they_are_packed(tmp_path, files, counts, pair,
     scan = scan_folder(write(tmp_path, files))
     assert scan.findings == ()
     found = {split: len(pairs) for split, pairs in scan.pairs.items()}
+    assert list(found) == [split for split in ALL if split in found]
     if isinstance(counts, int):
         assert sum(found.values()) == counts
     else:
