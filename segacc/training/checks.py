@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from segacc.config import TrainConfig
+from segacc.data.loading.workers import MORE_ROOM
 from segacc.data.split import Prepared
 from segacc.errors import InputError, how_to_continue
 from segacc.runs import check_output_dir
@@ -54,6 +55,11 @@ def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str
             f"{config.accumulate} parts: give a larger --accumulate, or a smaller --crop, --size "
             "or --batch-size"
             + (", or --workers 2, which keeps the images off the GPU." if resident else ".")
+        )
+    if "shared memory" in message:
+        return (
+            "/dev/shm is full, through which data workers send their batches: give fewer --workers "
+            f"or more shared memory {MORE_ROOM}; {again}"
         )
     if message.startswith("DataLoader worker"):
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segacc.data.loading.augment import View, draw_view, stream_seed, write_view
 from segacc.data.loading.stream import Key, StepSampler
-from segacc.data.loading.workers import start_worker, worker_context
+from segacc.data.loading.workers import PREFETCH, Plan, start_worker, worker_context
 
 if TYPE_CHECKING:
     from segacc.data.split import Split
@@ -35,6 +36,10 @@ class TrainSamples(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.split)
+
+    def bytes_of(self, samples: int) -> int:
+        """What a batch of so many samples takes."""
+        return samples * (self.crop or self.split.side) ** 2 * self.split.pixel_bytes
 
     def view(self, epoch: int, index: int) -> View:
         """The crop and the flips of a sample in `epoch`."""
@@ -66,20 +71,41 @@ def _already_a_batch(batch: Any) -> Any:
     return batch
 
 
+def _in_shared_memory(batch: Batch) -> Batch:
+    """Move a worker's batch to where the training process sees it. An error here is raised there as
+    well; torch would do the same later, in a thread, whose errors nobody hears of."""
+    return {name: value.share_memory_() for name, value in batch.items()}
+
+
+def _as_arrays(batch: Batch) -> dict[str, np.ndarray]:
+    """What goes through a pipe as it is; of tensors only a name in shared memory would."""
+    return {name: value.numpy() for name, value in batch.items()}
+
+
+def _as_tensors(batch: dict[str, np.ndarray], pin_memory: bool) -> Batch:
+    tensors = {name: torch.from_numpy(value) for name, value in batch.items()}
+    return {k: v.pin_memory() for k, v in tensors.items()} if pin_memory else tensors
+
+
 def train_loader(
-    samples: TrainSamples, sampler: StepSampler, workers: int, pin_memory: bool
-) -> DataLoader[Batch]:
+    samples: TrainSamples, sampler: StepSampler, plan: Plan, pin_memory: bool
+) -> Iterable[Batch]:
     """The loader of a whole run; its workers live from the first step to the last."""
-    return DataLoader(
+    workers = plan.workers
+    send: Callable[[Any], Any] = (
+        _as_arrays if plan.pipes else _in_shared_memory if workers else _already_a_batch
+    )
+    loader: DataLoader[Any] = DataLoader(
         samples,
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=_already_a_batch,
+        collate_fn=send,
         multiprocessing_context=worker_context() if workers else None,
         worker_init_fn=start_worker,
-        pin_memory=pin_memory,
-        prefetch_factor=4 if workers else None,
+        pin_memory=pin_memory and not plan.pipes,
+        prefetch_factor=PREFETCH if workers else None,
     )
+    return (_as_tensors(batch, pin_memory) for batch in loader) if plan.pipes else loader
 
 
 def rank_share(samples: int, rank: int, world_size: int) -> range:

@@ -9,6 +9,7 @@ from segacc.config import TrainConfig
 from segacc.data.loading.loader import Batch, TrainSamples, train_loader
 from segacc.data.loading.resident import Resident, fits, resident_batches, send
 from segacc.data.loading.stream import StepSampler
+from segacc.data.loading.workers import plan_workers
 from segacc.data.split import Prepared, Split
 from segacc.runtime.threads import cores_of_process
 
@@ -46,5 +47,6 @@ def start_loading(
     workers = config.workers
     if workers is None:
         workers = min(4, cores_of_process()) if device.type == "cuda" else 0
-    loader = train_loader(samples, sampler, workers, pin_memory=device.type == "cuda")
-    return iter(loader), valid, f"{workers} data workers"
+    plan = plan_workers(workers, samples.bytes_of(sampler.share))
+    loader = train_loader(samples, sampler, plan, pin_memory=device.type == "cuda")
+    return iter(loader), valid, str(plan)

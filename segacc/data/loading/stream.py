@@ -58,9 +58,13 @@ class StepSampler(Sampler[list[Key]]):
     def __len__(self) -> int:
         return (self.stop - self.start) * self.accumulate
 
+    @property
+    def share(self) -> int:
+        """Samples of a micro-batch that this rank has."""
+        return self.batch_size // self.accumulate // self.world_size
+
     def __iter__(self) -> Iterator[list[Key]]:
-        micro = self.batch_size // self.accumulate
-        share = micro // self.world_size
+        micro, share = self.batch_size // self.accumulate, self.share
         for step in range(self.start, self.stop):
             keys = step_keys(self.seed, step, self.batch_size, self.samples)
             for first in range(self.rank * share, self.batch_size, micro):

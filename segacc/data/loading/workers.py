@@ -1,15 +1,74 @@
-"""Worker processes of a DataLoader: how they start, and how they end."""
+"""Worker processes of a DataLoader: how many can start, how they start, and how they end."""
 
 from __future__ import annotations
 
 import atexit
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 from copy import copy
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing.context import BaseContext
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+PREFETCH = 4
+"""batches that each worker loads ahead"""
+MORE_ROOM = "(docker run --shm-size=2g, or --ipc=host)"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a loader works: with how many workers, and how these send their batches."""
+
+    workers: int
+    pipes: bool = False
+    """through pipes, not through shared memory"""
+
+    def __str__(self) -> str:
+        return f"{self.workers} data workers" + (" without shared memory" if self.pipes else "")
+
+
+def plan_workers(workers: int, batch_bytes: int, shared: Path = Path("/dev/shm")) -> Plan:
+    """As many workers as were asked for, with shared memory, if that has room for them.
+
+    Containers often have little of it: 64 MB in Docker, unless --shm-size says otherwise. A worker
+    that finds it full would crash, and training would wait for its batch for ever.
+
+    Args:
+        workers: of this process.
+        batch_bytes: of one batch of this process.
+        shared: where Linux keeps shared memory; other systems have no such folder.
+    """
+    if not workers:
+        return Plan(0)
+    try:  # the queues between processes need these
+        semaphores = [multiprocessing.get_context().Semaphore() for _ in range(3 * workers + 16)]
+        del semaphores
+    except OSError as error:
+        log.warning(
+            f"--workers {workers}: {shared} cannot be used ({error.strerror}), so images are "
+            "loaded by the training process itself, with the same results; for workers give the "
+            f"container shared memory that can be written {MORE_ROOM}"
+        )
+        return Plan(0)
+    if not shared.is_dir():
+        return Plan(workers)
+    disk = os.statvfs(shared)
+    free = disk.f_bavail * disk.f_frsize // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needed = (PREFETCH * workers + 2) * batch_bytes  # one is trained on, and one is being written
+    if needed <= free:
+        return Plan(workers)
+    log.warning(
+        f"--workers {workers} would need {needed / 1e6:.0f} MB of shared memory, and {shared} has "
+        f"{free / 1e6:.0f} MB free for this process: batches go through pipes, which is slower; "
+        f"give the container more {MORE_ROOM}"
+    )
+    return Plan(workers, pipes=True)
 
 
 class Worker(multiprocessing.Process):

@@ -18,6 +18,7 @@ from segacc.data.loading.resident import (
     whole_images,
 )
 from segacc.data.loading.stream import StepSampler
+from segacc.data.loading.workers import Plan
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.flags import parse_train
@@ -65,7 +66,7 @@ def test_the_stream_of_batches_is_that_of_the_loader(split, flips, crop):
         share = StepSampler(
             len(split), 8, 3, start=2, stop=9, accumulate=2, rank=rank, world_size=2
         )
-        loaded = list(train_loader(samples, share, workers=0, pin_memory=False))
+        loaded = list(train_loader(samples, share, Plan(0), pin_memory=False))
         resident = list(resident_batches(send(split, CPU), samples, share))
         assert len(loaded) == len(resident) == 14
         assert all(same(a, b) for a, b in zip(loaded, resident, strict=True))
