@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from segacc.runtime.signals import LAUNCHED, PARENT
 from segacc.runtime.spinning import watch_cores
 
 if TYPE_CHECKING:
@@ -88,16 +89,38 @@ def cores_of_process() -> int:
 
 
 def set_threads(accelerator: Accelerator) -> int:
-    """Let torch use this process's share of the cores, and return its number of threads.
-
-    `accelerate launch` sets OMP_NUM_THREADS=1, which would leave all but one core idle.
-    """
+    """Let torch use this process's share of the cores, or as many threads as the user has set in
+    OMP_NUM_THREADS, and return its number of threads."""
     import torch
 
     if accelerator.device.type == "cpu":
-        torch.set_num_threads(cores_of_process())
+        torch.set_num_threads(threads_of_user() or cores_of_process())
         watch_cores(torch.get_num_threads())
     return torch.get_num_threads()
+
+
+def threads_of_user(parent: Path | None = None) -> int | None:
+    """The user's OMP_NUM_THREADS; None if there is none.
+
+    torchrun and `accelerate launch` set it to 1 for their processes where the user has not, which
+    would leave all but one core idle. What the user has set was there when the launcher started.
+
+    Args:
+        parent: folder of /proc of the launcher.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if not first.isdecimal() or not int(first):
+        return None
+    if not LAUNCHED:
+        return int(first)
+    parent = parent or Path("/proc") / str(PARENT)
+    try:
+        variables = (parent / "environ").read_bytes().split(b"\0")
+        words = (parent / "cmdline").read_bytes().replace(b"-", b"_")
+    except OSError:  # not Linux, or the launcher is another user's
+        return int(first) if first != "1" else None
+    given = any(variable.startswith(b"OMP_NUM_THREADS=") for variable in variables)
+    return int(first) if given or b"__num_cpu_threads_per_process" in words else None
 
 
 def keep_memory() -> None:

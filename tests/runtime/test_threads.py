@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from segacc.runtime import threads
-from segacc.runtime.threads import cores, in_order
+from segacc.runtime.threads import cores, in_order, threads_of_user
 
 
 def test_results_come_in_order_and_few_items_are_read_ahead():
@@ -85,3 +85,29 @@ def test_the_cpu_quota_of_a_container_counts(tmp_path, monkeypatch, groups, file
 
 def test_cores_are_at_least_one_and_at_most_those_of_the_machine():
     assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "launcher", "command", "found"),
+    [
+        ("3", None, "", 3),  # no launcher: the user's own
+        ("4,2", None, "", 4),
+        ("many", None, "", None),
+        ("1", "PATH=/bin", "torchrun", None),  # set by the launcher
+        ("1", "PATH=/bin|OMP_NUM_THREADS=1", "torchrun", 1),
+        ("2", "OMP_NUM_THREADS=2|A=b", "accelerate|launch", 2),
+        ("2", "A=b", "accelerate|launch|--num_cpu_threads_per_process|2", 2),
+        ("2", "A=b", "accelerate|launch", None),  # its guess for a CPU
+        ("1", "no /proc", "", None),
+        ("5", "no /proc", "", 5),
+    ],
+)
+def test_the_users_number_of_threads_is_told_from_the_launchers(
+    tmp_path, monkeypatch, value, launcher, command, found
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    monkeypatch.setattr(threads, "LAUNCHED", launcher is not None)
+    if launcher and launcher != "no /proc":
+        for name, text in (("environ", launcher), ("cmdline", command)):
+            (tmp_path / name).write_bytes(text.encode().replace(b"|", b"\0"))
+    assert threads_of_user(tmp_path) == found
