@@ -96,7 +96,7 @@ def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
     if odd := [shown for path in listing.images if (shown := _printable(path)) != path]:
         problem = "has a name that is not UTF-8 (? marks the place): rename it"
         return Scan(listing.folder, {}, tuple(Finding(path, problem) for path in odd), ())
-    if not listing.images and not patterns:
+    if not listing.images and not (patterns and listing.others):
         problem = f"holds no images (found {_what_else(listing)}): expected {LAYOUTS}"
         return Scan(listing.folder, {}, (Finding(".", problem),), ())
     found = find_pairs(listing, patterns)
@@ -214,7 +214,7 @@ def _missing(listing: Listing, split: str) -> Finding:
 
 def _empty_folder(listing: Listing, split: str) -> str | None:
     """A folder without images that is named after a split."""
-    wrapper = wrapper_depth(list(listing.images))
+    wrapper = wrapper_depth(list(listing.images)) if listing.images else 0
     named = [path for path in listing.folders if split_of(path, wrapper) == split]
     used = {os.path.dirname(image) + "/" for image in listing.images}
     return next((p for p in named if not any(f.startswith(p + "/") for f in used)), None)

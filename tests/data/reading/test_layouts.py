@@ -315,6 +315,26 @@ def test_two_folders_that_fit_equally_well_are_named(tmp_path):
     assert paired(tmp_path, "img/{}.jpg=two/{}_x.png")["train"][0][1].startswith("two/")
 
 
+def test_masks_whose_names_fit_in_another_way_are_not_left_out_without_a_word(tmp_path):
+    """The coloured copies fit by their names; the masks themselves have a folder more."""
+    files = {}
+    for place, ids in (("c0", "a b c"), ("c1", "d e f")):
+        files |= of(ids, photo=f"img/{place}/{{}}.jpg", colour=f"zz/{place}/{{}}_d.png")
+        files |= of(ids, mask=f"labels/v1/{place}/{{}}.gif")
+    said = problem(write(tmp_path, files))
+    assert "more files, such as labels/v1/c0/a.gif, are masks whose names fit in another" in said
+    found = paired(tmp_path, "img/{}.jpg=labels/v1/{}.gif")
+    assert sum(map(len, found.values())) == 6
+
+
+def test_two_groups_of_masks_are_no_images_and_masks_of_each_other(tmp_path):
+    files = of("000 001 002 003", photo="x/train/{}_rgb.png", mask="bar/train/{}_1st.png")
+    files |= of("004 005 006 007", photo="x/val/{}_rgb.png", mask="bar/val/{}_1st.png")
+    files |= {f"mask_fov/{f[4:-8]}_d.png": "colour" for f in files if f.startswith("bar")}
+    found = paired(write(tmp_path, files))
+    assert found["valid"][0] == ("x/val/004_rgb.png", "bar/val/004_1st.png")
+
+
 def test_the_masks_of_two_experts_are_both_named(tmp_path):
     files = of("01L 01R 02L", photo="Image_{}.jpg", mask="Image_{}_1stHO.png")
     said = problem(write(tmp_path, files | of("01L 01R 02L", mask="Image_{}_2ndHO.png")))

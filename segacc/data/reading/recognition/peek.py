@@ -30,8 +30,15 @@ def spread(items: Sequence[T]) -> list[T]:
 
 def look_like_masks(folder: Path, files: Sequence[str]) -> bool | None:
     """Whether the files look like masks; None where they differ or nothing can be said."""
-    said = {_looks_like_mask(folder / file) for file in spread(files)} - {None}
-    return said.pop() if len(said) == 1 else None
+    share = share_of_masks(folder, files)
+    return bool(share) if share in (0, 1) else None
+
+
+def share_of_masks(folder: Path, files: Sequence[str]) -> float | None:
+    """The share of a few of the files that look like masks; None where nothing can be said."""
+    said = [_looks_like_mask(folder / file) for file in spread(files)]
+    known = [is_mask for is_mask in said if is_mask is not None]
+    return sum(known) / len(known) if known else None
 
 
 def have_one_channel(folder: Path, files: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from typing import Literal
 
 from segacc.data.reading.recognition import peek
 from segacc.data.reading.recognition.groups import Group, Match, Parts, match, readings
+from segacc.data.reading.recognition.rest import OTHER_WORDS, left_over
 from segacc.data.reading.recognition.splits import pieces
 
 MASK_WORDS = (
@@ -23,13 +24,6 @@ MASK_WORDS = (
     "segmentation", "matte", "trimap", "manual", "target",
 )  # fmt: skip
 IMAGE_WORDS = ("image", "img", "jpeg", "photo", "picture", "rgb", "sat", "input", "raw", "original")
-OTHER_WORDS = {
-    "instance", "instances", "inst", "object", "objects", "panoptic", "color", "colors", "colour",
-    "colours", "human", "superpixels", "edge", "edges", "contour", "contours", "boundary",
-    "boundaries", "border", "borders", "depth", "disparity", "overlay", "overlays", "preview",
-    "previews", "vis", "visualization", "viz",
-}  # fmt: skip
-"""Pictures that belong to an image as its mask does, but hold something else."""
 RIVAL = 0.9  # of the pairs of the best group, for another one to be as good
 
 Side = Literal["image", "mask"]
@@ -122,14 +116,21 @@ def _recognise(evidence: _Evidence, files: Sequence[Parts], doubts: bool) -> Rec
     Args:
         doubts: whether to say that something fits whose roles cannot be told.
     """
+
+    def score(found: Match) -> tuple[float, int]:
+        pairs, files = _score(found)
+        looks = {evidence.is_mask(group) for group in found.groups}
+        # Two groups of masks, or of photographs, may have the same names by what they show.
+        return pairs / 4 if len(looks) == 1 and None not in looks else pairs, files
+
     best: tuple[Match, list[Match], list[Group]] | None = None
     unclear: Match | None = None
     for groups in readings(files):
         matches = [m for a, b in combinations(groups, 2) if (m := match(a, b)) and _is_close(m)]
         oriented = [turned for m in matches if (turned := evidence.orient(m))]
         for found in oriented:
-            if best is None or _score(found) > _score(best[0]):
-                best = found, oriented, groups
+            if best is None or score(found) > score(best[0]):
+                best = found, matches, groups
         unclear = max([*matches, *filter(None, [unclear])], key=_score, default=None)
         if best and 2 * len(best[0].pairs) == len(files):
             break
@@ -137,7 +138,8 @@ def _recognise(evidence: _Evidence, files: Sequence[Parts], doubts: bool) -> Rec
         if unclear and doubts and 4 * len(unclear.pairs) >= len(files):
             return Recognised(doubt=_unclear(*unclear.patterns))
         return None
-    found, oriented, groups = best
+    found, matches, groups = best
+    oriented = [turned for m in matches if (turned := evidence.orient(m))]
     fits = [m for m in oriented if m.groups[0] is found.groups[0] and _is_rival(m, found)]
     fits = _narrowed(fits, _mask_tests(evidence))
     if len(fits) == 1:
@@ -146,6 +148,8 @@ def _recognise(evidence: _Evidence, files: Sequence[Parts], doubts: bool) -> Rec
     if len(fits) > 1:
         return Recognised(doubt=_rivals(fits))
     (found,) = fits
+    if doubt := left_over(evidence.folder, found, matches, groups):
+        return Recognised(doubt=doubt)
     used = {file for pair in found.pairs for file in pair}
     sides: tuple[Side, Side] = ("image", "mask")
     lone = [
