@@ -21,8 +21,9 @@ from segacc.data.loading.augment import stream_seed
 from segacc.data.loading.loader import TrainSamples, train_loader
 from segacc.data.loading.stream import StepSampler
 from segacc.data.loading.workers import Plan
-from segacc.data.prepare import decode_row, prepare, resize_image, resize_label_map
+from segacc.data.prepare import prepare, resize_image, resize_label_map
 from segacc.data.reading.sources import load_dataset
+from segacc.data.rows import read_row
 from segacc.data.split import Split
 from segacc.runtime.threads import cores, keep_memory
 
@@ -87,9 +88,9 @@ def main(args: Args) -> None:
     decoding, resizing = [], []
     for row in rows:
         began = time.perf_counter()
-        image, label_map = decode_row(row)
+        pair = read_row(row)
         decoded = time.perf_counter()
-        resize_image(image, args.size), resize_label_map(label_map, args.size)
+        resize_image(pair.values, args.size), resize_label_map(pair.label_map, args.size)
         decoding.append(1e3 * (decoded - began))
         resizing.append(1e3 * (time.perf_counter() - decoded))
 

@@ -34,8 +34,9 @@ import tyro
 
 from benchmarks.contenders.turns import MARK
 from segacc.config import STUDY_MODELS
-from segacc.data.prepare import decode_row, prepare
+from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
+from segacc.data.rows import read_row
 from segacc.runtime.threads import cores
 
 ROOT = Path(__file__).parent.parent
@@ -136,8 +137,8 @@ def write_files(dataset: str, folder: Path) -> dict[str, int]:
                 data = image["bytes"] or Path(image["path"]).read_bytes()
                 path.with_suffix(".jpg").write_bytes(data)
             else:
-                _save(decode_row(row)[0], path.with_suffix(".jpg"))
-            _save(255 * decode_row(row)[1], path.with_suffix(".png"))
+                _save(read_row(row).values, path.with_suffix(".jpg"))
+            _save(255 * read_row(row).label_map, path.with_suffix(".png"))
         counts[split] = len(rows)
     return counts
 

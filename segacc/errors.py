@@ -11,7 +11,7 @@ import select
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -73,6 +73,12 @@ def command(program: Literal["train", "evaluate"]) -> str:
         script = quoted(started.with_name(f"{program}.py"))
         return f"{'accelerate launch' if program == 'train' else 'python'} {script}"
     return "accelerate launch -m segacc train" if program == "train" else "segacc evaluate"
+
+
+def some_names(names: Sequence[str], shown: int = 3) -> str:
+    """The first few of many names for a sentence, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def write_text(path: Path, text: str) -> None:

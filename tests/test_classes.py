@@ -52,7 +52,7 @@ def write_made_up(path, channels=3, samples=8, classes=4):
         label_map[rng.random((SIDE, SIDE)) < 0.2 * (i % 3)] = IGNORE
         if i == 1:
             label_map[:] = IGNORE
-        rows.append(prepared_row(image, label_map, f"image{i}", SIDE, SIDE))
+        rows.append(prepared_row(image, label_map, f"image{i}", label_map))
     assert write_split(path, rows, SIDE, channels) == []
     return open_split(path)
 

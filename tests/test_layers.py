@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("train", "evaluate", "segacc.__main__"),
     ("segacc.cli",),
+    ("segacc.data_commands",),
     ("segacc.study",),
     ("segacc.training", "segacc.evaluation"),
     ("segacc.prediction", "segacc.tracking"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from segacc.config import read_run_record
 from segacc.data.prepare import prepare
+from segacc.data.reading.depth import ValueRange
 from segacc.data.reading.sources import CORPORA, is_drawn, load_dataset, resolve
 from segacc.data.split import Prepared, Split
 from segacc.data.store import find_prepared
@@ -47,6 +48,7 @@ def data_record(dataset: str, data: Prepared) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "images": {name: len(split) for name, split in data.splits.items()},
         "labels": data.labels.to_config(),
+        "value_range": data.value_range,
     }
 
 
@@ -110,9 +112,11 @@ def find_to_train(
     return load_dataset(dataset, pairs)
 
 
-def prepare_found(source: DatasetDict | Prepared, size: int) -> Prepared:
+def prepare_found(
+    source: DatasetDict | Prepared, size: int, value_range: ValueRange | None = None
+) -> Prepared:
     """`prepare` of a source; what is prepared stays as it is."""
-    return source if isinstance(source, Prepared) else prepare(source, size)
+    return source if isinstance(source, Prepared) else prepare(source, size, value_range)
 
 
 def trained_on_csv(data: Prepared) -> str:

@@ -11,11 +11,11 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
-from multiprocessing import get_start_method
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +27,15 @@ from tqdm import tqdm
 from segacc.config import cache_dir
 from segacc.data import store
 from segacc.data.cache import once_by_content
-from segacc.data.reading.decode import CHANNELS, DecodeError, Encoded, decode_pair
-from segacc.data.split import Prepared, _digest
+from segacc.data.reading.decode import CHANNELS, DecodeError, Encoded
+from segacc.data.reading.depth import ValueRange, to_8_bits
+from segacc.data.regions import regions_after_resize
+from segacc.data.rows import in_processes, named, read_row
+from segacc.data.split import COUNTED, Prepared, _digest
 from segacc.data.store import describe, open_prepared, prepared_dir
+from segacc.data.value_range import find_range
 from segacc.errors import InputError
-from segacc.runtime.threads import cores
+from segacc.labels import IGNORE
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -40,7 +44,7 @@ BATCH_BYTES = 16 << 20  # of pixels in a record batch, which bounds the memory o
 PIXEL_BYTES = CHANNELS + 1  # of a prepared pixel and its label
 
 
-def prepare(source: DatasetDict, size: int) -> Prepared:
+def prepare(source: DatasetDict, size: int, value_range: ValueRange | None = None) -> Prepared:
     """The data set `source` at `size` x `size`, from the cache where it was prepared before.
 
     It is found there by the files' names, sizes and times, without reading them. Of many processes
@@ -48,6 +52,9 @@ def prepare(source: DatasetDict, size: int) -> Prepared:
 
     Args:
         source: splits of {image, mask, name}, with `datasets.Image(decode=False)`.
+        value_range: the values of images with 16 bits per channel that become 0 and 255; None is
+            the range of the training split (`segacc.data.value_range`). It changes no image of 8
+            bits.
 
     Raises:
         InputError: a split is empty; a file cannot be used (the first is named, all are counted);
@@ -56,8 +63,16 @@ def prepare(source: DatasetDict, size: int) -> Prepared:
     for name, rows in source.items():
         if len(rows) == 0:
             raise InputError(f"the split {name} holds no images; it needs at least one")
-    key = prepared_dir() / f"{_key(source, size)}.key"
-    fill = partial(_fill, source=source, size=size)
+    prepared = _prepared(source, size, None)
+    own_range = prepared.own_range
+    if value_range is None or own_range in (None, value_range):
+        return prepared
+    return replace(_prepared(source, size, value_range), own_range=own_range)
+
+
+def _prepared(source: DatasetDict, size: int, value_range: ValueRange | None) -> Prepared:
+    key = prepared_dir() / f"{_key(source, size, value_range)}.key"
+    fill = partial(_fill, source=source, size=size, value_range=value_range)
     folder = once_by_content(key, fill)
     try:
         return open_prepared(folder)
@@ -87,21 +102,11 @@ def resize_label_map(label_map: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(label_map).resize((size, size), Image.Resampling.NEAREST))
 
 
-def decode_row(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """`decode_pair` of a row {image, mask, name}. Errors name a file that is embedded in the data
-    set, and so has no path, by the row's name."""
-    return decode_pair(_named(row["image"], row["name"]), _named(row["mask"], row["name"]))
-
-
-def _named(encoded: Encoded, name: str) -> Encoded:
-    return encoded if encoded["path"] else {"path": name, "bytes": encoded["bytes"]}
-
-
-def _key(source: DatasetDict, size: int) -> str:
-    digest = hashlib.sha256(_digest(store.VERSION, size))
+def _key(source: DatasetDict, size: int, value_range: ValueRange | None) -> str:
+    digest = hashlib.sha256(_digest(store.VERSION, size, value_range))
     for split, rows in source.items():
         for row in rows:
-            files = [_identity(_named(row[column], row["name"])) for column in ("image", "mask")]
+            files = [_identity(named(row[column], row["name"])) for column in ("image", "mask")]
             digest.update(_digest(split, row["name"], files))
     return digest.hexdigest()[:32]
 
@@ -118,7 +123,7 @@ def _identity(encoded: Encoded) -> list[str | int]:
     return [encoded["path"], stat.st_size, stat.st_mtime_ns]
 
 
-def _fill(folder: Path, source: DatasetDict, size: int) -> str:
+def _fill(folder: Path, source: DatasetDict, size: int, value_range: ValueRange | None) -> str:
     """Write the prepared splits into a folder.
 
     Returns:
@@ -133,18 +138,36 @@ def _fill(folder: Path, source: DatasetDict, size: int) -> str:
             f"which has {free / 1e9:.1f} GB free; set SEGACC_CACHE to a folder on a larger disk"
         )
     logging.getLogger("segacc").info("preparing %d images at %d px, once", count, size)
-    errors: list[DecodeError] = []
-    with (
-        tqdm(total=count, desc=f"preparing at {size} px", unit="img", disable=None) as bar,
-        closing(_prepared_rows(source, size)) as prepared,
-    ):
-        for name, rows in source.items():
-            own = islice(prepared, len(rows))
-            errors += write_split(folder / f"{name}.arrow", own, size, CHANNELS, bar)
+    try:
+        errors = _write_splits(folder, source, size, value_range)
+    except _RangeNeededError:
+        errors = _write_splits(folder, source, size, find_range(source))
     if errors:
         more = f" ({len(errors)} files cannot be used: run `segacc check DATASET` to list all)"
         raise InputError(f"{errors[0]}{more if len(errors) > 1 else ''}")
     return describe(folder, source, size)
+
+
+def _write_splits(
+    folder: Path, source: DatasetDict, size: int, value_range: ValueRange | None
+) -> list[DecodeError]:
+    errors: list[DecodeError] = []
+    prepare_some = partial(_prepare_rows, size=size, value_range=value_range)
+    rows = in_processes(prepare_some, list(source.values()), size * size * PIXEL_BYTES)
+    total = sum(map(len, source.values()))
+    with (
+        tqdm(total=total, desc=f"preparing at {size} px", unit="img", disable=None) as bar,
+        closing(rows) as prepared,
+    ):
+        for name, its_rows in source.items():
+            own = islice(prepared, len(its_rows))
+            path = folder / f"{name}.arrow"
+            errors += write_split(path, own, size, CHANNELS, bar, value_range)
+    return errors
+
+
+class _RangeNeededError(Exception):
+    """There is an image with 16 bits per channel, and nobody knows what is white in it."""
 
 
 def write_split(
@@ -153,15 +176,20 @@ def write_split(
     size: int,
     channels: int,
     bar: tqdm[Any] | None = None,
+    value_range: ValueRange | None = None,
 ) -> list[DecodeError]:
     """Write a split in bounded memory. It goes on after an error, to find all of them.
 
     Args:
         rows: of `prepared_row`, with images (size, size, channels).
+        value_range: by which images of 16 bits per channel were scaled, if there are any.
 
     Returns:
         the errors among `rows`.
     """
+    metadata = {"size": str(size)}
+    if value_range is not None:
+        metadata["value_range"] = "{} {}".format(*value_range)
     schema = pa.schema(
         {
             "image": pa.binary(size * size * channels),
@@ -171,8 +199,9 @@ def write_split(
             "width": pa.int32(),
             "digest": pa.binary(32),
             "image_digest": pa.binary(8),
+            **{name: pa.int32() for name in COUNTED},
         },
-        metadata={"size": str(size)},
+        metadata=metadata,
     )
     errors: list[DecodeError] = []
     done: list[dict[str, Any]] = []
@@ -196,72 +225,51 @@ def write_split(
     return errors
 
 
-def _prepared_rows(
-    source: DatasetDict, size: int
-) -> Generator[dict[str, Any] | DecodeError, None, None]:
-    """The prepared rows of all splits, in order. Processes on all cores prepare them: threads would
-    wait for Python's lock, with small images most of the time."""
-    import torch
-    from torch.utils.data import ConcatDataset, DataLoader
-
-    from segacc.data.loading.workers import start_worker, worker_context
-
-    rows: ConcatDataset[Any] = ConcatDataset(source.values())
-    # A process that is not forked imports torch first, which takes as long as many images.
-    least_images = 16 if get_start_method() == "fork" else 1000
-    workers = min(cores(), len(rows) // least_images)
-    chunk = (
-        min(len(rows) // (8 * workers), (1 << 20) // (size * size * PIXEL_BYTES), 16)
-        if workers
-        else 1
-    )
-    loader = DataLoader(
-        rows,
-        batch_size=max(1, chunk),
-        num_workers=workers,
-        collate_fn=partial(_prepare_rows, size=size),
-        multiprocessing_context=worker_context() if workers else None,
-        worker_init_fn=start_worker,
-        generator=torch.Generator(),  # so that no random number is taken from training
-    )
-    for some in loader:
-        yield from some
+def _prepare_rows(
+    rows: list[dict[str, Any]], size: int, value_range: ValueRange | None
+) -> list[dict[str, Any] | DecodeError]:
+    return [_prepare_row(row, size, value_range) for row in rows]
 
 
-def _prepare_rows(rows: list[dict[str, Any]], size: int) -> list[dict[str, Any] | DecodeError]:
-    return [_prepare_row(row, size) for row in rows]
-
-
-def _prepare_row(row: dict[str, Any], size: int) -> dict[str, Any] | DecodeError:
+def _prepare_row(
+    row: dict[str, Any], size: int, value_range: ValueRange | None
+) -> dict[str, Any] | DecodeError:
     try:
-        pixels, label_map = decode_row(row)
+        pair = read_row(row)
     except DecodeError as error:
         return error
-    height, width = label_map.shape
-    resized = resize_image(pixels, size), resize_label_map(label_map, size)
-    return prepared_row(*resized, row["name"], height, width)
+    if pair.is_deep and value_range is None:
+        raise _RangeNeededError
+    image = pair.values if value_range is None else to_8_bits(pair.values, value_range)
+    resized = resize_image(image, size), resize_label_map(pair.label_map, size)
+    return prepared_row(*resized, row["name"], pair.label_map)
 
 
 def prepared_row(
-    image: np.ndarray, label_map: np.ndarray, name: str, height: int, width: int
+    image: np.ndarray, label_map: np.ndarray, name: str, whole: np.ndarray
 ) -> dict[str, Any]:
     """What a prepared split holds of a sample.
 
     Args:
         image: (S, S, C) uint8.
         label_map: (S, S) uint8.
-        height, width: of the image before the resize.
+        whole: (H, W) uint8, the label map before the resize.
     """
     image_bytes, mask_bytes = image.tobytes(), label_map.tobytes()
     digest = hashlib.sha256(image_bytes)
     image_digest = digest.digest()[:8]
     digest.update(mask_bytes)
+    regions = regions_after_resize(whole, len(label_map))
+    background, ignored = int((label_map == 0).sum()), int((label_map == IGNORE).sum())
     return {
         "image": image_bytes,
         "mask": mask_bytes,
         "name": name,
-        "height": height,
-        "width": width,
+        "height": whole.shape[0],
+        "width": whole.shape[1],
         "digest": digest.digest(),
         "image_digest": image_digest,
+        "background": background,
+        "foreground": label_map.size - background - ignored,
+        **{f"regions_{name}": value for name, value in asdict(regions).items()},
     }

@@ -8,14 +8,19 @@ import json
 import mmap
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from segacc.data.reading.depth import ValueRange
+from segacc.data.regions import Regions
 from segacc.labels import Labels
+
+COUNTED = ("background", "foreground", *(f"regions_{field.name}" for field in fields(Regions)))
+"""Columns of numbers that a prepared file has of each mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +37,10 @@ class Split:
     channels: int  # C
     names: list[str]
     sizes: np.ndarray  # (N, 2) int32: height and width before the resize
+    background: np.ndarray  # (N,) int32: pixels of background after the resize
+    foreground: np.ndarray  # (N,) int32: of all other classes; ignored pixels are in neither
+    regions: list[Regions]  # what the resize made of the foreground
+    value_range: ValueRange | None  # by which 16 bits were made 8; None where there are none
     fingerprint: str  # of pixels and names, in order
     images: list[str]  # 16 hex digits of a hash of each image's pixels, without its mask
     _images: list[np.ndarray]  # a record batch each; all but the last have the same length
@@ -74,6 +83,14 @@ class Prepared:
     fingerprint: str
     size: int
     labels: Labels
+    own_range: ValueRange | None = None
+    """of images with 16 bits per channel: what `prepare` finds for this data set. They are scaled
+    by `value_range`, which is another one if it was given."""
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """By which images with 16 bits per channel were scaled; None where there are none."""
+        return next(iter(self.splits.values())).value_range
 
     @property
     def channels(self) -> int:
@@ -98,6 +115,7 @@ def open_split(path: Path) -> Split:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     with pa.ipc.open_stream(pa.py_buffer(mapped)) as reader:
         size = int(reader.schema.metadata[b"size"])
+        ends = reader.schema.metadata.get(b"value_range", b"").split()
         channels = reader.schema.field("image").type.byte_width // size**2
         batches = list(reader)
     table = pa.Table.from_batches(batches).drop_columns(["image", "mask"]).to_pydict()
@@ -107,6 +125,13 @@ def open_split(path: Path) -> Split:
         channels=channels,
         names=table["name"],
         sizes=np.array([table["height"], table["width"]], dtype=np.int32).T,
+        background=np.array(table["background"], dtype=np.int32),
+        foreground=np.array(table["foreground"], dtype=np.int32),
+        regions=[
+            Regions(*row)
+            for row in zip(*(table[f"regions_{f.name}"] for f in fields(Regions)), strict=True)
+        ],
+        value_range=(int(ends[0]), int(ends[1])) if ends else None,
         fingerprint=_digest(table["name"], [pixels.hex() for pixels in table["digest"]]).hex(),
         images=[pixels.hex() for pixels in table["image_digest"]],
         _images=[_pixels(batch, "image", (size, size, channels)) for batch in batches],

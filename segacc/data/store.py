@@ -18,7 +18,7 @@ from segacc.labels import BINARY
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-VERSION = 2  # of what a prepared file holds; it is part of the keys and names in the cache
+VERSION = 3  # of what a prepared file holds; it is part of the keys and names in the cache
 NAME_DIGITS = 32  # of the fingerprint, in the name of a folder
 
 
@@ -59,8 +59,9 @@ def describe(folder: Path, source: DatasetDict, size: int) -> str:
     write_text(_about(folder), json.dumps(about))
     # Splits of equal pixels may still differ in other columns.
     columns = [columns_digest(folder / f"{name}.arrow").hex() for name in sorted(source)]
-    fingerprint = _opened(folder, source).fingerprint
-    return f"{fingerprint[:NAME_DIGITS]}-{_digest(VERSION, columns).hex()[:8]}"
+    written = _opened(folder, source)
+    name = _digest(VERSION, columns, written.value_range).hex()[:8]
+    return f"{written.fingerprint[:NAME_DIGITS]}-{name}"
 
 
 def _about(folder: Path) -> Path:
@@ -76,6 +77,7 @@ def _where(source: DatasetDict) -> str:
 
 def _opened(folder: Path, names: Iterable[str]) -> Prepared:
     splits = {name: open_split(folder / f"{name}.arrow") for name in names}
-    size = next(iter(splits.values())).side
+    first = next(iter(splits.values()))
+    size = first.side
     fingerprint = _digest(size, sorted((name, s.fingerprint) for name, s in splits.items()))
-    return Prepared(splits, fingerprint.hex(), size, BINARY)
+    return Prepared(splits, fingerprint.hex(), size, BINARY, first.value_range)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segacc.config import SEGFORMER_B0
 from segacc.data.known import KnownData, find_again, prepare_found
+from segacc.data.reading.depth import WHOLE
 from segacc.data.store import find_prepared
 from segacc.errors import InputError, command, quoted, write_text
 from segacc.evaluation.scored_runs import (
@@ -190,7 +191,10 @@ def _with_images(run: ScoredRun, split: str) -> Scored:
         source=metrics.get("source"),
         fingerprint=metrics["fingerprint"],
     )
-    data = find_prepared(known.fingerprint) or prepare_found(find_again(known), metrics["size"])
+    data = find_prepared(known.fingerprint)
+    if data is None:
+        value_range = tuple(metrics.get("value_range") or WHOLE)  # 0.1.0 wrote none
+        data = prepare_found(find_again(known), metrics["size"], value_range)
     if data.fingerprint != known.fingerprint:
         raise InputError(
             f"{run.run}: the data set {known.dataset} has changed since the run was scored on it: "

@@ -16,7 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from segacc.config import EvaluateConfig, TrainConfig, read_run_config
+from segacc.data.content import masks_of, why_meaningless
 from segacc.data.known import absolute, find_again, known_data, prepare_found
+from segacc.data.reading.depth import WHOLE, about_other_range
 from segacc.data.reading.sources import load_dataset
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError, disk_errors
@@ -123,12 +125,18 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
     again = replace(known, pairs=pairs)
     source = load_dataset(config.dataset, pairs) if config.dataset else find_again(again)
     assert trained.size is not None
-    data = prepare_found(source, trained.size)
+    data = prepare_found(source, trained.size, model.value_range or WHOLE)
     if config.split not in data.splits:
         raise InputError(
             f"--split {config.split}: {dataset} has no such split, it has {', '.join(data.splits)}."
         )
     split = data.splits[config.split]
+    if data.labels.classes == 2 and (why := why_meaningless(masks_of(split))):
+        raise InputError(
+            f"--split {config.split} of {dataset}: {why}; score a split with foreground and "
+            "background, or look at the masks that `segacc predict` writes."
+        )
+    unlike = about_other_range(model.value_range, data.own_range)
     return Evaluation(
         config=config,
         trained=trained,
@@ -142,7 +150,7 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
         data=data,
         split=split,
         folder=results_folder(config, data.fingerprint, known.fingerprint),
-        notes=notes_on(config, data, split, known),
+        notes=notes_on(config, data, split, known) + ((unlike,) if unlike else ()),
     )
 
 
@@ -213,6 +221,7 @@ def record_of(
         "images": images,
         "notes": list(evaluation.notes),
         "size": evaluation.data.size,
+        "value_range": evaluation.model.value_range,
         "threshold": evaluation.threshold,
         "threshold_from": "validation" if config.threshold is None else "given",
         "tta": config.tta,

@@ -51,12 +51,14 @@ class Segmenter(
         size: width and height in px that images were resized to in training, if they were.
         channels: channels of an image.
         channel_order: in which the network takes them; images are always RGB.
+        value_range: the values that became 0 and 255 where images of 16 bits per channel were
+            trained on; None where there were none, and then 65535 becomes 255.
         labels: names and colours of the classes, of `Labels.to_config`; None is background and
             foreground where `classes` is 1, and else that nobody has named them.
         stride: what height and width are padded to a multiple of; None is the network's own.
 
-    `threshold` and `size` may be set as attributes, and `normalise_by` sets mean, std and order;
-    what they are then is saved.
+    `threshold`, `size` and `value_range` may be set as attributes, and `normalise_by` sets mean,
+    std and order; what they are then is saved.
 
     Attributes:
         least_side: smaller images are padded to this height and width, in px.
@@ -85,12 +87,17 @@ class Segmenter(
         channel_order: ChannelOrder = "RGB",
         stride: int | None = None,
         labels: dict[str, Any] | None = None,
+        value_range: Iterable[int] | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
         self.encoder_name = None if architecture == "transformers" else encoder
         self.threshold = threshold
         self.size = size
+        self.value_range: tuple[int, int] | None = None
+        if value_range is not None:
+            low, high = value_range
+            self.value_range = (low, high)
         self.channels = channels
         self.labels = Labels.from_config(labels) if labels or classes == 1 else None
         assert self.labels is None or self.labels.logits == classes
@@ -193,6 +200,7 @@ class Segmenter(
             "stride": self.stride,
             "threshold": self.threshold,
             "size": self.size,
+            "value_range": None if self.value_range is None else list(self.value_range),
             "labels": self.labels.to_config() if self.labels else None,
         }
 

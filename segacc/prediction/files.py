@@ -6,9 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +18,16 @@ from tqdm import tqdm
 
 from segacc.data.prepare import resize_image
 from segacc.data.reading.decode import DecodeError, Encoded, decode_image
+from segacc.data.reading.depth import WHOLE
 from segacc.errors import InputError
 from segacc.labels import BINARY, write_mask
 from segacc.metrics.thresholds import levels_of
 from segacc.models.segmenter import Segmenter
 from segacc.prediction.find import Target
 from segacc.prediction.logits import TTA_FLIPS, predict_logits
+from segacc.prediction.reading import Notes, Read, readable
 from segacc.report.pictures import outlined
 from segacc.runtime.accelerator import is_out_of_memory
-from segacc.runtime.threads import cores, in_order
 
 STEP_PIXELS = 2**22  # in one step at most, but for a single image that has more
 STRIP = 1024  # rows of an image of which the levels are computed at once
@@ -37,21 +36,15 @@ JPEG_SIDE = 65_500  # what the format can hold
 
 @dataclass(frozen=True)
 class Done:
-    """What `predict_images` did: masks written, and a sentence for each image that has none."""
+    """What `predict_images` did."""
 
     masks: int
+    """masks written"""
     failed: list[str]
+    """a sentence for each image that has none"""
+    notes: list[str]
+    """sentences on images whose values are unlike those that the model was trained on"""
     seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """An image that was read: (S, S, 3) as the model gets it, and its own pixels if wanted."""
-
-    target: Target
-    pixels: np.ndarray
-    shape: tuple[int, int]  # its own height and width
-    original: np.ndarray | None
 
 
 def predict_image(
@@ -80,7 +73,8 @@ def predict_image(
     """
     _check_options(tta, tile, size)
     if not isinstance(image, np.ndarray):
-        image = decode_image(Encoded(path=os.path.expanduser(image), bytes=None))
+        encoded = Encoded(path=os.path.expanduser(image), bytes=None)
+        image = decode_image(encoded, model.value_range or WHOLE)
     elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(
             f"the image is an array of shape {image.shape} and type {image.dtype}: expected RGB, "
@@ -123,11 +117,11 @@ def predict_images(
         batch_size = 1
     started = time.perf_counter()
     failed: list[str] = []
+    notes = Notes(model.value_range)
+    ahead = 0 if tile else batch_size
+    images = readable(targets, _side(model, tile, size), model.value_range, ahead)
     with tqdm(total=len(targets), desc="predicting", unit="img", disable=None) as bar:
-        images = _readable(
-            targets, _side(model, tile, size), 0 if tile else batch_size, failed, bar
-        )
-        for batch in _batches(images, batch_size):
+        for batch in _batches(_read_ones(images, failed, notes, bar), batch_size):
             logits = _try_logits(model, batch, tta, tile, bar)
             if logits is None:
                 failed += [_too_large(one, tile) for one in batch]
@@ -135,29 +129,25 @@ def predict_images(
                 for one, own in zip(batch, logits.split(1), strict=True):
                     _write(one, _probabilities(own, one.shape), threshold)
             bar.update(len(batch))
-    return Done(len(targets) - len(failed), failed, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Done(len(targets) - len(failed), failed, notes.sentences(), seconds)
 
 
-def _readable(
-    targets: Sequence[Target], side: int | None, ahead: int, failed: list[str], bar: tqdm
-) -> Iterator[_Read]:
-    """The images that can be read, in order; of the others, the errors are added to `failed`.
-
-    Args:
-        ahead: images that are read while the ones before them are predicted. With tiles it is 0,
-            so that one large image is in memory at a time.
-    """
-    with ThreadPoolExecutor(min(4, cores())) as pool:
-        for one in in_order(pool, partial(_read, side=side), targets, most=ahead):
-            if isinstance(one, _Read):
-                yield one
-            else:
-                failed.append(str(one))
-                bar.update()
+def _read_ones(
+    images: Iterable[Read | DecodeError], failed: list[str], notes: Notes, bar: tqdm
+) -> Iterator[Read]:
+    """The images that could be read; the errors of the others are added to `failed`."""
+    for one in images:
+        if isinstance(one, Read):
+            notes.add(one)
+            yield one
+        else:
+            failed.append(str(one))
+            bar.update()
 
 
 def _try_logits(
-    model: Segmenter, batch: list[_Read], tta: str, tile: int | None, bar: tqdm
+    model: Segmenter, batch: list[Read], tta: str, tile: int | None, bar: tqdm
 ) -> Tensor | None:
     """`_logits` of a batch; None where the memory is too small for it."""
 
@@ -197,19 +187,9 @@ def _side(model: Segmenter, tile: int | None, size: int | None) -> int | None:
     return size if size or tile else model.size
 
 
-def _read(target: Target, side: int | None) -> _Read | DecodeError:
-    try:
-        image = decode_image(Encoded(path=str(target.image), bytes=None))
-    except DecodeError as error:
-        return error
-    pixels = image if side is None else resize_image(image, side)
-    shape = (image.shape[0], image.shape[1])
-    return _Read(target, pixels, shape, image if target.overlay else None)
-
-
-def _batches(images: Iterable[_Read], batch_size: int) -> Iterator[list[_Read]]:
+def _batches(images: Iterable[Read], batch_size: int) -> Iterator[list[Read]]:
     """Neighbours that have the same shape, as many as fit into a step."""
-    batch: list[_Read] = []
+    batch: list[Read] = []
     for one in images:
         if batch and one.pixels.shape != batch[0].pixels.shape:
             yield batch
@@ -252,7 +232,7 @@ def _probabilities(logits: Tensor, shape: tuple[int, int]) -> Tensor:
     return probabilities[0, 0].cpu()
 
 
-def _too_large(one: _Read, tile: int | None) -> str:
+def _too_large(one: Read, tile: int | None) -> str:
     height, width = one.pixels.shape[:2]
     remedy = f"a --tile below {tile}" if tile else "--tile 256, a smaller --size or --batch-size"
     return (
@@ -261,7 +241,7 @@ def _too_large(one: _Read, tile: int | None) -> str:
     )
 
 
-def _write(one: _Read, probabilities: Tensor, threshold: float) -> None:
+def _write(one: Read, probabilities: Tensor, threshold: float) -> None:
     mask = write_mask((probabilities > threshold).numpy(), BINARY)
     _save(Image.fromarray(mask), one.target.mask, "PNG")
     if one.target.probabilities:

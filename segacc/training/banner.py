@@ -11,11 +11,13 @@ from torch import nn
 
 import segacc
 from segacc.config import TrainConfig
+from segacc.data.reading.depth import about_range
 from segacc.data.split import Prepared
 from segacc.errors import command, quoted
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
 from segacc.training.checkpoint import Progress
+from segacc.training.checks import warnings_of
 from segacc.training.losses import has_region_loss
 
 
@@ -52,7 +54,8 @@ def banner(
         "batch": batch,
         "data": f"{counts}; {config.size} px"
         + (f", crops of {config.crop} px in training only" if config.crop else "")
-        + f", flips {config.flips}",
+        + f", flips {config.flips}"
+        + about_range(data.value_range),
         "parameters": f"{model.parameters_whole / 1e6:.1f} M, "
         f"{model.parameters_trained / 1e6:.1f} M of them trained",
         "weights": weights,
@@ -61,7 +64,8 @@ def banner(
         f"{config.patience}, lr {config.lr:g}, loss {config.loss}, seed {config.seed}",
     }
     lines = [f"segacc {segacc.__version__}: {config.model}{backbone} on {config.dataset}"]
-    return "\n".join(lines + [f"  {name:<11} {text}" for name, text in (rows | more).items()])
+    shown = [*(rows | more).items(), *(("warning", text) for text in warnings_of(data))]
+    return "\n".join(lines + [f"  {name:<11} {text}" for name, text in shown])
 
 
 def epoch_line(

@@ -12,8 +12,9 @@ import torch
 from accelerate import Accelerator
 
 from segacc.config import TrainConfig
+from segacc.data.content import doubts, lost_in_resize, masks_of, why_meaningless
 from segacc.data.loading.workers import MORE_ROOM
-from segacc.data.split import Prepared
+from segacc.data.split import Prepared, Split
 from segacc.errors import InputError, how_to_continue
 from segacc.runs import check_output_dir
 from segacc.runtime.accelerator import is_out_of_memory
@@ -104,13 +105,49 @@ def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
 
 
 def check_data(config: TrainConfig, data: Prepared) -> None:
-    """Raises InputError when the batch is larger than the training set."""
+    """Raises InputError when the batch is larger than the training set, or when all of train or of
+    valid is background, or foreground."""
+    for name in ("train", "valid"):
+        split = data.splits[name]
+        why = why_meaningless(masks_of(split)) if data.labels.classes == 2 else None
+        if why:
+            raise InputError(
+                f"--dataset {config.dataset}: in its split {name}, {why}; {_remedy(split)}"
+            )
     samples = len(data.splits["train"])
     if config.batch_size > samples:
         raise InputError(
             f"--batch-size {config.batch_size} is larger than the training set of "
             f"{config.dataset}, which has {samples} images: give --batch-size {samples} or less."
         )
+
+
+def _remedy(split: Split) -> str:
+    """What to do about a split that cannot be scored; the end of a sentence."""
+    if not split.foreground.any() and any(regions.count for regions in split.regions):
+        size = max(regions.size for regions in split.regions)
+        return (
+            f"all foreground has vanished in the resize to {split.side} px: give --size {size}, "
+            f"and --crop {split.side} for the same memory"
+        )
+    return (
+        "put images with foreground and background into it, or make the folders train and valid "
+        "yourself where segacc has made the splits (`segacc check` finds masks of another coding)"
+    )
+
+
+def warnings_of(data: Prepared) -> list[str]:
+    """Sentences on a data set that can be trained on, but whose scores may mislead."""
+    said = []
+    for name, split in data.splits.items():
+        if data.labels.classes == 2 and (why := why_meaningless(masks_of(split))):
+            said.append(f"{name}: {why}; evaluate.py will refuse it")
+        else:
+            said += [f"{name}: {doubt}" for doubt in doubts(masks_of(split)) if name != "train"]
+    names = [name for split in data.splits.values() for name in split.names]
+    regions = [of_mask for split in data.splits.values() for of_mask in split.regions]
+    lost = lost_in_resize(names, regions, data.size)
+    return [*said, lost] if lost else said
 
 
 def check_batch(config: TrainConfig, world_size: int) -> None:

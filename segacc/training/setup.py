@@ -21,6 +21,7 @@ from segacc.data.loading.loader import Batch
 from segacc.data.loading.resident import Resident
 from segacc.data.loading.start import start_loading
 from segacc.data.loading.stream import epoch_end
+from segacc.data.reading.depth import WHOLE
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError
 from segacc.models.global_batch import (
@@ -123,7 +124,10 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     check_flags(config, accelerator)
     source = find_to_train(config.dataset, config.pairs, resume)
     built, place = build(config, state, accelerator)
-    data = prepare_found(source, config.size)
+    # A resumed run keeps its range of values, or goes on without one, as 0.1.0 began it.
+    own_range = (built.model.value_range or WHOLE) if state else None
+    data = prepare_found(source, config.size, own_range)
+    built.model.value_range = data.value_range
     check_data(config, data)
     model = make_trainable(config, accelerator, built, place)
     progress = load_state(state, model.trained) if state else Progress()

@@ -19,6 +19,7 @@ from datasets import Image as ImageColumn
 from PIL import Image
 
 from segacc.data import prepare as prepare_room
+from segacc.data import rows as rows_room
 from segacc.data import store
 from segacc.data.prepare import prepare, resize_image, resize_label_map
 from segacc.errors import InputError
@@ -276,7 +277,7 @@ def test_many_processes_prepare_what_one_does_in_its_order(tmp_path, monkeypatch
     drawn, fingerprints = torch.get_rng_state(), []
     for cores in (1, 3):
         monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / f"cache-{cores}"))
-        monkeypatch.setattr(prepare_room, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(rows_room, "cores", lambda cores=cores: cores)
         prepared = prepare(source, SIZE)
         assert prepared.splits["train"].names == source["train"]["name"][:]
         fingerprints.append(prepared.fingerprint)
@@ -286,7 +287,7 @@ def test_many_processes_prepare_what_one_does_in_its_order(tmp_path, monkeypatch
 
 def test_a_bad_file_of_another_process_is_named_in_order(tmp_path, monkeypatch):
     source = source_of(write_files(tmp_path / "set", {"train": 40}, 24, 16))
-    monkeypatch.setattr(prepare_room, "cores", lambda: 2)
+    monkeypatch.setattr(rows_room, "cores", lambda: 2)
     for index in (30, 5):
         file_of(source, "train", index, "mask").write_bytes(b"no image")
     first = file_of(source, "train", 5, "mask")

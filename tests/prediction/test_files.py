@@ -27,7 +27,7 @@ class Bright(nn.Module):
 
     def __init__(self, threshold=0.5, size=None):
         super().__init__()
-        self.threshold, self.size = threshold, size
+        self.threshold, self.size, self.value_range = threshold, size, None
         self.net = nn.Conv2d(3, 1, 1)
         nn.init.constant_(self.net.weight, 0.1 / 3)
         nn.init.constant_(self.net.bias, -12.85)
@@ -308,7 +308,7 @@ from segacc.prediction.find import plan
 from segacc.prediction.files import predict_images
 
 class Bright(torch.nn.Conv2d):
-    threshold, size = 0.5, None
+    threshold, size, value_range = 0.5, None, None
     def forward(self, images):
         return super().forward(images.float())
 

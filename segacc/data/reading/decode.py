@@ -7,15 +7,18 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from segacc.data.reading.depth import WHOLE, ValueRange, deep_values, to_8_bits
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
+from segacc.data.reading.masks import labels_of_file
 from segacc.errors import InputError
-from segacc.labels import CODING, RECODE, MaskValueError, first_few, foreground_value, read_mask
+from segacc.labels import MaskValueError
 
 CHANNELS = 3
 """Of every image that is decoded: red, green and blue."""
@@ -74,74 +77,94 @@ class DecodeError(InputError):
         return DecodeError, (self.role, self.file, self.problem)  # comes from worker processes
 
 
-def decode_pair(image: Encoded, mask: Encoded) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image and its mask, both as viewers show them.
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image and its mask, both as viewers show them."""
+
+    values: np.ndarray
+    """(H, W, 3) uint8 RGB; of a file with 16 bits per channel (H, W) or (H, W, 3) uint16"""
+    label_map: np.ndarray
+    """(H, W) uint8 (`segacc.labels`)"""
+    foreground: int
+    """what stands for foreground in the mask's file: 1, 255 or 65535, or 0 where there is none"""
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether the image's file has 16 bits per channel."""
+        return self.values.dtype == np.uint16
+
+
+def read_pair(image: Encoded, mask: Encoded) -> Decoded:
+    """Read an image and its mask.
 
     An EXIF orientation of the image is applied to it. A mask without one of its own is turned like
     its image where the size tells which way it was drawn.
-
-    Returns:
-        the image (H, W, 3) uint8 RGB; the label map (H, W) uint8 (`segacc.labels`).
 
     Raises:
         DecodeError: a file is damaged, the mask is not binary, sizes differ, or the orientation
             leaves open which way the mask lies. It is an InputError that names the file.
     """
-    pixels, orientation = _read_image(image)
-    label_map, mask_orientation, _ = _read_labels(mask)
+    values, orientation = _read_image(image)
+    label_map, mask_orientation, foreground = read_labels(mask)
     if orientation != 1 and mask_orientation == 1:
-        label_map = _turn_like_image(label_map, pixels, orientation, image, mask)
-    if label_map.shape != pixels.shape[:2]:
+        label_map = _turn_like_image(label_map, values, orientation, image, mask)
+    if label_map.shape != values.shape[:2]:
         problem = (
-            f"is {_size(pixels)} pixels but its mask {_file(mask)} is {_size(label_map)}; an image "
+            f"is {_size(values)} pixels but its mask {_file(mask)} is {_size(label_map)}; an image "
             "and its mask must have the same width and height, so export the mask again at the "
             "size of the image"
         )
         raise DecodeError("image", _file(image), problem)
-    return pixels, label_map
+    return Decoded(values, label_map, foreground)
 
 
-def decode_image(image: Encoded) -> np.ndarray:
-    """Image (H, W, 3) uint8 RGB as viewers show it. Raises DecodeError."""
+def read_values(image: Encoded) -> np.ndarray:
+    """The values of an image, as `Decoded` has them. Raises DecodeError."""
     return _read_image(image)[0]
 
 
-def foreground_value_in_file(mask: Encoded) -> int:
-    """What stands for foreground in the mask's file: 1, 255 or 65535, or 0 where there is none.
+def decode_image(image: Encoded, value_range: ValueRange = WHOLE) -> np.ndarray:
+    """Image (H, W, 3) uint8 RGB as viewers show it. Raises DecodeError.
 
-    Raises DecodeError as `decode_pair` does.
+    Args:
+        value_range: the values of a file with 16 bits per channel that become 0 and 255.
     """
-    return _read_labels(mask)[2]
+    return to_8_bits(read_values(image), value_range)
 
 
 def _read_image(image: Encoded) -> tuple[np.ndarray, int]:
-    """RGB as viewers show it, and the EXIF orientation that was applied."""
-    opened, orientation, pending = _open(image, "image")
+    """The values as viewers show them, and the EXIF orientation that was applied."""
+    opened, data, orientation, pending = _open(image, "image")
     try:
-        pixels = _to_rgb(opened)
+        values = deep_values(opened, data)
+        if values is None:
+            values = _to_rgb(opened)
     except ValueError as error:
         problem = f"has the pixel type {opened.mode}, which has no RGB form ({error}); save as PNG"
         raise DecodeError("image", _file(image), problem) from error
-    return np.ascontiguousarray(_AS_SEEN[pending](pixels) if pending != 1 else pixels), orientation
+    return np.ascontiguousarray(_AS_SEEN[pending](values) if pending != 1 else values), orientation
 
 
-def _read_labels(mask: Encoded) -> tuple[np.ndarray, int, int]:
+def read_labels(mask: Encoded) -> tuple[np.ndarray, int, int]:
     """The label map as viewers show the mask, the EXIF orientation that was applied, and what
-    stands for foreground in the file."""
-    opened, orientation, pending = _open(mask, "mask")
-    values = _mask_values(opened, _file(mask))
+    stands for foreground in the file: 1, 255 or 65535, or 0 where there is none.
+
+    Raises:
+        DecodeError: the file is damaged, or not a binary mask.
+    """
+    opened, _, orientation, pending = _open(mask, "mask")
     try:
-        label_map = read_mask(values)
+        label_map, foreground = labels_of_file(opened)
     except MaskValueError as error:
-        problem = f"{error}{_remedy(values, opened.format)}"
-        raise DecodeError("mask", _file(mask), problem) from error
+        raise DecodeError("mask", _file(mask), str(error)) from error
     if pending != 1:
         label_map = _AS_SEEN[pending](label_map)
-    return label_map, orientation, foreground_value(values)
+    return label_map, orientation, foreground
 
 
-def _open(encoded: Encoded, role: str) -> tuple[Image.Image, int, int]:
-    """The loaded image, its EXIF orientation (1 = none) and the orientation yet to be applied."""
+def _open(encoded: Encoded, role: str) -> tuple[Image.Image, bytes, int, int]:
+    """The loaded image, the bytes of its file, its EXIF orientation (1 = none), and the orientation
+    yet to be applied."""
     data = encoded["bytes"]
     if data is None:
         assert encoded["path"] is not None, "a row without bytes has a path"
@@ -176,9 +199,9 @@ def _open(encoded: Encoded, role: str) -> tuple[Image.Image, int, int]:
         problem = f"holds {frames} pictures; save the one that is meant in a file of its own"
         raise DecodeError(role, _file(encoded), problem)
     if is_tiff:
-        return opened, orientation, 1
+        return opened, data, orientation, 1
     orientation = _orientation(opened)
-    return opened, orientation, orientation
+    return opened, data, orientation, orientation
 
 
 def _orientation(opened: Image.Image) -> int:
@@ -191,66 +214,11 @@ def _orientation(opened: Image.Image) -> int:
 
 def _to_rgb(opened: Image.Image) -> np.ndarray:
     """RGB (H, W, 3). Alpha is dropped, not blended: transparent pixels keep their colour."""
-    if opened.mode.startswith("I;16") or (
-        opened.mode == "I" and opened.format in ("PPM", "PNG")  # 16 bits in some Pillow versions
-    ):
-        # Pillow's own conversion clips 16 bits at 255 instead of scaling them.
-        gray = (np.asarray(opened).astype(np.uint32) + 128) // 257
-        return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
     if opened.mode in ("I", "F"):
         raise ValueError("32 bits a pixel without a known range")
     if opened.mode in ("P", "PA", "La", "RGBa"):
         opened = opened.convert("RGBA")
     return np.asarray(opened if opened.mode == "RGB" else opened.convert("RGB"))
-
-
-def _mask_values(opened: Image.Image, file: str) -> np.ndarray:
-    """The values (H, W) of a mask, in the type of its file."""
-    if opened.mode == "1":
-        return np.asarray(opened.convert("L"))
-    if opened.mode == "P":
-        return _palette_values(opened)
-    if opened.mode in ("L", "I", "F") or opened.mode.startswith("I;16"):
-        return np.asarray(opened)
-    colours = np.asarray(opened.convert("RGB"))
-    if opened.mode in ("LA", "RGBA", "PA") and (colours == colours[0, 0]).all():
-        alpha = np.asarray(opened.getchannel("A"))
-        if (alpha != alpha[0, 0]).any():
-            problem = "has one colour and its shape only in the transparency; save it without alpha"
-            raise DecodeError(
-                "mask", file, f"{problem}, 255 where the foreground is and 0 elsewhere"
-            )
-    if (colours == colours[..., :1]).all():
-        return colours[..., 0]
-    packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-    used = [str((int(c) >> 16, int(c) >> 8 & 255, int(c) & 255)) for c in np.unique(packed)]
-    problem = f"is coloured: {first_few(used)}; {CODING}"
-    raise DecodeError("mask", file, problem + _remedy(colours[..., 0], opened.format))
-
-
-def _palette_values(opened: Image.Image) -> np.ndarray:
-    """The values of a palette mask: its colours where these are black and white, else its indices.
-
-    Where two used entries have one colour, the indices count: a palette that nobody filled in is
-    all black.
-    """
-    indices = np.asarray(opened)
-    used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    entries = np.array(opened.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-    palette[: len(entries)] = entries
-    colours = {tuple(entry) for entry in palette[used].tolist()}
-    if colours <= {(0, 0, 0), (255, 255, 255)} and len(colours) == len(used):
-        return palette[indices, 0]
-    return indices
-
-
-def _remedy(values: np.ndarray, file_format: str | None) -> str:
-    near_ends = (values < 32) | ((values > 223) & (values < 256))
-    smeared = (values > 223).any() and near_ends.mean() > 0.9
-    if smeared or file_format in ("JPEG", "MPO"):
-        return ", and lossy compression or resizing has smeared this one: save the original as PNG"
-    return f": {RECODE}"
 
 
 def _turn_like_image(

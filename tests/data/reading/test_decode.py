@@ -5,11 +5,12 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from segacc.data.reading.decode import Encoded, decode_image, decode_pair, foreground_value_in_file
+from segacc.data.reading.decode import Encoded, decode_image, read_labels, read_pair, read_values
 from segacc.errors import InputError
 
 ORIENTATION = 0x0112
@@ -38,6 +39,11 @@ def save(path: Path, image: Image.Image | np.ndarray, orientation: int | None = 
         options["exif"] = exif
     image.save(path, **options)
     return encoded(path)
+
+
+def decode_pair(image: Encoded, mask: Encoded) -> tuple[np.ndarray, np.ndarray]:
+    pair = read_pair(image, mask)
+    return pair.values, pair.label_map
 
 
 @pytest.fixture
@@ -95,6 +101,53 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path, suffix):
     gray = np.linspace(0, 65535, H * W).reshape(H, W).astype(np.uint16)
     pixels = decode_image(save(tmp_path / f"a.{suffix}", gray))
     np.testing.assert_array_equal(pixels[..., 1], np.round(gray / 257))
+
+
+@pytest.mark.parametrize(("suffix", "channels"), [("png", 3), ("png", 4), ("tif", 3), ("tif", 4)])
+def test_all_16_bits_of_each_channel_are_read(tmp_path, suffix, channels):
+    """Pillow reads the upper 8."""
+    bgr = np.random.default_rng(0).integers(0, 4096, (H, W, channels), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / f"a.{suffix}"), bgr)
+    values = read_values(encoded(tmp_path / f"a.{suffix}"))
+    np.testing.assert_array_equal(values, bgr[..., 2::-1])
+    assert decode_image(encoded(tmp_path / f"a.{suffix}")).max() == 15
+    pixels = decode_image(encoded(tmp_path / f"a.{suffix}"), (0, 4095))
+    np.testing.assert_allclose(pixels, values / 4095 * 255, atol=0.5)
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_deep_channels_are_turned_as_shallow_ones(tmp_path, orientation, suffix):
+    rgb = scene().astype(np.uint16) * 16
+    if suffix == "tif":
+        data = tiff_of_16_bits(rgb, orientation)
+    else:
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        plain = cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
+        data = (
+            plain[:33] + png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + plain[33:]
+        )
+    values = read_values(Encoded(path=f"a.{suffix}", bytes=data))
+    np.testing.assert_array_equal(values // 16, seen(scene(), orientation))
+
+
+def tiff_of_16_bits(rgb: np.ndarray, orientation: int) -> bytes:
+    """Neither Pillow nor OpenCV writes one with an orientation."""
+    height, width, channels = rgb.shape
+    pixels = rgb.astype("<u2").tobytes()
+    numbers = {256: width, 257: height, 259: 1, 262: 2, 273: 8, 274: orientation, 277: channels}
+    numbers |= {258: 0, 278: height, 279: len(pixels)}
+    bits = 8 + len(pixels) + 2 + 12 * len(numbers) + 4  # where those of the tag 258 are
+    tags = b"".join(
+        struct.pack("<HHII", tag, 3, channels, bits)
+        if tag == 258
+        else struct.pack("<HHII", tag, 4, 1, number)
+        for tag, number in sorted(numbers.items())
+    )
+    directory = struct.pack("<H", len(numbers)) + tags + struct.pack("<I", 0)
+    head = b"II*\0" + struct.pack("<I", 8 + len(pixels))
+    return head + pixels + directory + struct.pack("<3H", 16, 16, 16)
 
 
 def test_palette_colours_are_looked_up(tmp_path):
@@ -206,7 +259,7 @@ def test_a_decompression_bomb_is_refused():
 def test_an_image_of_180_megapixels_is_read():
     slide = io.BytesIO()
     Image.new("1", (18_000, 10_000), 1).save(slide, "PNG")
-    assert foreground_value_in_file(Encoded(path="slide.png", bytes=slide.getvalue())) == 255
+    assert read_labels(Encoded(path="slide.png", bytes=slide.getvalue()))[2] == 255
 
 
 def test_a_file_of_several_images_is_refused(tmp_path):
@@ -356,7 +409,7 @@ def test_sizes_that_differ_name_both_files(tmp_path, image):
 
 @pytest.mark.parametrize(("factor", "value"), [(255, 255), (1, 1), (0, 0)])
 def test_the_value_that_stands_for_foreground(tmp_path, factor, value):
-    assert foreground_value_in_file(save(tmp_path / "mask.png", SHAPE * factor)) == value
+    assert read_labels(save(tmp_path / "mask.png", SHAPE * factor))[2] == value
 
 
 # ---- EXIF orientation

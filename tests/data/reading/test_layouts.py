@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segacc.config import EvaluateConfig, read_run_config, to_json
-from segacc.data.audit import audit
+from segacc.data.audit.audit import audit
 from segacc.data.reading.convert import scan_folder
 from segacc.data.reading.decode import decode_pair
 from segacc.data.reading.sources import load_dataset

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from segacc.data.audit import AuditFinding, audit, format_findings
+from segacc.data.audit.audit import AuditFinding, audit, format_findings
 from segacc.data.reading.convert import convert_folder
 from segacc.errors import InputError
 

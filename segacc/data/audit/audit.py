@@ -17,10 +17,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from segacc.data.prepare import decode_row
 from segacc.data.reading.convert import scan_folder
-from segacc.data.reading.decode import DecodeError, Encoded, foreground_value_in_file
+from segacc.data.reading.decode import DecodeError, Encoded
+from segacc.data.reading.depth import to_8_bits
 from segacc.data.reading.pairing import Finding, Pair
+from segacc.data.rows import read_row
+from segacc.data.value_range import histograms, range_of
 from segacc.labels import FOREGROUND
 from segacc.runtime.threads import cores, in_order
 
@@ -137,11 +139,13 @@ def _examine(row: dict[str, Any], split: str, root: Path | None) -> _Sample | Au
         return os.path.relpath(path, root)
 
     try:
-        image, label_map = decode_row(row)
+        pair = read_row(row)
     except DecodeError as error:
         file_name = file("mask" if error.role == "mask" else "image")
         return AuditFinding(file_name, error.problem, "error", "images and masks")
-    bits = imagehash.phash(Image.fromarray(image)).hash.ravel()
+    image, label_map = pair.values, pair.label_map
+    shown = to_8_bits(image, range_of(histograms(pair))) if pair.is_deep else image
+    bits = imagehash.phash(Image.fromarray(shown)).hash.ravel()
     return _Sample(
         split=split,
         image=file("image"),
@@ -150,7 +154,7 @@ def _examine(row: dict[str, Any], split: str, root: Path | None) -> _Sample | Au
         mask_digest=_digest(label_map),
         phash=np.where(bits, 1, -1).astype(np.float32),
         share=float((label_map == FOREGROUND).mean()),
-        foreground=foreground_value_in_file(row["mask"]),
+        foreground=pair.foreground,
     )
 
 

@@ -1,0 +1,1 @@
+"""Checking a data set: everything that can be wrong with it."""

@@ -1,0 +1,105 @@
+"""What the masks of a split hold: whether a score can mean anything, what the resize took away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segacc.data.regions import Regions
+from segacc.data.split import Split
+from segacc.errors import some_names
+
+EMPTY = 0.2
+"""Share of empty masks from which they are worth a warning."""
+FEW_MASKS = 2
+FEW_PIXELS = 100
+DAMAGED = 0.02
+"""Share of regions from which it is worth a warning that the resize removes or breaks them."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What each mask of a split holds."""
+
+    names: list[str]
+    background: np.ndarray
+    """(N,) pixels"""
+    foreground: np.ndarray
+    """(N,) pixels of all other classes; ignored pixels are in neither"""
+
+
+def masks_of(split: Split) -> Masks:
+    """Of a prepared split, after the resize."""
+    return Masks(split.names, split.background, split.foreground)
+
+
+def why_meaningless(masks: Masks) -> str | None:
+    """Why no score of a split with two classes can mean anything; None where it can.
+
+    Returns:
+        the middle of a sentence: "... all 5 masks are empty, so ..."
+    """
+    count = len(masks.names)
+    of_all = "its only mask is" if count == 1 else f"all {count} masks are"
+    if not masks.foreground.any():
+        if not masks.background.any():
+            return f"{of_all} ignored as a whole, so that there is nothing to score"
+        return f"{of_all} empty, so that a model that finds nothing has the IoU 1, any other 0"
+    if not masks.background.any():
+        return f"{of_all} foreground everywhere, so that one that finds it everywhere has the IoU 1"
+    return None
+
+
+def doubts(masks: Masks) -> list[str]:
+    """Why a score of a split may mean little: the ends of sentences, such as "2 of 3 masks are
+    empty ..."."""
+    count = len(masks.names)
+    filled = np.flatnonzero(masks.foreground)
+    empty = int(((masks.foreground == 0) & (masks.background > 0)).sum())
+    said = []
+    if 0 < len(filled) <= FEW_MASKS < count:
+        names = some_names([masks.names[i] for i in filled])
+        said.append(
+            f"all foreground is in {len(filled)} of {count} masks ({names}): iou rests on it"
+        )
+    elif empty >= EMPTY * count:
+        said.append(
+            f"{empty} of {count} masks are empty: a model that finds nothing has an iou_image of "
+            f"{empty / count:.2f} (iou counts pixels, so they do not raise it)"
+        )
+    pixels = int(masks.foreground.sum())
+    if 0 < pixels < FEW_PIXELS:
+        said.append(
+            f"{pixels} pixels are foreground in all: each one changes iou by {1 / pixels:.0%}"
+        )
+    return said
+
+
+def lost_in_resize(names: Sequence[str], regions: Sequence[Regions], size: int) -> str | None:
+    """A sentence on the regions that the resize removes or breaks; None where these are few.
+
+    Args:
+        names: of the images.
+        regions: of their masks.
+        size: px that they were resized to.
+    """
+    count, lost, broken, pieces = (
+        sum(getattr(r, field) for r in regions) for field in ("count", "lost", "broken", "pieces")
+    )
+    if lost + broken <= DAMAGED * count:
+        return None
+    damaged = [i for i, r in enumerate(regions) if r.size]
+    damaged.sort(key=lambda i: regions[i].lost + regions[i].pieces, reverse=True)
+    sizes = sorted(regions[i].size for i in damaged)
+    enough = sizes[-(len(sizes) // 10) - 1]  # for nine of ten
+    kept = sum(needed <= enough for needed in sizes)
+    thinnest = min(regions[i].thinnest for i in damaged)
+    return (
+        f"of the {count} connected regions in the masks, the resize to {size} px removes {lost} "
+        f"and breaks {broken} (into {pieces} pieces), in {len(damaged)} of {len(names)} images "
+        f"({some_names([names[i] for i in damaged])}); the thinnest was {thinnest} px wide. --size "
+        f"{enough} keeps them in {kept} of these {len(damaged)}; with --crop {size} a step then "
+        "takes as much memory as now"
+    )

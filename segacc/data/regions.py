@@ -1,0 +1,100 @@
+"""What the resize does to small and thin things: regions that vanish, and that fall into pieces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from segacc.labels import IGNORE
+
+FACTORS = (1.5, 2, 3, 4, 6, 8, 12, 16)
+"""Multiples of a size that are tried, to find one that keeps what is lost."""
+STEP = 32
+"""Sizes that are advised are multiples of this, which suits all models."""
+KEPT = 0.95
+"""Share of a mask's regions that have to stay whole for it to count as kept."""
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The connected regions (8 neighbours) of a mask's foreground, and what the resize makes of
+    them."""
+
+    count: int
+    """regions before the resize"""
+    lost: int
+    """of these, those that no pixel of the resized mask shows"""
+    broken: int
+    """those that fall into pieces"""
+    pieces: int
+    """into how many"""
+    thinnest: int
+    """px before the resize: the side of the largest square that fits into the thinnest region that
+    was lost or fell into pieces; 0 where none did"""
+    size: int
+    """px to resize to, so that nearly all regions stay whole; 0 where none was lost or broken"""
+
+
+def regions_after_resize(label_map: np.ndarray, size: int) -> Regions:
+    """Compare a label map with what is left of it at `size` x `size`.
+
+    Args:
+        label_map: (H, W) uint8.
+    """
+    height, width = label_map.shape
+    things = ((label_map != 0) & (label_map != IGNORE)).astype(np.uint8)
+    count, labels = cv2.connectedComponents(things, connectivity=8)
+    count -= 1  # of which one is the background
+    if height <= size and width <= size:  # every pixel stays
+        return Regions(count, 0, 0, 0, 0, 0)
+    pieces = _pieces_at(labels, size, count)
+    damaged = np.flatnonzero(pieces != 1) + 1
+    if not len(damaged):
+        return Regions(count, 0, 0, 0, 0, 0)
+    return Regions(
+        count=count,
+        lost=int((pieces == 0).sum()),
+        broken=int((pieces > 1).sum()),
+        pieces=int(pieces[pieces > 1].sum()),
+        thinnest=_least_square(labels, damaged),
+        size=_size_that_keeps(labels, size, count),
+    )
+
+
+def _pieces_at(labels: np.ndarray, size: int, count: int) -> np.ndarray:
+    """(count,) int: into how many pieces each region falls when it is resized; 0 for one that is
+    lost."""
+    rows, columns = (nearest(side, size) for side in labels.shape)
+    small = labels[rows[:, None], columns]
+    number, connected = cv2.connectedComponents((small > 0).astype(np.uint8), connectivity=8)
+    pairs = np.unique(small.astype(np.int64) * number + connected)
+    return np.bincount(pairs // number, minlength=count + 1)[1:]
+
+
+def nearest(side: int, size: int) -> np.ndarray:
+    """(size,) which of `side` pixels each takes, as `resize_label_map` does it."""
+    return ((2 * np.arange(size) + 1) * side) // (2 * size)
+
+
+def _least_square(labels: np.ndarray, damaged: np.ndarray) -> int:
+    """The side of the largest square that fits into the thinnest of the regions `damaged`."""
+    things = np.isin(labels, damaged).astype(np.uint8)
+    for side in range(1, min(labels.shape) + 1):
+        square = np.ones((side, side), np.uint8)
+        inside = cv2.erode(things, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        if len(np.unique(labels[inside > 0])) < len(damaged):
+            return side - 1
+    return min(labels.shape)
+
+
+def _size_that_keeps(labels: np.ndarray, size: int, count: int) -> int:
+    longest = max(labels.shape)
+    for factor in FACTORS:
+        tried = -(-int(size * factor) // STEP) * STEP
+        if tried >= longest:
+            break
+        if (_pieces_at(labels, tried, count) == 1).mean() >= KEPT:
+            return tried
+    return -(-longest // STEP) * STEP

@@ -1,0 +1,56 @@
+"""Rows of a data set {image, mask, name}: read one, or work on many in processes on all cores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from multiprocessing import get_start_method
+from typing import Any, TypeVar
+
+from segacc.data.reading.decode import Decoded, Encoded, read_pair
+from segacc.runtime.threads import cores
+
+T = TypeVar("T")
+
+
+def read_row(row: dict[str, Any]) -> Decoded:
+    """`read_pair` of a row {image, mask, name}. Errors name a file that is embedded in the data
+    set, and so has no path, by the row's name."""
+    return read_pair(named(row["image"], row["name"]), named(row["mask"], row["name"]))
+
+
+def named(encoded: Encoded, name: str) -> Encoded:
+    """The file, under the row's name where it has no path."""
+    return encoded if encoded["path"] else {"path": name, "bytes": encoded["bytes"]}
+
+
+def in_processes(
+    function: Callable[[list[dict[str, Any]]], list[T]], sources: list[Any], row_bytes: int
+) -> Generator[T, None, None]:
+    """What `function` makes of the rows of all sources, in order. Processes on all cores call it:
+    threads would wait for Python's lock, with small images most of the time.
+
+    Args:
+        function: takes some rows, and returns a list.
+        row_bytes: of a result, which bounds the number of rows that are given at once.
+    """
+    import torch
+    from torch.utils.data import ConcatDataset, DataLoader
+
+    from segacc.data.loading.workers import start_worker, worker_context
+
+    rows: ConcatDataset[Any] = ConcatDataset(sources)
+    # A process that is not forked imports torch first, which takes as long as many images.
+    least_images = 16 if get_start_method() == "fork" else 1000
+    workers = min(cores(), len(rows) // least_images)
+    chunk = min(len(rows) // (8 * workers), (1 << 20) // row_bytes, 16) if workers else 1
+    loader = DataLoader(
+        rows,
+        batch_size=max(1, chunk),
+        num_workers=workers,
+        collate_fn=function,
+        multiprocessing_context=worker_context() if workers else None,
+        worker_init_fn=start_worker,
+        generator=torch.Generator(),  # so that no random number is taken from training
+    )
+    for some in loader:
+        yield from some

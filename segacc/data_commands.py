@@ -1,0 +1,92 @@
+"""The commands of `segacc` on data sets: prepare, check and cache.
+
+Libraries are imported by the commands that need them, so that every --help is instant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from segacc.errors import InputError
+
+Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+Pairs = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="IMAGES=MASKS", help_behavior_hint="(default: found by names and contents)"
+    ),
+]
+
+
+def prepare(dataset: Dataset, size: int = 256, save: Path | None = None, pairs: Pairs = ()) -> None:
+    """Fetch, convert and resize a data set ahead of training.
+
+    Args:
+        dataset: what `segacc train` takes as --dataset.
+        size: what `segacc train` takes as --size.
+        save: also write the images and masks, as they are, as a datasets.DatasetDict (for
+            `load_from_disk` and `push_to_hub`) into this new folder.
+        pairs: what `segacc train` takes as --pairs.
+    """
+    from segacc.data.prepare import prepare as prepare_dataset
+    from segacc.data.reading.sources import load_dataset
+
+    source = load_dataset(dataset, pairs)
+    prepared = prepare_dataset(source, size)
+    for name, split in prepared.splits.items():
+        print(f"{name:<6} {len(split):>6} images of {size} x {size} px in {split.path}")
+    if prepared.value_range:
+        low, high = prepared.value_range
+        print(f"images of 16 bits per channel: {low}..{high} become 0..255")
+    print(f"fingerprint {prepared.fingerprint}")
+    if save is not None:
+        if save.exists() and (save.is_file() or any(save.iterdir())):
+            raise InputError(f"--save {save} is not empty: give a new folder.")
+        from datasets import Image
+
+        # segacc reads the encoded bytes itself; other users of the data set expect images.
+        shown = source.cast_column("image", Image()).cast_column("mask", Image())
+        shown.save_to_disk(str(save))
+        print(f"written: {save} (--dataset {save}, or load_from_disk and push_to_hub)")
+
+
+def check(dataset: Dataset, pairs: Pairs = ()) -> int:
+    """List everything that is wrong with a data set, with the names of the files.
+
+    Args:
+        dataset: what `segacc train` takes as --dataset.
+        pairs: what `segacc train` takes as --pairs.
+
+    Returns:
+        1 when there is an error that stops training, else 0.
+    """
+    from segacc.data.audit.audit import audit, format_findings
+
+    findings = audit(dataset, pairs)
+    print(format_findings(findings))
+    return int(any(f.severity == "error" for f in findings))
+
+
+def cache(prune: bool = False, days: float | None = None, gb: float | None = None) -> None:
+    """List what the cache holds: size, last use, what it is. With --prune, remove from it.
+
+    What a running training uses stays, and so do downloads.
+
+    Args:
+        prune: remove, by --days, --gb or both.
+        days: what was not used for so many days.
+        gb: what was used longest ago, until the cache takes at most so many GB.
+    """
+    from segacc.data.prune import list_cache, prune_cache, table
+
+    if prune != (days is not None or gb is not None):
+        raise InputError("--prune goes with --days or --gb, such as --prune --days 30.")
+    if not prune:
+        return print(table(list_cache()))
+    removed, in_use = prune_cache(days, None if gb is None else gb * 1e9)
+    print(f"removed:\n{table(removed)}")
+    if in_use:
+        print(f"in use, so kept:\n{table(in_use)}")
