@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segacc.config import TrainConfig, to_json
+from segacc.config import TrainConfig, cache_dir, to_json
 from segacc.errors import InputError, Stopped, how_to_continue, run_program
 from segacc.flags import RESUME_MAY_CHANGE, fill, parse_train, with_home
 
@@ -150,6 +150,18 @@ def test_a_home_folder_is_found_wherever_a_shell_leaves_it(monkeypatch):
     given = ["~/a", "--out=~/b", "~/c,~/d", "a~/b", "x~", "~", "--dataset", "~"]
     found = ["/home/me/a", "--out=/home/me/b", "/home/me/c,/home/me/d", "a~/b", "x~"]
     assert with_home(given) == [*found, "/home/me", "--dataset", "/home/me"]
+
+
+def test_a_cache_without_a_home_is_a_sentence(monkeypatch):
+    monkeypatch.delenv("SEGACC_CACHE")
+    monkeypatch.delenv("HOME")
+
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(InputError, match="HOME is not set: set SEGACC_CACHE"):
+        cache_dir()
 
 
 def test_a_command_to_go_on_with_works_when_it_is_pasted():

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def check_tracker(name: str) -> None:
-    """Raises InputError when the package of `--tracker` is not installed."""
+    """Raises InputError when the package of `--tracker` is missing, or WANDB_MODE is wrong."""
+    if name == "wandb":
+        wandb_run.check_mode()
     if name != "none" and importlib.util.find_spec(name) is None:
         raise InputError(
             f"--tracker {name} needs the package {name}, which is not installed: run "

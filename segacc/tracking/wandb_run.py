@@ -15,7 +15,19 @@ from segacc.report.pictures import Picture
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+INIT_SECONDS = 8.0  # W&B then gives up after 19
+MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 CLASSES = {0: "background", 1: "foreground"}
+
+
+def check_mode() -> None:
+    """Raises InputError when WANDB_MODE has a value that W&B does not know."""
+    mode = os.environ.get("WANDB_MODE") or "online"
+    if mode not in MODES:
+        raise InputError(
+            f"WANDB_MODE={mode} is not known to W&B: expected online, offline or disabled, or "
+            "leave it out."
+        )
 
 
 def start(
@@ -35,7 +47,14 @@ def start(
     """
     import wandb
 
-    options = {"name": run.name, "dir": str(run), "resume": "allow", "config": config}
+    options: dict[str, Any] = {
+        "name": run.name,
+        "dir": str(run),
+        "resume": "allow",
+        "config": config,
+    }
+    if "WANDB_INIT_TIMEOUT" not in os.environ:  # W&B's own would be 90 seconds
+        options["settings"] = wandb.Settings(init_timeout=INIT_SECONDS)
     if "WANDB_SWEEP_ID" in os.environ:
         chosen: Any = None  # the agent chooses project and id, and W&B warns of others
     else:
@@ -49,10 +68,12 @@ def start(
             upload = f"wandb sync {quoted(run)}/wandb/offline-run-*"
             description = f"wandb, offline for want of a key; upload with `{upload}`"
         accelerator.init_trackers(chosen, init_kwargs={"wandb": options})
-    except wandb.errors.Error as error:
+    except (wandb.errors.Error, ValueError) as error:  # the second one of WANDB_... variables
+        said = " ".join(str(error).split())
         raise InputError(
-            f"--tracker wandb could not start ({error}): check the key and the network, set "
-            "WANDB_MODE=offline, or give another --tracker."
+            f"--tracker wandb could not start ({said}): check the key and the network, set "
+            "WANDB_MODE=offline (or for a slow network WANDB_INIT_TIMEOUT=60), or give another "
+            "--tracker."
         ) from error
     wandb_run: Any = accelerator.get_tracker("wandb", unwrap=True)
     # W&B would put the last epoch's scores into the summary; `log_epoch` puts the best epoch's.

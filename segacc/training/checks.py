@@ -74,6 +74,11 @@ def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str
             f"({' '.join(message.splitlines()[:2])}): give --no-compile, or "
             "install what it misses, such as a C++ compiler."
         )
+    if "determine home directory" in message:  # of pathlib, in any library
+        return (
+            "HOME is not set, and a library (such as that of the tracker) keeps files there: set "
+            "it to a folder that can be written."
+        )
     if "does not have a deterministic implementation" in message:
         return (
             f"--deterministic: {config.model} with --loss {config.loss} uses an operation that "

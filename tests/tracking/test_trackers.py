@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from base64 import b64encode
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from wandb_side import Attempt, read_attempts, wandb_server
 from segacc.errors import InputError
 from segacc.flags import parse_train
 from segacc.runs import append_epoch, drop_epochs_after, read_epochs
+from segacc.tracking import wandb_run
 from segacc.tracking.start import check_tracker
 from segacc.tracking.trackers import STEP_NAMES
 from segacc.tracking.wandb_run import last_step
@@ -424,6 +426,33 @@ def test_a_tracker_that_is_not_installed_is_named():
     with pytest.raises(InputError, match=r"--tracker nosuch needs the package nosuch.*pip install"):
         check_tracker("nosuch")
     check_tracker("none")
+
+
+def test_a_mode_that_wandb_does_not_know_is_named_before_the_run_has_a_folder(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offlin")
+    with pytest.raises(InputError, match="WANDB_MODE=offlin is not known to W&B: expected online"):
+        check_tracker("wandb")
+
+
+def test_wandb_is_waited_for_no_longer_than_it_helps_and_wrong_settings_are_a_sentence(
+    monkeypatch, tmp_path
+):
+    given = {}
+
+    def refuse(project, init_kwargs):
+        given.update(init_kwargs["wandb"])
+        raise ValueError("1 validation error for Settings\ninit_timeout")
+
+    accelerator = SimpleNamespace(init_trackers=refuse)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with pytest.raises(InputError, match="could not start .1 validation error for Settings init"):
+        wandb_run.start(accelerator, "p", tmp_path, "id", {})
+    assert given["settings"].init_timeout <= 20
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "60")
+    given.clear()
+    with pytest.raises(InputError):
+        wandb_run.start(accelerator, "p", tmp_path, "id", {})
+    assert "settings" not in given
 
 
 def test_epochs_after_the_resumed_state_are_dropped(tmp_path):
