@@ -1,0 +1,107 @@
+"""On a CPU every encoder gets the same gradients in its memory format as in the plain one.
+
+It takes more than a quarter of an hour: `make soak` runs it.
+"""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+from small import ROOT
+from torch import nn
+
+from segacc.models.probe import has_layer_that_onednn_fails_on
+
+TREATED = {"timm/fastvit", "timm/byobnet", "smp/mobileone"}
+"""the families in which at least one encoder is trained in the plain format"""
+
+
+def encoders() -> Iterator[tuple[str, str, nn.Module]]:
+    """Family, name and network of every encoder of timm and SMP; most are made without memory."""
+    import timm
+    from segmentation_models_pytorch.encoders import encoders, get_encoder
+
+    for family in timm.list_modules():
+        for name in timm.list_models(module=family):
+            with torch.device("meta"):
+                net = timm.create_model(name, pretrained=False, features_only=True)
+            yield f"timm/{family}", f"tu-{name}", net
+    for name, entry in encoders.items():
+        family = entry["encoder"].__module__.rpartition(".")[2]
+        with torch.device("cpu" if name.startswith("mit_") else "meta"):
+            yield f"smp/{family}", name, get_encoder(name, weights=None)
+
+
+def smallest_of_families() -> tuple[dict[str, str], set[str]]:
+    """Of each family the encoder with the fewest parameters, one with a layer that oneDNN fails on
+    where there is one; and the families with such a layer."""
+    smallest: dict[str, tuple[bool, int, str]] = {}
+    for family, name, net in encoders():
+        fails = has_layer_that_onednn_fails_on(net)
+        size = sum(p.numel() for p in net.parameters())
+        found = (not fails, size, name)
+        smallest[family] = min(found, smallest.get(family, found))
+    names = {family: name for family, (_, _, name) in smallest.items()}
+    return names, {family for family, (safe, _, _) in smallest.items() if not safe}
+
+
+def error_of(name: str) -> float:
+    """How far the gradients in the encoder's format are from those in the plain one, as a share of
+    their length: the largest over all parameters."""
+    import timm
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    if name.startswith("tu-"):
+        net = timm.create_model(name.removeprefix("tu-"), pretrained=False, features_only=True)
+        known = timm.get_pretrained_cfg(name.removeprefix("tu-"))
+        side = known.input_size[-1] if known else 224
+    else:
+        net, side = get_encoder(name, weights=None), 64
+    net.eval()  # BatchNorm over two images of random weights would amplify every rounding
+    plain = has_layer_that_onednn_fails_on(net)
+    images = torch.randn(2, 3, side, side)
+    found = []
+    for form in (
+        torch.contiguous_format,
+        torch.contiguous_format if plain else torch.channels_last,
+    ):
+        net.to(memory_format=form).zero_grad()
+        maps = net(images.contiguous(memory_format=form))
+        maps = [m for m in maps if isinstance(m, torch.Tensor) and m.requires_grad]
+        sum(
+            (m / m.detach().norm()).square().sum() + m.mean() / m.detach().norm() for m in maps
+        ).backward()
+        found.append({k: p.grad.clone() for k, p in net.named_parameters() if p.grad is not None})
+    one, two = found
+    longest = max(g.norm().item() for g in one.values())
+    return max(((one[k] - two[k]).norm() / (one[k].norm() + 1e-4 * longest)).item() for k in one)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_one_encoder_of_each_family_gets_the_gradients_of_the_plain_format():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        names, treated = smallest_of_families()
+    assert treated == TREATED
+    wrong = {}
+    for family, name in names.items():  # in a process each, since oneDNN may end it, or hang
+        program = "import sys; sys.path.insert(0, 'tests/models'); sys.path.insert(0, 'tests'); "
+        program += f"from test_memory_format import error_of; print(error_of({name!r}))"
+        command = [sys.executable, "-W", "ignore", "-c", program]
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        except subprocess.TimeoutExpired:
+            wrong[name] = "hangs"
+            continue
+        printed = done.stdout.split() or [done.stderr[-300:]]
+        print(family, name, printed[-1], flush=True)
+        # Rounding alone gives up to 1e-3, where it moves a value over the edge of a ReLU.
+        if done.returncode or not float(printed[-1]) < 1e-2:
+            wrong[name] = printed[-1]
+    assert wrong == {}
