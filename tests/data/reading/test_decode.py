@@ -487,3 +487,11 @@ def test_a_mask_that_fits_neither_way_of_its_turned_image_is_refused(tmp_path):
     image = save(tmp_path / "image.jpg", scene(), 6)
     message = refusal(image, save(tmp_path / "mask.png", np.zeros((H, W - 2), dtype=np.uint8)))
     assert f"image.jpg is {H} x {W} pixels" in message
+
+
+def test_a_clean_coloured_png_is_not_called_smeared(tmp_path, image):
+    red = np.where(SHAPE[..., None], (255, 0, 0), (0, 0, 0)).astype(np.uint8)
+    message = refusal(image, save(tmp_path / "mask.png", red))
+    assert "mask.png is coloured: (0, 0, 0), (255, 0, 0) (2 in all)" in message
+    assert "smeared" not in message
+    assert "set every foreground pixel to 255" in message
