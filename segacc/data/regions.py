@@ -13,6 +13,8 @@ FACTORS = (1.5, 2, 3, 4, 6, 8, 12, 16)
 """Multiples of a size that are tried, to find one that keeps what is lost."""
 STEP = 32
 """Sizes that are advised are multiples of this, which suits all models."""
+MOST_COUNTED = 1 << 20
+"""Numbers below this are counted in a table."""
 KEPT = 0.95
 """Share of a mask's regions that have to stay whole for it to count as kept."""
 
@@ -69,8 +71,17 @@ def _pieces_at(labels: np.ndarray, size: int, count: int) -> np.ndarray:
     rows, columns = (nearest(side, size) for side in labels.shape)
     small = labels[rows[:, None], columns]
     number, connected = cv2.connectedComponents((small > 0).astype(np.uint8), connectivity=8)
-    pairs = np.unique(small.astype(np.int64) * number + connected)
+    shown = small > 0
+    pairs = _distinct(small[shown].astype(np.int64) * number + connected[shown])
     return np.bincount(pairs // number, minlength=count + 1)[1:]
+
+
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    """The distinct numbers, none of them negative; sorting all pixels would take ten times as long
+    as finding the regions."""
+    if numbers.max(initial=0) < MOST_COUNTED:
+        return np.flatnonzero(np.bincount(numbers))
+    return np.unique(numbers)
 
 
 def nearest(side: int, size: int) -> np.ndarray:
@@ -80,11 +91,13 @@ def nearest(side: int, size: int) -> np.ndarray:
 
 def _least_square(labels: np.ndarray, damaged: np.ndarray) -> int:
     """The side of the largest square that fits into the thinnest of the regions `damaged`."""
-    things = np.isin(labels, damaged).astype(np.uint8)
+    is_damaged = np.zeros(labels.max() + 1, dtype=np.uint8)
+    is_damaged[damaged] = 1
+    things = is_damaged[labels]
     for side in range(1, min(labels.shape) + 1):
         square = np.ones((side, side), np.uint8)
         inside = cv2.erode(things, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        if len(np.unique(labels[inside > 0])) < len(damaged):
+        if len(_distinct(labels[inside > 0])) < len(damaged):
             return side - 1
     return min(labels.shape)
 
