@@ -53,20 +53,26 @@ def prepare(dataset: Dataset, size: int = 256, save: Path | None = None, pairs: 
         print(f"written: {save} (--dataset {save}, or load_from_disk and push_to_hub)")
 
 
-def check(dataset: Dataset, pairs: Pairs = ()) -> int:
-    """List everything that is wrong with a data set, with the names of the files.
+def check(
+    dataset: Dataset, size: int | None = None, pairs: Pairs = (), all_names: bool = False
+) -> int:
+    """List everything that is wrong with a data set, each kind of fault with a few names of files.
 
     Args:
         dataset: what `segacc train` takes as --dataset.
+        size: what `segacc train` takes as --size; also look for small objects that the resize to it
+            removes or breaks.
         pairs: what `segacc train` takes as --pairs.
+        all_names: name every file, not the first three of each kind.
 
     Returns:
         1 when there is an error that stops training, else 0.
     """
-    from segacc.data.audit.audit import audit, format_findings
+    from segacc.data.audit.audit import audit
+    from segacc.data.audit.findings import format_findings
 
-    findings = audit(dataset, pairs)
-    print(format_findings(findings))
+    findings = audit(dataset, pairs, size)
+    print(format_findings(findings, all_names))
     return int(any(f.severity == "error" for f in findings))
 
 

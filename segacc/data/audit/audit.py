@@ -10,20 +10,24 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from segacc.data.audit.findings import AuditFinding, Severity
+from segacc.data.content import Masks, doubts, lost_in_resize, why_meaningless
 from segacc.data.reading.convert import scan_folder
 from segacc.data.reading.decode import DecodeError, Encoded
 from segacc.data.reading.depth import to_8_bits
 from segacc.data.reading.pairing import Finding, Pair
+from segacc.data.regions import Regions, regions_after_resize
 from segacc.data.rows import read_row
-from segacc.data.value_range import histograms, range_of
-from segacc.labels import FOREGROUND
+from segacc.data.value_range import NO_PIXELS, Histograms, histograms, range_of
+from segacc.labels import FOREGROUND, IGNORE
 from segacc.runtime.threads import cores, in_order
 
 # Bits of 64 in which the perceptual hashes of two look-alikes may differ. Encoding, resizing,
@@ -32,36 +36,33 @@ from segacc.runtime.threads import cores, in_order
 NEAR = 8
 SMALL = 0.0005  # share of foreground below which a mask may be a mistake: 33 pixels at 256 px
 
-Severity = Literal["error", "warning"]
-
-
-@dataclass(frozen=True)
-class AuditFinding(Finding):
-    """A finding with its group. An error stops `prepare`; a warning makes scores doubtful."""
-
-    severity: Severity
-    topic: str
-
 
 @dataclass(frozen=True)
 class _Sample:
     """What the checks across files need to know of one image and its mask."""
 
     split: str
+    name: str
     image: str
     mask: str
     image_digest: bytes
     mask_digest: bytes
     phash: np.ndarray  # perceptual hash, 64 bits as -1 and 1
     share: float  # of foreground
+    background_pixels: int
+    foreground_pixels: int
     foreground: int  # its value in the mask's file, 0 where there is none
+    regions: Regions | None  # what the resize makes of the mask, if that was asked for
 
 
-def audit(dataset: str, pairs: Sequence[str] = ()) -> list[AuditFinding]:
+def audit(dataset: str, pairs: Sequence[str] = (), size: int | None = None) -> list[AuditFinding]:
     """Everything wrong with the data set that `--dataset` and `--pairs` name; errors first, then
-    warnings.
+    warnings and notes.
 
     Reads every file. `file` is relative to the data set's folder where it has one.
+
+    Args:
+        size: px; also say what the resize to this size does to small objects.
 
     Raises:
         InputError: there is no such data set.
@@ -69,6 +70,7 @@ def audit(dataset: str, pairs: Sequence[str] = ()) -> list[AuditFinding]:
     root, structure, splits = _open(dataset, pairs)
     findings = [AuditFinding(f.file, f.problem, "error", "files") for f in structure]
     samples: list[_Sample] = []
+    values: defaultdict[str, Histograms] = defaultdict(lambda: NO_PIXELS)
     with (
         ThreadPoolExecutor(cores()) as pool,
         tqdm(
@@ -76,30 +78,20 @@ def audit(dataset: str, pairs: Sequence[str] = ()) -> list[AuditFinding]:
         ) as bar,
     ):
         for split, rows in splits.items():
-            for result in in_order(pool, partial(_examine, split=split, root=root), rows):
+            examine = partial(_examine, split=split, root=root, size=size)
+            for result in in_order(pool, examine, rows):
                 bar.update()
-                if isinstance(result, _Sample):
-                    samples.append(result)
-                else:
+                if isinstance(result, AuditFinding):
                     findings.append(result)
-    for check in (_same_images, _similar_images, _mask_values, _mask_shares):
+                else:
+                    sample, its_values = result
+                    samples.append(sample)
+                    values[split] += its_values
+    for check in (_same_images, _similar_images, _mask_values, _mask_shares, _splits_to_score):
         findings += check(samples)
-    return findings
-
-
-def format_findings(findings: list[AuditFinding]) -> str:
-    """The findings for a terminal: grouped, counted, every file named."""
-    lines: list[str] = []
-    for severity in ("error", "warning"):
-        topics: defaultdict[str, list[AuditFinding]] = defaultdict(list)
-        for finding in findings:
-            if finding.severity == severity:
-                topics[finding.topic].append(finding)
-        for topic, group in topics.items():
-            lines.append(f"{severity}: {topic} ({len(group)})")
-            lines += [f"  {finding.file}: {finding.problem}" for finding in group]
-    counts = Counter(finding.severity for finding in findings)
-    return "\n".join([*lines, f"errors: {counts['error']}, warnings: {counts['warning']}"])
+    if size:
+        findings += _small_objects(samples, size)
+    return findings + list(_value_ranges(values))
 
 
 def _open(
@@ -129,7 +121,9 @@ def _row(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _examine(row: dict[str, Any], split: str, root: Path | None) -> _Sample | AuditFinding:
+def _examine(
+    row: dict[str, Any], split: str, root: Path | None, size: int | None
+) -> tuple[_Sample, Histograms] | AuditFinding:
     import imagehash
 
     def file(column: str) -> str:
@@ -144,18 +138,25 @@ def _examine(row: dict[str, Any], split: str, root: Path | None) -> _Sample | Au
         file_name = file("mask" if error.role == "mask" else "image")
         return AuditFinding(file_name, error.problem, "error", "images and masks")
     image, label_map = pair.values, pair.label_map
-    shown = to_8_bits(image, range_of(histograms(pair))) if pair.is_deep else image
+    values = histograms(pair)
+    shown = to_8_bits(image, range_of(values)) if pair.is_deep else image
     bits = imagehash.phash(Image.fromarray(shown)).hash.ravel()
-    return _Sample(
+    background = int((label_map == 0).sum())
+    sample = _Sample(
         split=split,
+        name=row["name"],
         image=file("image"),
         mask=file("mask"),
         image_digest=_digest(image),
         mask_digest=_digest(label_map),
         phash=np.where(bits, 1, -1).astype(np.float32),
         share=float((label_map == FOREGROUND).mean()),
+        background_pixels=background,
+        foreground_pixels=label_map.size - background - int((label_map == IGNORE).sum()),
         foreground=pair.foreground,
+        regions=regions_after_resize(label_map, size) if size else None,
     )
+    return sample, values
 
 
 def _digest(pixels: np.ndarray) -> bytes:
@@ -212,9 +213,7 @@ def _mask_values(samples: list[_Sample]) -> Iterator[AuditFinding]:
 
 
 def _mask_shares(samples: list[_Sample]) -> Iterator[AuditFinding]:
-    shares: defaultdict[str, list[float]] = defaultdict(list)
     for sample in samples:
-        shares[sample.split].append(sample.share)
         if sample.share == 1:
             problem = "is foreground everywhere: check that it is not inverted or a placeholder"
             yield AuditFinding(sample.mask, problem, "warning", "masks without background")
@@ -223,9 +222,46 @@ def _mask_shares(samples: list[_Sample]) -> Iterator[AuditFinding]:
                 f"is foreground on {sample.share:.4%} of the pixels only: check for stray dots"
             )
             yield AuditFinding(sample.mask, problem, "warning", "masks with very little foreground")
-    for split, of_split in shares.items():
-        if empty := of_split.count(0):
-            problem = (
-                f"{empty} of its {len(of_split)} masks are empty ({empty / len(of_split):.0%})"
-            )
+
+
+def _splits_to_score(samples: list[_Sample]) -> Iterator[AuditFinding]:
+    """Splits whose scores can mean nothing, or little. Samples come split by split."""
+    for split, group in groupby(samples, key=lambda sample: sample.split):
+        inside = list(group)
+        masks = Masks(
+            [sample.name for sample in inside],
+            np.array([sample.background_pixels for sample in inside]),
+            np.array([sample.foreground_pixels for sample in inside]),
+        )
+        empty = int((masks.foreground == 0).sum())
+        if why := why_meaningless(masks):
+            severity: Severity = "warning" if split == "test" else "error"
+            yield AuditFinding(split, why, severity, "splits that cannot be scored")
+        elif said := doubts(masks):
+            for problem in said:
+                yield AuditFinding(split, problem, "warning", "scores that mean little")
+        elif empty:
+            problem = f"{empty} of its {len(inside)} masks are empty ({empty / len(inside):.0%})"
             yield AuditFinding(split, problem, "warning", "empty masks")
+
+
+def _small_objects(samples: list[_Sample], size: int) -> Iterator[AuditFinding]:
+    for split, group in groupby(samples, key=lambda sample: sample.split):
+        regions = {sample.name: sample.regions for sample in group if sample.regions}
+        if problem := lost_in_resize(list(regions), list(regions.values()), size):
+            yield AuditFinding(split, problem, "warning", "objects that the resize takes away")
+
+
+def _value_ranges(values: Mapping[str, Histograms]) -> Iterator[AuditFinding]:
+    """The values of images with 16 bits per channel, and what preparing makes of them."""
+    deep = {split: found for split, found in values.items() if found.pixels}
+    if not deep:
+        return
+    low, high = range_of(deep["train"] if "train" in deep else sum(deep.values(), NO_PIXELS))
+    for split, found in deep.items():
+        first, last = found.ends
+        problem = (
+            f"has values from {first} to {last}; {low}..{high} become 0..255, which holds "
+            f"{found.share_within((low, high)):.2%} of the pixels"
+        )
+        yield AuditFinding(split, problem, "note", "images of 16 bits per channel")

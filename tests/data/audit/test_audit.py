@@ -1,5 +1,6 @@
 """`segacc check`: every problem of a data set is found, with the file's name, and nothing else."""
 
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from segacc.data.audit.audit import AuditFinding, audit, format_findings
+from segacc.data.audit.audit import audit
+from segacc.data.audit.findings import AuditFinding, format_findings
 from segacc.data.reading.convert import convert_folder
 from segacc.errors import InputError
 
@@ -119,12 +121,45 @@ def test_look_alikes_within_a_split_are_not_reported(folder):
     assert audit(str(folder)) == []
 
 
-def test_empty_masks_are_counted_per_split(folder):
+def test_scores_that_rest_on_few_masks_are_said(folder):
     mask(0).save(folder / "train/a.png")
     mask(0).save(folder / "train/b.png")
     finding = only(folder)
     assert (finding.severity, finding.file) == ("warning", "train")
-    assert finding.problem == "2 of its 3 masks are empty (67%)"
+    assert finding.problem == "all foreground is in 1 of 3 masks (c): iou rests on it"
+
+
+def test_a_split_without_foreground_is_an_error(folder):
+    for name in ("valid/d", "valid/e", "test/f"):
+        mask(0).save(folder / f"{name}.png")
+    valid, test = audit(str(folder))
+    assert (valid.severity, valid.file) == ("error", "valid")
+    assert (test.severity, test.file) == ("warning", "test")
+    assert valid.problem.startswith("all 2 masks are empty, so that a model that finds nothing has")
+
+
+def test_objects_that_the_resize_takes_away_are_counted_when_asked_for(folder):
+    dots = np.zeros((H, W), dtype=np.uint8)
+    dots[10:80:16, 10:120:16] = 255  # one pixel each
+    dots[60:90, 90:120] = 255
+    Image.fromarray(dots).save(folder / "train/a.png")
+    assert audit(str(folder)) == []
+    assert audit(str(folder), size=128) == []
+    (finding,) = audit(str(folder), size=32)
+    assert (finding.severity, finding.file) == ("warning", "train")
+    assert "the resize to 32 px removes" in finding.problem and "--size" in finding.problem
+
+
+def test_the_values_of_images_with_16_bits_are_said(folder):
+    for file in folder.rglob("*.jpg"):
+        gray = np.asarray(Image.open(file).convert("L"), dtype=np.uint16)
+        Image.fromarray(gray * 16 + 7).save(file.with_suffix(".tif"))
+        file.unlink()
+    notes = audit(str(folder))
+    assert [(note.severity, note.file) for note in notes] == [
+        ("note", split) for split in ("train", "valid", "test")
+    ]
+    assert re.match(r"has values from \d+ to \d{4}; \d+\.\.\d{4} become 0\.\.255", notes[0].problem)
 
 
 def test_a_mask_without_background_is_named(folder):
@@ -174,15 +209,37 @@ def test_a_data_set_that_does_not_exist_is_an_input_error(tmp_path):
         audit(str(tmp_path / "nowhere"))
 
 
-def test_the_report_groups_counts_and_names_every_file(folder):
+def test_findings_of_one_kind_are_one_entry(folder):
+    for seed, name in enumerate("stuvw", 20):
+        scene(seed).save(folder / f"train/{name}.jpg")
     Image.new("L", (W, H), 255).save(folder / "train/a.png")
-    Image.new("L", (W, H), 255).save(folder / "train/b.png")
     (folder / "valid/d.jpg").write_bytes(b"")
-    assert format_findings(audit(str(folder))).splitlines() == [
+    findings = audit(str(folder))
+    assert format_findings(findings).splitlines() == [
+        "error: files (5)",
+        "  train/s.jpg: is an image without a mask: add s.png beside it or in a masks folder (or "
+        "s_mask.png), or remove the image",
+        "  and 4 more of this kind: train/t.jpg, train/u.jpg, ...",
         "error: images and masks (1)",
         "  valid/d.jpg: is empty (0 bytes); copy it again from its source",
-        "warning: masks without background (2)",
+        "warning: masks without background (1)",
         "  train/a.png: is foreground everywhere: check that it is not inverted or a placeholder",
-        "  train/b.png: is foreground everywhere: check that it is not inverted or a placeholder",
-        "errors: 1, warnings: 2",
+        "errors: 6, warnings: 1",
+    ]
+    every = format_findings(findings, all_names=True)
+    assert all(f"  train/{name}.jpg: is an image without a mask" in every for name in "stuvw")
+
+
+def test_kinds_differ_by_more_than_names_and_numbers():
+    def finding(file, problem):
+        return AuditFinding(file, problem, "error", "masks")
+
+    same = [finding(f"{i}.png", f"has the values 0, {i}, 255 ({i} in all)") for i in range(3, 9)]
+    same.append(finding("9.png", "has the values 0, 1, 2, 3 (4 in all)"))
+    other = finding("x.png", "is 10 x 20 px, its image a/b.jpg 30 x 40 px")
+    lines = format_findings([*same, other]).splitlines()
+    assert lines[1:-1] == [
+        "  3.png: has the values 0, 3, 255 (3 in all)",
+        "  and 6 more of this kind: 4.png, 5.png, ...",
+        "  x.png: is 10 x 20 px, its image a/b.jpg 30 x 40 px",
     ]

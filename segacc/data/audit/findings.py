@@ -1,0 +1,66 @@
+"""What `segacc check` finds, and how it is listed: many findings of one kind are one entry."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Literal
+
+from segacc.data.reading.pairing import Finding
+
+Severity = Literal["error", "warning", "note"]
+SHOWN = 3
+"""Names of files of one kind that are shown."""
+NAME_OR_NUMBER = re.compile(r"\S*\d[^\s:]*|\S+/\S*[^\s:,]|\S+\.\w{2,4}\b")
+
+
+@dataclass(frozen=True)
+class AuditFinding(Finding):
+    """A finding with its group. An error stops training; a warning makes scores doubtful; a note
+    says how the data are understood."""
+
+    severity: Severity
+    topic: str
+
+
+def format_findings(findings: list[AuditFinding], all_names: bool = False) -> str:
+    """The findings for a terminal, grouped and counted.
+
+    Args:
+        all_names: name every file, not the first few of each kind.
+    """
+    lines: list[str] = []
+    for severity in ("error", "warning", "note"):
+        topics: defaultdict[str, list[AuditFinding]] = defaultdict(list)
+        for finding in findings:
+            if finding.severity == severity:
+                topics[finding.topic].append(finding)
+        for topic, group in topics.items():
+            lines.append(f"{severity}: {topic} ({len(group)})")
+            kinds: defaultdict[str, list[AuditFinding]] = defaultdict(list)
+            for finding in group:
+                kinds[finding.file if all_names else _kind(finding.problem)].append(finding)
+            for same in kinds.values():
+                lines += _entry(same) if not all_names else [_line(one) for one in same]
+    counts = Counter(finding.severity for finding in findings)
+    return "\n".join([*lines, f"errors: {counts['error']}, warnings: {counts['warning']}"])
+
+
+def _kind(problem: str) -> str:
+    """What is wrong, without the names and numbers of the one file."""
+    return re.sub(r"#(,? #)+", "#", NAME_OR_NUMBER.sub("#", problem))
+
+
+def _line(finding: AuditFinding) -> str:
+    return f"  {finding.file}: {finding.problem}"
+
+
+def _entry(same: list[AuditFinding]) -> list[str]:
+    """The first finding of a kind, and how many more there are."""
+    first, *more = same
+    if not more:
+        return [_line(first)]
+    names = ", ".join(finding.file for finding in more[: SHOWN - 1])
+    dots = ", ..." if len(more) >= SHOWN else ""
+    return [_line(first), f"  and {len(more)} more of this kind: {names}{dots}"]
