@@ -1,6 +1,7 @@
 """Keeps tests and the processes that they start from the user's settings, caches and network."""
 
 import os
+import signal
 import tempfile
 
 import pytest
@@ -27,6 +28,12 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         os.environ[name] = os.environ[name.upper()] = CLOSED_PORT
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
+
+    # nohup, and a shell's background jobs, ignore signals, and so would all programs started here.
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
 
     # Each of pytest's workers, and what it starts, keeps to its own share of the cores.
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")

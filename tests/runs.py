@@ -16,7 +16,9 @@ import torch
 from PIL import Image
 
 from segacc.config import TrainConfig, to_json, with_protocol
+from segacc.data.regions import regions_after_resize
 from segacc.data.split import Split
+from segacc.labels import IGNORE
 from segacc.metrics.counts import constant_mask_iou, count_pixels, predicted_labels, scores
 from segacc.metrics.thresholds import LEVELS
 from segacc.report.pictures import picture_name
@@ -28,18 +30,22 @@ PER_IMAGE = "name,height,width,iou,dice,precision,recall,boundary_iou,hd95,ece,t
 def a_split(names: Sequence[str], images: Sequence[np.ndarray], masks: Sequence[np.ndarray]):
     """A prepared split of arrays, as it would be mapped from a file."""
     sizes = np.array([mask.shape for mask in masks], np.int32) * 2  # before the resize
-    pixels = [np.stack(images)], [np.stack(masks)]
     side = len(images[0])
     return Split(
-        Path("-"),
-        side,
-        images[0].shape[-1],
-        list(names),
-        sizes,
-        "0" * 64,
-        [f"{i:016x}" for i in range(len(names))],
-        *pixels,
-        mmap.mmap(-1, 1),
+        path=Path("-"),
+        side=side,
+        channels=images[0].shape[-1],
+        names=list(names),
+        sizes=sizes,
+        background=np.array([(mask == 0).sum() for mask in masks], np.int32),
+        foreground=np.array([((mask != 0) & (mask != IGNORE)).sum() for mask in masks], np.int32),
+        regions=[regions_after_resize(mask, side) for mask in masks],
+        value_range=None,
+        fingerprint="0" * 64,
+        images=[f"{i:016x}" for i in range(len(names))],
+        _images=[np.stack(images)],
+        _label_maps=[np.stack(masks)],
+        _mapped=mmap.mmap(-1, 1),
     )
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from segacc.config import EvaluateConfig, read_run_config, to_json
 from segacc.data.audit.audit import audit
 from segacc.data.reading.convert import scan_folder
-from segacc.data.reading.decode import decode_pair
+from segacc.data.reading.decode import read_pair
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.flags import parse_train
@@ -498,5 +498,5 @@ def test_gif_masks_are_read(tmp_path, value):
         (tmp_path / "masks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(tmp_path / f"masks/{name}_mask.gif")
     (row,) = load_dataset(str(tmp_path))["valid"]
-    _, label_map = decode_pair(row["image"], row["mask"])
+    label_map = read_pair(row["image"], row["mask"]).label_map
     assert (label_map == (mask > 0)).all()
