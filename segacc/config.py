@@ -53,6 +53,9 @@ class TrainConfig:
     pairs: Annotated[tuple[str, ...], _arg("IMAGES=MASKS", "found by names and contents")] = ()
     """which file is whose mask, such as 'images/{}.jpg=masks/{}_x.png': {} is the same text on both
     sides, * any text; several patterns may be given"""
+    binarise: Annotated[int | None, _arg("VALUE", "none: they are refused")] = None
+    """read masks that lossy compression has smeared: a pixel is foreground from this value (such as
+    128) on; masks that are binary stay as they are, others are still refused"""
     size: Annotated[int | None, _arg("PX", "128 pedestrian, else 256, or 512 with --crop")] = None
     """images are resized to this width and height once, before training"""
     crop: Annotated[int | None, _arg("PX", "none")] = None
@@ -166,6 +169,7 @@ def check_values(config: TrainConfig) -> None:
     ):
         if value is not None and not value >= least:  # NaN is not
             raise InputError(f"{flag} {value}: expected {least} or more.")
+    check_binarise(config.binarise)
     if config.seed >= 2**32:
         raise InputError(f"--seed {config.seed}: expected a number below 2**32.")
     if not 0 < config.lr <= 10:
@@ -184,6 +188,12 @@ def check_values(config: TrainConfig) -> None:
         )
 
 
+def check_binarise(value: int | None) -> None:
+    """Raises InputError for a --binarise that is no value of a pixel above black."""
+    if value is not None and not 1 <= value <= 255:
+        raise InputError(f"--binarise {value}: expected a pixel's value, 1 to 255, such as 128.")
+
+
 @dataclass(frozen=True)
 class EvaluateConfig:
     """Score a trained model on full images, and draw its predictions."""
@@ -196,6 +206,8 @@ class EvaluateConfig:
     """another data set than the one the model was trained on"""
     pairs: Annotated[tuple[str, ...], _arg("IMAGES=MASKS", "the run's, without --dataset")] = ()
     """which file is whose mask, as for training"""
+    binarise: Annotated[int | None, _arg("VALUE", "the run's, without --dataset")] = None
+    """read masks that lossy compression has smeared, as for training"""
     threshold: Annotated[float | None, _arg("P", "the model's, picked on validation")] = None
     """a pixel is foreground where the probability is above this"""
     tta: Literal["none", "h", "hv"] = "none"

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from segacc.config import check_binarise
 from segacc.errors import InputError
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
@@ -19,9 +20,19 @@ Pairs = Annotated[
         metavar="IMAGES=MASKS", help_behavior_hint="(default: found by names and contents)"
     ),
 ]
+Binarise = Annotated[
+    int | None,
+    tyro.conf.arg(metavar="VALUE", help_behavior_hint="(default: none: they are refused)"),
+]
 
 
-def prepare(dataset: Dataset, size: int = 256, save: Path | None = None, pairs: Pairs = ()) -> None:
+def prepare(
+    dataset: Dataset,
+    size: int = 256,
+    save: Path | None = None,
+    pairs: Pairs = (),
+    binarise: Binarise = None,
+) -> None:
     """Fetch, convert and resize a data set ahead of training.
 
     Args:
@@ -30,12 +41,14 @@ def prepare(dataset: Dataset, size: int = 256, save: Path | None = None, pairs: 
         save: also write the images and masks, as they are, as a datasets.DatasetDict (for
             `load_from_disk` and `push_to_hub`) into this new folder.
         pairs: what `segacc train` takes as --pairs.
+        binarise: what `segacc train` takes as --binarise, for masks that were smeared.
     """
+    check_binarise(binarise)
     from segacc.data.prepare import prepare as prepare_dataset
     from segacc.data.reading.sources import load_dataset
 
     source = load_dataset(dataset, pairs)
-    prepared = prepare_dataset(source, size)
+    prepared = prepare_dataset(source, size, binarise=binarise)
     for name, split in prepared.splits.items():
         print(f"{name:<6} {len(split):>6} images of {size} x {size} px in {split.path}")
     if prepared.value_range:
@@ -54,7 +67,11 @@ def prepare(dataset: Dataset, size: int = 256, save: Path | None = None, pairs: 
 
 
 def check(
-    dataset: Dataset, size: int | None = None, pairs: Pairs = (), all_names: bool = False
+    dataset: Dataset,
+    size: int | None = None,
+    pairs: Pairs = (),
+    binarise: Binarise = None,
+    all_names: bool = False,
 ) -> int:
     """List everything that is wrong with a data set, each kind of fault with a few names of files.
 
@@ -63,15 +80,17 @@ def check(
         size: what `segacc train` takes as --size; also look for small objects that the resize to it
             removes or breaks.
         pairs: what `segacc train` takes as --pairs.
+        binarise: what `segacc train` takes as --binarise, for masks that were smeared.
         all_names: name every file, not the first three of each kind.
 
     Returns:
         1 when there is an error that stops training, else 0.
     """
+    check_binarise(binarise)
     from segacc.data.audit.audit import audit
     from segacc.data.audit.findings import format_findings
 
-    findings = audit(dataset, pairs, size)
+    findings = audit(dataset, pairs, size, binarise)
     print(format_findings(findings, all_names))
     return int(any(f.severity == "error" for f in findings))
 

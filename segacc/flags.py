@@ -17,6 +17,7 @@ import tyro
 from segacc.config import (
     EvaluateConfig,
     TrainConfig,
+    check_binarise,
     check_values,
     read_run_config,
     with_protocol,
@@ -35,7 +36,7 @@ MAY_CHANGE = [
     "pictures",
 ]
 # The data set may lie in another place: its fingerprint is compared once it is read.
-RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "pairs", "resume", "output_dir", "debug"}
+RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "pairs", "binarise", "resume", "output_dir", "debug"}
 
 
 def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
@@ -136,6 +137,7 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
     """
     args = with_home(args)
     config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=is_local_main())
+    check_binarise(config.binarise)
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
     if config.batch_size < 1:

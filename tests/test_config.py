@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from segacc.config import TrainConfig, cache_dir, to_json
+from segacc.config import TrainConfig, cache_dir, read_run_config, to_json
+from segacc.data.known import known_data
 from segacc.errors import InputError, Stopped, how_to_continue, run_program
-from segacc.flags import RESUME_MAY_CHANGE, fill, parse_train, with_home
+from segacc.flags import RESUME_MAY_CHANGE, fill, parse_evaluate, parse_train, with_home
 
 DEFAULTS = {
     "model": "linknet",
@@ -258,3 +259,23 @@ def test_a_stopped_program_says_how_to_continue_and_exits_with_75(capsys, monkey
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ValueError, match="a bug"):
         run_program(lambda: raise_(ValueError("a bug")), debug=False)
+
+
+def test_binarise_is_kept_with_the_run_and_may_be_given_on_resume(tmp_path):
+    config = parse_train(["--dataset", "x", "--binarise", "128"])
+    (tmp_path / "config.json").write_text(json.dumps({"config": to_json(config)}))
+    assert read_run_config(tmp_path).binarise == known_data(tmp_path).binarise == 128
+    assert parse_train(["--resume", str(tmp_path)]).binarise == 128
+    assert parse_train(["--resume", str(tmp_path), "--binarise", "64"]).binarise == 64
+
+
+@pytest.mark.parametrize("value", ["0", "256"])
+def test_binarise_is_a_value_of_a_pixel(value):
+    for parse in (
+        lambda: parse_train(["--binarise", value]),
+        lambda: parse_evaluate(["run", "--binarise", value]),
+    ):
+        with pytest.raises(
+            InputError, match=f"--binarise {value}: expected a pixel's value, 1 to 255"
+        ):
+            parse()

@@ -35,6 +35,8 @@ class KnownData:
     versions"""
     pairs: tuple[str, ...]
     """what --pairs was"""
+    binarise: int | None
+    """what --binarise was"""
     source: str | None
     """where that was: the absolute path of the folder or archive, or a name; None in runs
     of earlier versions"""
@@ -69,6 +71,7 @@ def known_data(run: Path) -> KnownData:
     return KnownData(
         dataset=config["dataset"],
         pairs=tuple(config.get("pairs", ())),
+        binarise=config.get("binarise"),
         source=data.get("source"),
         fingerprint=data.get("fingerprint", ""),
     )
@@ -98,25 +101,28 @@ def find_again(known: KnownData) -> DatasetDict | Prepared:
 
 
 def find_to_train(
-    dataset: str, pairs: tuple[str, ...], resume: Path | None
+    dataset: str, pairs: tuple[str, ...], binarise: int | None, resume: Path | None
 ) -> DatasetDict | Prepared:
     """The data set that --dataset and --pairs name. A run that is resumed finds its own again, if
-    these say nothing else.
+    these and --binarise say nothing else.
 
     Raises:
         InputError: it is not there, or cannot be used.
     """
     known = known_data(resume) if resume else None
-    if known and (dataset, pairs) == (known.dataset, known.pairs):
+    if known and (dataset, pairs, binarise) == (known.dataset, known.pairs, known.binarise):
         return find_again(known)
     return load_dataset(dataset, pairs)
 
 
 def prepare_found(
-    source: DatasetDict | Prepared, size: int, value_range: ValueRange | None = None
+    source: DatasetDict | Prepared,
+    size: int,
+    value_range: ValueRange | None = None,
+    binarise: int | None = None,
 ) -> Prepared:
     """`prepare` of a source; what is prepared stays as it is."""
-    return source if isinstance(source, Prepared) else prepare(source, size, value_range)
+    return source if isinstance(source, Prepared) else prepare(source, size, value_range, binarise)
 
 
 def trained_on_csv(data: Prepared) -> str:

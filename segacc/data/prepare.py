@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,8 +29,9 @@ from segacc.data import store
 from segacc.data.cache import once_by_content
 from segacc.data.reading.decode import CHANNELS, DecodeError, Encoded
 from segacc.data.reading.depth import ValueRange, to_8_bits
+from segacc.data.reading.masks import about_doubt
 from segacc.data.regions import regions_after_resize
-from segacc.data.rows import in_processes, named, read_row
+from segacc.data.rows import in_processes, named, read_row, without_doubt
 from segacc.data.split import COUNTED, Prepared, _digest
 from segacc.data.store import describe, open_prepared, prepared_dir
 from segacc.data.value_range import find_range
@@ -44,7 +45,21 @@ BATCH_BYTES = 16 << 20  # of pixels in a record batch, which bounds the memory o
 PIXEL_BYTES = CHANNELS + 1  # of a prepared pixel and its label
 
 
-def prepare(source: DatasetDict, size: int, value_range: ValueRange | None = None) -> Prepared:
+@dataclass(frozen=True)
+class _Recipe:
+    """What a prepared set depends on, beside its source; as `prepare` takes it."""
+
+    size: int
+    value_range: ValueRange | None
+    binarise: int | None
+
+
+def prepare(
+    source: DatasetDict,
+    size: int,
+    value_range: ValueRange | None = None,
+    binarise: int | None = None,
+) -> Prepared:
     """The data set `source` at `size` x `size`, from the cache where it was prepared before.
 
     It is found there by the files' names, sizes and times, without reading them. Of many processes
@@ -55,6 +70,8 @@ def prepare(source: DatasetDict, size: int, value_range: ValueRange | None = Non
         value_range: the values of images with 16 bits per channel that become 0 and 255; None is
             the range of the training split (`segacc.data.value_range`). It changes no image of 8
             bits.
+        binarise: in a mask that lossy compression has smeared, a pixel is foreground from this
+            value in 1..255 on; None refuses such masks. It changes no other mask.
 
     Raises:
         InputError: a split is empty; a file cannot be used (the first is named, all are counted);
@@ -63,16 +80,18 @@ def prepare(source: DatasetDict, size: int, value_range: ValueRange | None = Non
     for name, rows in source.items():
         if len(rows) == 0:
             raise InputError(f"the split {name} holds no images; it needs at least one")
-    prepared = _prepared(source, size, None)
+    recipe = _Recipe(size, None, binarise)
+    prepared = _prepared(source, recipe)
     own_range = prepared.own_range
     if value_range is None or own_range in (None, value_range):
         return prepared
-    return replace(_prepared(source, size, value_range), own_range=own_range)
+    in_given = _prepared(source, replace(recipe, value_range=value_range))
+    return replace(in_given, own_range=own_range)
 
 
-def _prepared(source: DatasetDict, size: int, value_range: ValueRange | None) -> Prepared:
-    key = prepared_dir() / f"{_key(source, size, value_range)}.key"
-    fill = partial(_fill, source=source, size=size, value_range=value_range)
+def _prepared(source: DatasetDict, recipe: _Recipe) -> Prepared:
+    key = prepared_dir() / f"{_key(source, recipe)}.key"
+    fill = partial(_fill, source=source, recipe=recipe)
     folder = once_by_content(key, fill)
     try:
         return open_prepared(folder)
@@ -102,8 +121,8 @@ def resize_label_map(label_map: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(label_map).resize((size, size), Image.Resampling.NEAREST))
 
 
-def _key(source: DatasetDict, size: int, value_range: ValueRange | None) -> str:
-    digest = hashlib.sha256(_digest(store.VERSION, size, value_range))
+def _key(source: DatasetDict, recipe: _Recipe) -> str:
+    digest = hashlib.sha256(_digest(store.VERSION, astuple(recipe)))
     for split, rows in source.items():
         for row in rows:
             files = [_identity(named(row[column], row["name"])) for column in ("image", "mask")]
@@ -123,13 +142,13 @@ def _identity(encoded: Encoded) -> list[str | int]:
     return [encoded["path"], stat.st_size, stat.st_mtime_ns]
 
 
-def _fill(folder: Path, source: DatasetDict, size: int, value_range: ValueRange | None) -> str:
+def _fill(folder: Path, source: DatasetDict, recipe: _Recipe) -> str:
     """Write the prepared splits into a folder.
 
     Returns:
         the folder's name.
     """
-    count = sum(len(rows) for rows in source.values())
+    size, count = recipe.size, sum(len(rows) for rows in source.values())
     needed = count * size * size * PIXEL_BYTES
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -139,30 +158,34 @@ def _fill(folder: Path, source: DatasetDict, size: int, value_range: ValueRange 
         )
     logging.getLogger("segacc").info("preparing %d images at %d px, once", count, size)
     try:
-        errors = _write_splits(folder, source, size, value_range)
+        errors = _write_splits(folder, source, recipe)
     except _RangeNeededError:
-        errors = _write_splits(folder, source, size, find_range(source))
+        found = find_range(source, recipe.binarise)
+        errors = _write_splits(folder, source, replace(recipe, value_range=found))
     if errors:
         more = f" ({len(errors)} files cannot be used: run `segacc check DATASET` to list all)"
         raise InputError(f"{errors[0]}{more if len(errors) > 1 else ''}")
     return describe(folder, source, size)
 
 
-def _write_splits(
-    folder: Path, source: DatasetDict, size: int, value_range: ValueRange | None
-) -> list[DecodeError]:
+def _write_splits(folder: Path, source: DatasetDict, recipe: _Recipe) -> list[DecodeError]:
+    size = recipe.size
     errors: list[DecodeError] = []
-    prepare_some = partial(_prepare_rows, size=size, value_range=value_range)
-    rows = in_processes(prepare_some, list(source.values()), size * size * PIXEL_BYTES)
+    in_doubt: dict[str, float] = {}
+    rows = in_processes(
+        partial(_prepare_rows, recipe=recipe), list(source.values()), size * size * PIXEL_BYTES
+    )
     total = sum(map(len, source.values()))
     with (
         tqdm(total=total, desc=f"preparing at {size} px", unit="img", disable=None) as bar,
         closing(rows) as prepared,
     ):
         for name, its_rows in source.items():
-            own = islice(prepared, len(its_rows))
+            own = without_doubt(islice(prepared, len(its_rows)), name, in_doubt)
             path = folder / f"{name}.arrow"
-            errors += write_split(path, own, size, CHANNELS, bar, value_range)
+            errors += write_split(path, own, size, CHANNELS, bar, recipe.value_range)
+    if recipe.binarise and in_doubt and not errors:
+        logging.getLogger("segacc").warning(about_doubt(recipe.binarise, in_doubt))
     return errors
 
 
@@ -226,23 +249,22 @@ def write_split(
 
 
 def _prepare_rows(
-    rows: list[dict[str, Any]], size: int, value_range: ValueRange | None
+    rows: list[dict[str, Any]], recipe: _Recipe
 ) -> list[dict[str, Any] | DecodeError]:
-    return [_prepare_row(row, size, value_range) for row in rows]
+    return [_prepare_row(row, recipe) for row in rows]
 
 
-def _prepare_row(
-    row: dict[str, Any], size: int, value_range: ValueRange | None
-) -> dict[str, Any] | DecodeError:
+def _prepare_row(row: dict[str, Any], recipe: _Recipe) -> dict[str, Any] | DecodeError:
+    size, value_range = recipe.size, recipe.value_range
     try:
-        pair = read_row(row)
+        pair = read_row(row, recipe.binarise)
     except DecodeError as error:
         return error
     if pair.is_deep and value_range is None:
         raise _RangeNeededError
     image = pair.values if value_range is None else to_8_bits(pair.values, value_range)
     resized = resize_image(image, size), resize_label_map(pair.label_map, size)
-    return prepared_row(*resized, row["name"], pair.label_map)
+    return prepared_row(*resized, row["name"], pair.label_map) | {"in_doubt": pair.in_doubt}
 
 
 def prepared_row(

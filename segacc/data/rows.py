@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing import get_start_method
 from typing import Any, TypeVar
 
-from segacc.data.reading.decode import Decoded, Encoded, read_pair
+from segacc.data.reading.decode import Decoded, DecodeError, Encoded, read_pair
 from segacc.runtime.threads import cores
 
 T = TypeVar("T")
 
 
-def read_row(row: dict[str, Any]) -> Decoded:
+def read_row(row: dict[str, Any], binarise: int | None = None) -> Decoded:
     """`read_pair` of a row {image, mask, name}. Errors name a file that is embedded in the data
     set, and so has no path, by the row's name."""
-    return read_pair(named(row["image"], row["name"]), named(row["mask"], row["name"]))
+    image, mask = (named(row[column], row["name"]) for column in ("image", "mask"))
+    return read_pair(image, mask, binarise)
 
 
 def named(encoded: Encoded, name: str) -> Encoded:
     """The file, under the row's name where it has no path."""
     return encoded if encoded["path"] else {"path": name, "bytes": encoded["bytes"]}
+
+
+def without_doubt(
+    rows: Iterable[dict[str, Any] | DecodeError], split: str, in_doubt: dict[str, float]
+) -> Iterator[dict[str, Any] | DecodeError]:
+    """The prepared rows; what their masks leave in doubt (`MaskOfFile.in_doubt`) goes into
+    `in_doubt`, by split and name."""
+    for row in rows:
+        if isinstance(row, dict) and (share := row.pop("in_doubt")) is not None:
+            in_doubt[f"{split}/{row['name']}"] = share
+        yield row
 
 
 def in_processes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,13 +89,17 @@ def _quantile(counts: np.ndarray, share: float) -> int:
     return int(np.searchsorted(reached, max(1.0, share * reached[-1])))
 
 
-def find_range(source: DatasetDict) -> ValueRange:
-    """The range of the training split, or of all splits where it has no image of 16 bits."""
-    found = NO_PIXELS
+def find_range(source: DatasetDict, binarise: int | None = None) -> ValueRange:
+    """The range of the training split, or of all splits where it has no image of 16 bits.
+
+    Args:
+        binarise: what --binarise says, so that smeared masks can be read.
+    """
+    found, of_rows = NO_PIXELS, partial(_histograms_of_rows, binarise=binarise)
     for name, rows in sorted(source.items(), key=lambda item: item[0] != "train"):
         with (
             tqdm(total=len(rows), desc=f"range of values of {name}", disable=None) as bar,
-            closing(in_processes(_histograms_of_rows, [rows], 16 * LEVELS)) as parts,
+            closing(in_processes(of_rows, [rows], 16 * LEVELS)) as parts,
         ):
             for some, images in parts:
                 found = found + some
@@ -104,10 +109,12 @@ def find_range(source: DatasetDict) -> ValueRange:
     return range_of(found)
 
 
-def _histograms_of_rows(rows: list[dict[str, Any]]) -> list[tuple[Histograms, int]]:
+def _histograms_of_rows(
+    rows: list[dict[str, Any]], binarise: int | None
+) -> list[tuple[Histograms, int]]:
     """The sum over some rows, and their number."""
     found = NO_PIXELS
     for row in rows:
         with suppress(DecodeError):  # which preparing reports
-            found = found + histograms(read_row(row))
+            found = found + histograms(read_row(row, binarise))
     return [(found, len(rows))]

@@ -188,13 +188,15 @@ def _with_images(run: ScoredRun, split: str) -> Scored:
     known = KnownData(
         dataset=metrics["dataset"],
         pairs=tuple(metrics.get("pairs", ())),
+        binarise=metrics.get("binarise"),
         source=metrics.get("source"),
         fingerprint=metrics["fingerprint"],
     )
     data = find_prepared(known.fingerprint)
     if data is None:
         value_range = tuple(metrics.get("value_range") or WHOLE)  # 0.1.0 wrote none
-        data = prepare_found(find_again(known), metrics["size"], value_range)
+        found = find_again(known)
+        data = prepare_found(found, metrics["size"], value_range, known.binarise)
     if data.fingerprint != known.fingerprint:
         raise InputError(
             f"{run.run}: the data set {known.dataset} has changed since the run was scored on it: "

@@ -60,6 +60,7 @@ class Evaluation:
     threshold: float
     dataset: str
     pairs: tuple[str, ...]
+    binarise: int | None
     source: str
     """where the data set is, as in `KnownData`"""
     data: Prepared
@@ -122,10 +123,11 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
     known = known_data(config.run)
     dataset = config.dataset or known.dataset
     pairs = config.pairs or (() if config.dataset else known.pairs)
+    binarise = config.binarise or (None if config.dataset else known.binarise)
     again = replace(known, pairs=pairs)
     source = load_dataset(config.dataset, pairs) if config.dataset else find_again(again)
     assert trained.size is not None
-    data = prepare_found(source, trained.size, model.value_range or WHOLE)
+    data = prepare_found(source, trained.size, model.value_range or WHOLE, binarise)
     if config.split not in data.splits:
         raise InputError(
             f"--split {config.split}: {dataset} has no such split, it has {', '.join(data.splits)}."
@@ -146,6 +148,7 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
         threshold=model.threshold if config.threshold is None else config.threshold,
         dataset=dataset,
         pairs=pairs,
+        binarise=binarise,
         source=absolute(config.dataset or known.source or known.dataset),
         data=data,
         split=split,
@@ -214,6 +217,7 @@ def record_of(
         "model": evaluation.trained.model,
         "dataset": evaluation.dataset,
         "pairs": list(evaluation.pairs),
+        "binarise": evaluation.binarise,
         "source": evaluation.source,
         "fingerprint": evaluation.data.fingerprint,
         "split_fingerprint": evaluation.split.fingerprint,

@@ -122,11 +122,11 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     resume = config.resume
     state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
     check_flags(config, accelerator)
-    source = find_to_train(config.dataset, config.pairs, resume)
+    source = find_to_train(config.dataset, config.pairs, config.binarise, resume)
     built, place = build(config, state, accelerator)
     # A resumed run keeps its range of values, or goes on without one, as 0.1.0 began it.
     own_range = (built.model.value_range or WHOLE) if state else None
-    data = prepare_found(source, config.size, own_range)
+    data = prepare_found(source, config.size, own_range, config.binarise)
     built.model.value_range = data.value_range
     check_data(config, data)
     model = make_trainable(config, accelerator, built, place)

@@ -75,6 +75,37 @@ def file_of(source: DatasetDict, split: str, index: int, column: str) -> Path:
     return Path(source[split][index][column]["path"])
 
 
+# ---- masks that were smeared
+
+
+def smeared_source(folder: Path) -> DatasetDict:
+    """Like `source_of`; the masks of the training split are resized discs, saved as JPEG."""
+    source = source_of(write_files(folder, {"train": 2, "valid": 1}))
+    y, x = np.mgrid[:12, :10]
+    disc = Image.fromarray(((y - 6) ** 2 + (x - 5) ** 2 < 12).astype(np.uint8) * 255)
+    for row in source["train"]:
+        large = disc.resize((40, 48), Image.Resampling.BILINEAR)
+        large.save(row["mask"]["path"], "JPEG", quality=90)
+    return source
+
+
+def test_binarise_is_said_and_is_part_of_what_was_prepared(tmp_path, caplog):
+    source = smeared_source(tmp_path / "set")
+    with pytest.raises(InputError, match=r"has smeared this one.*--binarise 128.*\(2 files"):
+        prepare(source, SIZE)
+    with caplog.at_level(logging.WARNING, "segacc"):
+        low, high = (prepare(source, SIZE, binarise=value) for value in (64, 192))
+    assert low.splits["train"].foreground.sum() > high.splits["train"].foreground.sum() > 0
+    assert low.splits["valid"].fingerprint == high.splits["valid"].fingerprint
+    said = caplog.messages
+    assert [line.partition(":")[0] for line in said] == ["--binarise 64", "--binarise 192"]
+    assert "2 smeared masks read; " in said[0]
+    assert "most in that of train/0 (" in said[0]
+    caplog.clear()
+    assert prepare(source, SIZE, binarise=64).fingerprint == low.fingerprint
+    assert not caplog.messages
+
+
 # ---- the pixels
 
 

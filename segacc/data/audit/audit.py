@@ -55,7 +55,12 @@ class _Sample:
     regions: Regions | None  # what the resize makes of the mask, if that was asked for
 
 
-def audit(dataset: str, pairs: Sequence[str] = (), size: int | None = None) -> list[AuditFinding]:
+def audit(
+    dataset: str,
+    pairs: Sequence[str] = (),
+    size: int | None = None,
+    binarise: int | None = None,
+) -> list[AuditFinding]:
     """Everything wrong with the data set that `--dataset` and `--pairs` name; errors first, then
     warnings and notes.
 
@@ -78,7 +83,7 @@ def audit(dataset: str, pairs: Sequence[str] = (), size: int | None = None) -> l
         ) as bar,
     ):
         for split, rows in splits.items():
-            examine = partial(_examine, split=split, root=root, size=size)
+            examine = partial(_examine, split=split, root=root, size=size, binarise=binarise)
             for result in in_order(pool, examine, rows):
                 bar.update()
                 if isinstance(result, AuditFinding):
@@ -122,7 +127,7 @@ def _row(pair: Pair) -> dict[str, Any]:
 
 
 def _examine(
-    row: dict[str, Any], split: str, root: Path | None, size: int | None
+    row: dict[str, Any], split: str, root: Path | None, size: int | None, binarise: int | None
 ) -> tuple[_Sample, Histograms] | AuditFinding:
     import imagehash
 
@@ -133,7 +138,7 @@ def _examine(
         return os.path.relpath(path, root)
 
     try:
-        pair = read_row(row)
+        pair = read_row(row, binarise)
     except DecodeError as error:
         file_name = file("mask" if error.role == "mask" else "image")
         return AuditFinding(file_name, error.problem, "error", "images and masks")

@@ -7,7 +7,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from segacc.data.reading.depth import WHOLE, ValueRange, deep_values, to_8_bits
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
-from segacc.data.reading.masks import labels_of_file
+from segacc.data.reading.masks import MaskOfFile, labels_of_file
 from segacc.errors import InputError
 from segacc.labels import MaskValueError
 
@@ -87,6 +87,8 @@ class Decoded:
     """(H, W) uint8 (`segacc.labels`)"""
     foreground: int
     """what stands for foreground in the mask's file: 1, 255 or 65535, or 0 where there is none"""
+    in_doubt: float | None
+    """as in `MaskOfFile`"""
 
     @property
     def is_deep(self) -> bool:
@@ -94,18 +96,22 @@ class Decoded:
         return self.values.dtype == np.uint16
 
 
-def read_pair(image: Encoded, mask: Encoded) -> Decoded:
+def read_pair(image: Encoded, mask: Encoded, binarise: int | None = None) -> Decoded:
     """Read an image and its mask.
 
     An EXIF orientation of the image is applied to it. A mask without one of its own is turned like
     its image where the size tells which way it was drawn.
+
+    Args:
+        binarise: what --binarise says (`labels_of_file`).
 
     Raises:
         DecodeError: a file is damaged, the mask is not binary, sizes differ, or the orientation
             leaves open which way the mask lies. It is an InputError that names the file.
     """
     values, orientation = _read_image(image)
-    label_map, mask_orientation, foreground = read_labels(mask)
+    read, mask_orientation = read_labels(mask, binarise)
+    label_map = read.label_map
     if orientation != 1 and mask_orientation == 1:
         label_map = _turn_like_image(label_map, values, orientation, image, mask)
     if label_map.shape != values.shape[:2]:
@@ -115,7 +121,7 @@ def read_pair(image: Encoded, mask: Encoded) -> Decoded:
             "size of the image"
         )
         raise DecodeError("image", _file(image), problem)
-    return Decoded(values, label_map, foreground)
+    return Decoded(values, label_map, read.foreground, read.in_doubt)
 
 
 def read_values(image: Encoded) -> np.ndarray:
@@ -145,21 +151,20 @@ def _read_image(image: Encoded) -> tuple[np.ndarray, int]:
     return np.ascontiguousarray(_AS_SEEN[pending](values) if pending != 1 else values), orientation
 
 
-def read_labels(mask: Encoded) -> tuple[np.ndarray, int, int]:
-    """The label map as viewers show the mask, the EXIF orientation that was applied, and what
-    stands for foreground in the file: 1, 255 or 65535, or 0 where there is none.
+def read_labels(mask: Encoded, binarise: int | None = None) -> tuple[MaskOfFile, int]:
+    """The mask as viewers show it, and the EXIF orientation that was applied.
 
     Raises:
         DecodeError: the file is damaged, or not a binary mask.
     """
     opened, _, orientation, pending = _open(mask, "mask")
     try:
-        label_map, foreground = labels_of_file(opened)
+        read = labels_of_file(opened, binarise)
     except MaskValueError as error:
         raise DecodeError("mask", _file(mask), str(error)) from error
     if pending != 1:
-        label_map = _AS_SEEN[pending](label_map)
-    return label_map, orientation, foreground
+        read = replace(read, label_map=_AS_SEEN[pending](read.label_map))
+    return read, orientation
 
 
 def _open(encoded: Encoded, role: str) -> tuple[Image.Image, bytes, int, int]:

@@ -259,7 +259,7 @@ def test_a_decompression_bomb_is_refused():
 def test_an_image_of_180_megapixels_is_read():
     slide = io.BytesIO()
     Image.new("1", (18_000, 10_000), 1).save(slide, "PNG")
-    assert read_labels(Encoded(path="slide.png", bytes=slide.getvalue()))[2] == 255
+    assert read_labels(Encoded(path="slide.png", bytes=slide.getvalue()))[0].foreground == 255
 
 
 def test_a_file_of_several_images_is_refused(tmp_path):
@@ -375,6 +375,72 @@ def test_a_mask_saved_as_jpeg_is_reported_as_lossy(tmp_path, image):
     assert "PNG" in message
 
 
+@pytest.mark.parametrize("values", [(0, 255), (5, 250)])
+@pytest.mark.parametrize("suffix", ["jpg", "png"])  # a PNG that was made of a JPEG
+def test_binarise_gives_back_what_jpeg_has_smeared(tmp_path, values, suffix):
+    shape = np.kron(SHAPE, np.ones((4, 4), np.uint8))
+    smeared, path = io.BytesIO(), tmp_path / f"mask.{suffix}"
+    Image.fromarray(np.where(shape, *values[::-1]).astype(np.uint8)).save(
+        smeared, "JPEG", quality=90
+    )
+    if suffix == "jpg":
+        path.write_bytes(smeared.getvalue())
+    else:
+        Image.open(smeared).save(path)
+    with pytest.raises(InputError, match="has smeared this one: .*or give --binarise 128"):
+        read_labels(encoded(path))
+    read, _ = read_labels(encoded(path), binarise=128)
+    assert (read.label_map == shape).all()
+    assert read.foreground == 255
+    assert read.in_doubt is not None and read.in_doubt < 0.01
+
+
+def test_binarise_changes_no_binary_mask(tmp_path):
+    for name, factor in (("a", 1), ("b", 255)):
+        read, _ = read_labels(save(tmp_path / f"{name}.png", SHAPE * factor), binarise=255)
+        assert (read.label_map == SHAPE).all()
+        assert read.in_doubt is None
+
+
+def others() -> dict[str, np.ndarray]:
+    """Masks of more than two classes, of objects, and what is no mask."""
+    rng = np.random.default_rng(0)
+    areas = np.kron(rng.integers(0, 12, (8, 8)), np.ones((16, 16))).astype(np.uint8)
+    many = np.kron(rng.integers(0, 21, (8, 8)), np.ones((16, 16))).astype(np.uint8)
+    many[:16, :16] = 255
+    two = np.kron(rng.choice([0, 128, 255], (8, 8)), np.ones((16, 16))).astype(np.uint8)
+    objects = np.zeros((128, 128), np.uint8)
+    objects[::4, ::4] = objects[1::4, 1::4] = (np.arange(1024).reshape(32, 32) % 255) + 1
+    night = (rng.random((128, 128)) ** 4 * 255).astype(np.uint8)
+    return {
+        "0..11": areas,
+        "0..20, 255": many,
+        "0, 128, 255": two,
+        "objects": objects,
+        "photo": night,
+    }
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("kind", list(others()))
+def test_binarise_makes_no_nonsense_of_other_masks(tmp_path, kind, suffix):
+    mask = save(tmp_path / f"mask.{suffix}", others()[kind])
+    with pytest.raises(InputError, match="has the values") as error:
+        read_labels(mask, binarise=128)
+    assert "--binarise" not in str(error.value)
+
+
+def test_binarise_takes_no_coloured_or_palette_mask(tmp_path):
+    red = np.stack([SHAPE * 255, SHAPE * 0, SHAPE * 0], axis=2)
+    with pytest.raises(InputError, match="is coloured") as error:
+        read_labels(save(tmp_path / "red.jpg", red), binarise=128)
+    assert "--binarise" not in str(error.value)
+    indices = Image.fromarray(np.where(SHAPE, 255, np.arange(W) % 21).astype(np.uint8))
+    indices.putpalette([*range(256)] * 3)
+    with pytest.raises(InputError, match="set every foreground pixel to 255"):
+        read_labels(save(tmp_path / "palette.png", indices), binarise=128)
+
+
 def test_a_mask_smeared_by_resizing_is_reported_as_such(tmp_path, image):
     large = Image.fromarray(SHAPE * 255).resize((10 * W, 10 * H), Image.Resampling.BILINEAR)
     message = refusal(image, save(tmp_path / "mask.png", large))
@@ -409,7 +475,7 @@ def test_sizes_that_differ_name_both_files(tmp_path, image):
 
 @pytest.mark.parametrize(("factor", "value"), [(255, 255), (1, 1), (0, 0)])
 def test_the_value_that_stands_for_foreground(tmp_path, factor, value):
-    assert read_labels(save(tmp_path / "mask.png", SHAPE * factor))[2] == value
+    assert read_labels(save(tmp_path / "mask.png", SHAPE * factor))[0].foreground == value
 
 
 # ---- EXIF orientation
