@@ -9,7 +9,7 @@ from segacc.errors import InputError
 from segacc.runtime.accelerator import LAUNCHER_SETTINGS, check_launcher, choose_precision
 
 FAULTS = """
-import ctypes, resource, statistics, sys
+import ctypes, resource, sys
 from segacc.runtime.threads import keep_memory
 if not hasattr(ctypes.CDLL(None), "mallopt"):
     raise SystemExit("no glibc")
@@ -21,7 +21,7 @@ for _ in range(13):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24).sum()
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(statistics.median(faults))  # a few times the heap has to grow
+print(min(faults))  # some of them find the heap in pieces, and it has to grow
 """
 
 
@@ -31,7 +31,7 @@ def test_memory_that_training_frees_is_used_again():
         done = subprocess.run(command, capture_output=True, text=True)
         if "no glibc" in done.stderr:
             pytest.skip("only glibc has this setting")
-        return float(done.stdout)
+        return int(done.stdout)
 
     assert faults("keep") * 5 < faults("leave")
 

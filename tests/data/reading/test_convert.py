@@ -351,14 +351,12 @@ def test_parquet_as_pushed_to_the_hub_embeds_the_files(real, tmp_path):
     assert copy.cast_column("mask", Image(decode=False))[0]["mask"]["bytes"] == contents
 
 
-def test_ten_thousand_files_are_scanned_well_under_a_second(tmp_path):
-    import time
-
-    for split, count in (("train", 4000), ("valid", 1000)):
+def test_where_folders_say_what_is_what_no_file_is_opened(tmp_path, monkeypatch):
+    """Large sets are scanned in no time: files that are empty would be found out if opened."""
+    monkeypatch.setattr(Pillow, "open", None)
+    for split, count in (("train", 400), ("valid", 100)):
         for role in ("images", "masks"):
             (tmp_path / split / role).mkdir(parents=True)
             for index in range(count):
                 (tmp_path / split / role / f"{index}.png").touch()
-    start = time.process_time()
-    assert len(convert_folder(tmp_path)["train"]) == 4000
-    assert time.process_time() - start < 1.5  # 0.3 measured; the rest is for a busy machine
+    assert len(convert_folder(tmp_path)["train"]) == 400
