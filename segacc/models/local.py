@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from segacc.errors import InputError
+from segacc.errors import InputError, some_names
 from segacc.models.normalisation import (
     Normalisation,
     from_config,
@@ -46,8 +46,9 @@ def load_weights(model: Segmenter, path: Path, encoder: str | None = None) -> st
     # Every model has the buffers mean and std; they do not make it the same model.
     if not any(k.startswith("net.") and own[k].shape == state[names[k]].shape for k in names):
         raise InputError(
-            f"--weights {path} has no tensor that fits the model (it holds {some(list(state))}; "
-            f"the model expects {some(list(own))}): give weights of this --model and --encoder."
+            f"--weights {path} has no tensor that fits the model (it holds "
+            f"{some_names(list(state))}; the model expects {some_names(list(own))}): give weights "
+            "of this --model and --encoder."
         )
     loaded = copy_matching(model, state, names)
     check_share(model, set(loaded.fitting), str(path))
@@ -95,8 +96,8 @@ def check_share(model: Segmenter, fitting: set[str], source: str) -> None:
         missing = [k for k in own if k not in fitting]
         raise InputError(
             f"--weights {source} has {len(fits)} of the {len(own)} tensors of the encoder, by name "
-            f"and shape ({some(missing)} would stay random): give weights of this --model and "
-            "--encoder, or --weights none."
+            f"and shape ({some_names(missing)} would stay random): give weights of this --model "
+            "and --encoder, or --weights none."
         )
 
 
@@ -112,12 +113,12 @@ def describe(loaded: Loaded, model: Segmenter) -> str:
         text += f"; the first layer starts random, as {first} is not in it"
     missing = [k for k in loaded.missing if k not in ("mean", "std", first)]
     if missing:
-        text += f"; new, because not in it: {some(missing)}"
+        text += f"; new, because not in it: {some_names(missing)}"
     reshaped = [k for k in loaded.reshaped if k != first]
     if reshaped:
-        text += f"; new, because of another shape there: {some(reshaped)}"
+        text += f"; new, because of another shape there: {some_names(reshaped)}"
     if loaded.left:
-        text += f"; unused: {some(loaded.left)}"
+        text += f"; unused: {some_names(loaded.left)}"
     return text
 
 
@@ -125,8 +126,3 @@ def first_layer(model: Segmenter) -> str:
     """Name of the weight that the image meets first."""
     shapes = {name: p.ndim for name, p in model.named_parameters()}
     return next(name for group in model.layers for name in group if shapes[name] == 4)
-
-
-def some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

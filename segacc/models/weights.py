@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segacc.errors import InputError
+from segacc.errors import InputError, some_names
 from segacc.models.huggingface import load_pretrained_net
-from segacc.models.local import check_share, config_beside, load_weights, some
+from segacc.models.local import check_share, config_beside, load_weights
 from segacc.models.normalisation import Normalisation, from_image_processor, from_smp
 from segacc.models.segmenter import Segmenter
 from segacc.models.smp import make_smp_net
@@ -89,7 +89,7 @@ def _build_transformers(name: str, weights: str, classes: int, channels: int) ->
     check_share(model, fitting, weights)
     model.normalise_by(from_image_processor(weights) or Normalisation())
     new += loaded.reshaped
-    said = f"{weights}" + (f" (new: {some(new)})" if new else "")
+    said = f"{weights}" + (f" (new: {some_names(new)})" if new else "")
     return Built(model, f"{said}; images normalised by {model.normalisation}")
 
 

@@ -12,7 +12,7 @@ from itertools import takewhile
 from segacc.data.reading.pairing import Finding, Found
 from segacc.data.reading.recognition.groups import common_affixes
 from segacc.data.reading.recognition.listing import Listing, count_types
-from segacc.errors import InputError
+from segacc.errors import InputError, some_names
 
 EXAMPLE = "'images/{}.jpg=masks/{}_mask.png'"
 SHOWN = 3  # names in a sentence
@@ -47,7 +47,8 @@ def pair_by_patterns(
             if not found:
                 raise InputError(
                     f"--pairs {pattern!r}: {side} finds no file, the data set has "
-                    f"{some_of(files)}: expected paths in the data set's folder, such as {EXAMPLE}"
+                    f"{some_names(files)}: expected paths in the data set's folder, such as "
+                    f"{EXAMPLE}"
                 )
         for key, its_images in sorted(images.items()):
             its_masks = masks.get(key, [])
@@ -154,9 +155,3 @@ def _same_start(lists: Sequence[list[str]]) -> list[str]:
     """What all lists begin with."""
     same = takewhile(lambda at: len(set(at)) == 1, zip(*lists, strict=False))
     return [at[0] for at in same]
-
-
-def some_of(files: Sequence[str]) -> str:
-    """A few of the files, and how many more there are."""
-    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-    return ", ".join(files[:SHOWN]) + more
