@@ -7,6 +7,7 @@ nothing is said about a pixel. Only this module knows how masks are coded in the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,16 @@ IGNORE = 255
 FOREGROUND = 1
 """The class of the thing, where there are two classes."""
 
+MOST_CLASSES = 254
+"""A label map has room for no more, beside IGNORE and a mark for values that are not known."""
+
 CODING = "a binary mask holds 0 and 255 (or 0 and 1)"
 RECODE = "set every foreground pixel to 255 and every other pixel to 0"
+MOST_VALUES = 1 << 16
+"""Masks of several classes hold values below this."""
+
+Colour = tuple[int, int, int]
+"""red, green and blue in 0..255"""
 
 
 @dataclass(frozen=True)
@@ -25,11 +34,11 @@ class Labels:
     """The classes of a data set; class i has the value i in a label map."""
 
     names: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
-    """of each class, red, green and blue in 0..255"""
+    colours: tuple[Colour, ...]
+    """of each class, for pictures"""
 
     def __post_init__(self) -> None:
-        assert 2 <= len(self.names) <= IGNORE and len(self.colours) == len(self.names)
+        assert 2 <= len(self.names) <= MOST_CLASSES and len(self.colours) == len(self.names)
 
     @property
     def classes(self) -> int:
@@ -56,9 +65,75 @@ class Labels:
 
 BINARY = Labels(("background", "foreground"), ((0, 0, 0), (255, 255, 255)))
 
+_PALETTE: tuple[Colour, ...] = (
+    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
+    *((0, 114, 178), (213, 94, 0), (204, 121, 167)),
+)
+
+
+def colours_for(names: tuple[str, ...]) -> tuple[Colour, ...]:
+    """A colour for each class, black for one that is called background.
+
+    The first seven are those of Okabe & Ito (2008), which colour-blind people can tell apart, too.
+    Behind them come shades of these, lighter and darker in turn.
+    """
+    colours: list[Colour] = []
+    for name in names:
+        if is_background(name) and (0, 0, 0) not in colours:
+            colours.append((0, 0, 0))
+            continue
+        turn, place = divmod(len(colours) - ((0, 0, 0) in colours), len(_PALETTE))
+        towards, share = (255 if turn % 2 else 0), 1 - 0.62 ** ((turn + 1) // 2)
+        red, green, blue = (round(c + share * (towards - c)) for c in _PALETTE[place])
+        colours.append((red, green, blue))
+    return tuple(colours)
+
+
+def is_background(name: str) -> bool:
+    """Whether a class of this name is what is left when all things are named."""
+    return name.strip("_ ").casefold() in ("background", "bg")
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How the masks of a data set say which class a pixel has.
+
+    A class is its number in `labels`, or IGNORE. With neither values nor colours, masks are binary
+    (`read_mask`).
+    """
+
+    labels: Labels
+    values: tuple[tuple[int, int, int], ...] = ()
+    """(first, last, class): in masks of numbers, the values first..last are of this class"""
+    colours: tuple[tuple[Colour, int], ...] = ()
+    """in masks of colours, the class of each"""
+    shapes: tuple[tuple[str, int], ...] = ()
+    """in files of polygons, the class of each name; what no polygon covers is class 0"""
+    binarise: int | None = None
+    """in a binary mask that was smeared, a pixel is foreground from this value in 1..255 on; None
+    refuses such masks"""
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether masks hold background and foreground, coded in one of the usual ways."""
+        return not self.values and not self.colours
+
+
+BINARY_CODING = Coding(BINARY)
+
 
 class MaskValueError(ValueError):
     """The values of a mask do not say which class a pixel has."""
+
+
+class UnknownValueError(MaskValueError):
+    """A mask has values, colours or names that are of no class."""
+
+    def __init__(self, pixels: dict[str, int]) -> None:
+        some = first_few(list(pixels))
+        super().__init__(f"has {some} that no class owns")
+        self.pixels = pixels
+        """number of pixels of each"""
 
 
 def read_mask(values: np.ndarray) -> np.ndarray:
@@ -86,8 +161,91 @@ def foreground_value(values: np.ndarray) -> int:
     return int(values.max())
 
 
+def read_values(values: np.ndarray, coding: Coding) -> np.ndarray:
+    """The label map of a mask of numbers; 255 is IGNORE where no class owns it.
+
+    Args:
+        values: (H, W) as the file has them, of any type.
+
+    Raises:
+        UnknownValueError: there are values that no class owns.
+    """
+    if values.dtype != np.uint8:
+        inside = (values >= 0) & (values < MOST_VALUES) & (values == np.floor(values))
+        if not inside.all():
+            raise UnknownValueError(_counted(values[~inside]))
+        values = values.astype(np.uint16)
+    label_map: np.ndarray = _table_of_values(coding)[values]
+    if (unknown := label_map == _UNKNOWN).any():
+        raise UnknownValueError(_counted(values[unknown]))
+    return label_map
+
+
+def read_colours(pixels: np.ndarray, coding: Coding) -> np.ndarray:
+    """The label map of a mask of colours; white is IGNORE where no class owns it.
+
+    Args:
+        pixels: (H, W, 3) uint8, RGB.
+
+    Raises:
+        UnknownValueError: there are colours that no class owns.
+    """
+    packed = pack_colours(pixels)
+    label_map: np.ndarray = _table_of_colours(coding)[packed]
+    if (unknown := label_map == _UNKNOWN).any():
+        found, counts = np.unique(packed[unknown], return_counts=True)
+        order = np.argsort(-counts)
+        names = [colour_text(unpack_colour(c)) for c in found[order].tolist()]
+        raise UnknownValueError(dict(zip(names, counts[order].tolist(), strict=True)))
+    return label_map
+
+
+_UNKNOWN = MOST_CLASSES  # in a table; a class has a number below this
+
+
+@lru_cache(maxsize=2)
+def _table_of_values(coding: Coding) -> np.ndarray:
+    table = np.full(MOST_VALUES, _UNKNOWN, dtype=np.uint8)
+    table[IGNORE] = IGNORE
+    for first, last, number in coding.values:
+        table[first : last + 1] = number
+    return table
+
+
+@lru_cache(maxsize=2)
+def _table_of_colours(coding: Coding) -> np.ndarray:
+    table = np.full(1 << 24, _UNKNOWN, dtype=np.uint8)
+    table[-1] = IGNORE
+    for colour, number in coding.colours:
+        table[pack_colours(np.array(colour, dtype=np.uint8))] = number
+    return table
+
+
+def pack_colours(pixels: np.ndarray) -> np.ndarray:
+    """(...) uint32: colours (..., 3) uint8 as numbers below 2**24, red in the highest bits."""
+    wide = pixels.astype(np.uint32)
+    packed: np.ndarray = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    return packed
+
+
+def unpack_colour(packed: int) -> Colour:
+    """The inverse of `pack_colours`, of one number."""
+    return packed >> 16, packed >> 8 & 255, packed & 255
+
+
+def colour_text(colour: Colour) -> str:
+    """A colour as files of classes have it: `128 64 128`."""
+    return " ".join(map(str, colour))
+
+
+def _counted(values: np.ndarray) -> dict[str, int]:
+    found, counts = np.unique(values, return_counts=True)
+    order = np.argsort(-counts)
+    return {f"{found[i]:g}": int(counts[i]) for i in order.tolist()}
+
+
 def write_mask(label_map: np.ndarray, labels: Labels) -> np.ndarray:
-    """The inverse of `read_mask`: the values of a mask's file.
+    """The values of a mask's file.
 
     Args:
         label_map: (H, W) uint8 or bool.

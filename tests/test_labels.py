@@ -5,7 +5,19 @@ import json
 import numpy as np
 import pytest
 
-from segacc.labels import BINARY, IGNORE, Labels, MaskValueError, read_mask, write_mask
+from segacc.labels import (
+    BINARY,
+    IGNORE,
+    Coding,
+    Labels,
+    MaskValueError,
+    UnknownValueError,
+    colours_for,
+    read_colours,
+    read_mask,
+    read_values,
+    write_mask,
+)
 
 STREET = Labels(("road", "car", "sky"), ((128, 64, 128), (0, 0, 142), (70, 130, 180)))
 
@@ -65,3 +77,58 @@ def test_what_has_no_labels_is_binary_as_in_0_1_0():
 def test_two_classes_need_one_logit_and_more_need_one_each():
     assert (BINARY.classes, BINARY.logits) == (2, 1)
     assert (STREET.classes, STREET.logits) == (3, 3)
+
+
+TISSUE = Coding(
+    Labels(("background", "gland", "lumen"), ((0, 0, 0), (230, 159, 0), (86, 180, 233))),
+    values=((0, 0, 0), (1, 9, 1), (20, 20, 2), (30, 30, IGNORE)),
+    colours=(((0, 0, 0), 0), ((255, 0, 0), 1), ((250, 0, 0), 1), ((0, 0, 255), 2)),
+)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+def test_values_and_ranges_of_values_become_classes_and_255_is_ignored(dtype):
+    values = np.array([[0, 1, 9], [20, 30, 255]], dtype)
+    label_map = read_values(values, TISSUE)
+    assert label_map.dtype == np.uint8
+    assert label_map.tolist() == [[0, 1, 1], [2, IGNORE, IGNORE]]
+
+
+def test_255_is_a_class_where_one_owns_it():
+    coding = Coding(BINARY, values=((0, 0, 0), (255, 255, 1)))
+    assert read_values(np.array([[0, 255]], np.uint8), coding).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("values", "pixels"),
+    [
+        (np.array([[0, 7, 10, 10]], np.uint8), {"10": 2}),
+        (np.array([[0, 300]], np.uint16), {"300": 1}),
+        (np.array([[0, -1, 70000]], np.int32), {"-1": 1, "70000": 1}),
+        (np.array([[0, 1.5]], np.float32), {"1.5": 1}),
+    ],
+)
+def test_values_that_no_class_owns_are_counted(values, pixels):
+    with pytest.raises(UnknownValueError, match="no class owns") as caught:
+        read_values(values, TISSUE)
+    assert caught.value.pixels == pixels
+
+
+def test_colours_become_classes_and_white_is_ignored():
+    pixels = np.array([[[0, 0, 0], [255, 0, 0], [250, 0, 0], [0, 0, 255], [255] * 3]], np.uint8)
+    assert read_colours(pixels, TISSUE).tolist() == [[0, 1, 1, 2, IGNORE]]
+
+
+def test_colours_that_no_class_owns_are_counted_most_frequent_first():
+    pixels = np.array([[[0, 0, 0], [1, 2, 3], [4, 5, 6], [4, 5, 6]]], np.uint8)
+    with pytest.raises(UnknownValueError) as caught:
+        read_colours(pixels, TISSUE)
+    assert caught.value.pixels == {"4 5 6": 2, "1 2 3": 1}
+
+
+def test_each_of_many_classes_gets_a_colour_of_its_own_and_the_background_is_black():
+    names = ("background", *map(str, range(40)))
+    colours = colours_for(names)
+    assert colours[0] == (0, 0, 0) and len(set(colours)) == len(names)
+    assert colours_for(names[1:9]) == colours[1:9]
+    assert all(0 <= value <= 255 for colour in colours for value in colour)
