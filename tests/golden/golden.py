@@ -40,7 +40,7 @@ RUNS = {
     "deeplabv3plus": "--model deeplabv3plus",
     "segformer": "--model segformer",
     "crop": "--model linknet --size 96 --crop 64 --loss dice+bce",
-    "accumulate": "--model fpn --accumulate 2 --loss tversky+focal",
+    "accumulate": "--model linknet --accumulate 2 --loss tversky+focal",
     "two-processes": "--model linknet",
 }
 RESUMED_AT = 3  # the step from which the run "resumed" does the run "linknet" again
