@@ -84,7 +84,7 @@ def main(args: Args) -> None:
     measured_on = machine()
     keep_memory()  # as in training
     source = load_dataset(args.dataset)
-    rows = list(source["train"])[:64]
+    rows = list(source.rows["train"])[:64]
     decoding, resizing = [], []
     for row in rows:
         began = time.perf_counter()
@@ -94,7 +94,7 @@ def main(args: Args) -> None:
         decoding.append(1e3 * (decoded - began))
         resizing.append(1e3 * (time.perf_counter() - decoded))
 
-    count = sum(len(split) for split in source.values())
+    count = sum(len(split) for split in source.rows.values())
     with tempfile.TemporaryDirectory() as cache:
         before, os.environ["SEGACC_CACHE"] = os.environ.get("SEGACC_CACHE"), cache
         began = time.perf_counter()

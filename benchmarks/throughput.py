@@ -128,7 +128,7 @@ def write_files(dataset: str, folder: Path) -> dict[str, int]:
     """The data set as files, train/NAME.jpg and NAME.png, which every contender reads."""
     counts = {}
     for split in ("train", "valid"):
-        rows = load_dataset(dataset)[split]
+        rows = load_dataset(dataset).rows[split]
         (folder / split).mkdir(parents=True)
         for number, row in enumerate(rows):
             path = folder / split / f"{number:05d}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,9 +40,43 @@ def _arg(metavar: str, default: str) -> object:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
+Pairs = Annotated[tuple[str, ...], _arg("IMAGES=MASKS", "found by names and contents")]
+Binarise = Annotated[int | None, _arg("VALUE", "none: they are refused")]
+Classes = Annotated[str | None, _arg("FILE|NAMES", "the data set's own, else binary masks")]
+Ignore = Annotated[str | None, _arg("CLASSES", "none; 255 where there are classes")]
 Flips = Literal["none", "h", "hv", "d4"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TrackerName = Literal["wandb", "trackio", "tensorboard", "none"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the flags of the same names say of how the files of a data set are read."""
+
+    pairs: tuple[str, ...] = ()
+    binarise: int | None = None
+    classes: str | None = None
+    ignore: str | None = None
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> Reading:
+        """From the values of a config, or of a JSON file; what is missing is not given."""
+        names = [field.name for field in dataclasses.fields(Reading)]
+        given = {name: values[name] for name in names if values.get(name) is not None}
+        return Reading(**given | {"pairs": tuple(given.get("pairs", ()))})
+
+    def over(self, other: Reading) -> Reading:
+        """This one, with the other's values where it gives none."""
+        return Reading.of(
+            vars(other) | {name: value for name, value in vars(self).items() if value}
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """As a dictionary of JSON's types; `of` reads it."""
+        return dataclasses.asdict(self) | {"pairs": list(self.pairs)}
+
+
+NO_FLAGS = Reading()
 
 
 @dataclass(frozen=True)
@@ -50,12 +85,17 @@ class TrainConfig:
 
     dataset: str = "gland"
     """pedestrian, gland, gland-128, demo, demo-pedestrian, a folder, an archive, or a Hub id"""
-    pairs: Annotated[tuple[str, ...], _arg("IMAGES=MASKS", "found by names and contents")] = ()
+    pairs: Pairs = ()
     """which file is whose mask, such as 'images/{}.jpg=masks/{}_x.png': {} is the same text on both
     sides, * any text; several patterns may be given"""
-    binarise: Annotated[int | None, _arg("VALUE", "none: they are refused")] = None
+    binarise: Binarise = None
     """read masks that lossy compression has smeared: a pixel is foreground from this value (such as
     128) on; masks that are binary stay as they are, others are still refused"""
+    classes: Classes = None
+    """what the values or colours of the masks mean: a file (docs/classes.md), or names with commas
+    between them for the values 0, 1, 2, ..."""
+    ignore: Ignore = None
+    """classes or values whose pixels do not count, with commas between them"""
     size: Annotated[int | None, _arg("PX", "128 pedestrian, else 256, or 512 with --crop")] = None
     """images are resized to this width and height once, before training"""
     crop: Annotated[int | None, _arg("PX", "none")] = None
@@ -150,48 +190,17 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, size=size, flips=flips, encoder=encoder, weights=weights)
 
 
-def check_values(config: TrainConfig) -> None:
-    """Raises InputError for a value out of range. (In __post_init__ tyro would reword it.)"""
-    for flag, value, least in (
-        ("--size", config.size, 8),
-        ("--crop", config.crop, 8),
-        ("--batch-size", config.batch_size, 1),
-        ("--accumulate", config.accumulate, 1),
-        ("--epochs", config.epochs, 1),
-        ("--patience", config.patience, 1),
-        ("--workers", config.workers, 0),
-        ("--save-every", config.save_every, 1),
-        ("--keep", config.keep, 1),
-        ("--pictures", config.pictures, 0),
-        ("--seed", config.seed, 0),
-        ("--weight-decay", config.weight_decay, 0),
-        ("--clip", config.clip, 0),
-    ):
-        if value is not None and not value >= least:  # NaN is not
-            raise InputError(f"{flag} {value}: expected {least} or more.")
-    check_binarise(config.binarise)
-    if config.seed >= 2**32:
-        raise InputError(f"--seed {config.seed}: expected a number below 2**32.")
-    if not 0 < config.lr <= 10:
-        raise InputError(f"--lr {config.lr}: expected a number above 0 and at most 10.")
-    if not 0 <= config.warmup < 1:
-        raise InputError(f"--warmup {config.warmup}: expected a share of the steps, 0 to below 1.")
-    if config.crop and config.size and config.crop > config.size:
-        raise InputError(
-            f"--crop {config.crop} is larger than the images, which are resized to {config.size} x "
-            f"{config.size}: give a crop of at most {config.size} or a larger --size."
-        )
-    if config.batch_size % config.accumulate:
-        raise InputError(
-            f"--batch-size {config.batch_size} cannot be computed in {config.accumulate} equal "
-            f"parts: give an --accumulate that divides it."
-        )
-
-
-def check_binarise(value: int | None) -> None:
-    """Raises InputError for a --binarise that is no value of a pixel above black."""
+def check_reading(reading: Reading) -> None:
+    """Raises InputError for a --binarise that is no value of a pixel above black, or that stands
+    beside classes."""
+    value = reading.binarise
     if value is not None and not 1 <= value <= 255:
         raise InputError(f"--binarise {value}: expected a pixel's value, 1 to 255, such as 128.")
+    if value is not None and reading.classes is not None:
+        raise InputError(
+            f"--binarise {value} makes two classes of grey values, so it has no effect beside "
+            "--classes: leave one of them out."
+        )
 
 
 @dataclass(frozen=True)
@@ -208,6 +217,10 @@ class EvaluateConfig:
     """which file is whose mask, as for training"""
     binarise: Annotated[int | None, _arg("VALUE", "the run's, without --dataset")] = None
     """read masks that lossy compression has smeared, as for training"""
+    classes: Annotated[str | None, _arg("FILE|NAMES", "the run's, without --dataset")] = None
+    """what the values or colours of the masks mean, as for training"""
+    ignore: Annotated[str | None, _arg("CLASSES", "the run's, without --dataset")] = None
+    """classes or values whose pixels do not count, as for training"""
     threshold: Annotated[float | None, _arg("P", "the model's, picked on validation")] = None
     """a pixel is foreground where the probability is above this"""
     tta: Literal["none", "h", "hv"] = "none"

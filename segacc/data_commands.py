@@ -10,20 +10,10 @@ from typing import Annotated
 
 import tyro
 
-from segacc.config import check_binarise
+from segacc.config import Binarise, Classes, Ignore, Pairs, Reading, check_reading
 from segacc.errors import InputError
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
-Pairs = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(
-        metavar="IMAGES=MASKS", help_behavior_hint="(default: found by names and contents)"
-    ),
-]
-Binarise = Annotated[
-    int | None,
-    tyro.conf.arg(metavar="VALUE", help_behavior_hint="(default: none: they are refused)"),
-]
 
 
 def prepare(
@@ -32,6 +22,8 @@ def prepare(
     save: Path | None = None,
     pairs: Pairs = (),
     binarise: Binarise = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
 ) -> None:
     """Fetch, convert and resize a data set ahead of training.
 
@@ -42,13 +34,16 @@ def prepare(
             `load_from_disk` and `push_to_hub`) into this new folder.
         pairs: what `segacc train` takes as --pairs.
         binarise: what `segacc train` takes as --binarise, for masks that were smeared.
+        classes: what `segacc train` takes as --classes.
+        ignore: what `segacc train` takes as --ignore.
     """
-    check_binarise(binarise)
+    reading = Reading(pairs, binarise, classes, ignore)
+    check_reading(reading)
     from segacc.data.prepare import prepare as prepare_dataset
     from segacc.data.reading.sources import load_dataset
 
-    source = load_dataset(dataset, pairs)
-    prepared = prepare_dataset(source, size, binarise=binarise)
+    source = load_dataset(dataset, reading)
+    prepared = prepare_dataset(source, size)
     for name, split in prepared.splits.items():
         print(f"{name:<6} {len(split):>6} images of {size} x {size} px in {split.path}")
     if prepared.value_range:
@@ -61,7 +56,7 @@ def prepare(
         from datasets import Image
 
         # segacc reads the encoded bytes itself; other users of the data set expect images.
-        shown = source.cast_column("image", Image()).cast_column("mask", Image())
+        shown = source.rows.cast_column("image", Image()).cast_column("mask", Image())
         shown.save_to_disk(str(save))
         print(f"written: {save} (--dataset {save}, or load_from_disk and push_to_hub)")
 
@@ -71,6 +66,8 @@ def check(
     size: int | None = None,
     pairs: Pairs = (),
     binarise: Binarise = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
     all_names: bool = False,
 ) -> int:
     """List everything that is wrong with a data set, each kind of fault with a few names of files.
@@ -81,16 +78,19 @@ def check(
             removes or breaks.
         pairs: what `segacc train` takes as --pairs.
         binarise: what `segacc train` takes as --binarise, for masks that were smeared.
+        classes: what `segacc train` takes as --classes.
+        ignore: what `segacc train` takes as --ignore.
         all_names: name every file, not the first three of each kind.
 
     Returns:
         1 when there is an error that stops training, else 0.
     """
-    check_binarise(binarise)
+    reading = Reading(pairs, binarise, classes, ignore)
+    check_reading(reading)
     from segacc.data.audit.audit import audit
     from segacc.data.audit.findings import format_findings
 
-    findings = audit(dataset, pairs, size, binarise)
+    findings = audit(dataset, reading, size)
     print(format_findings(findings, all_names))
     return int(any(f.severity == "error" for f in findings))
 

@@ -81,6 +81,11 @@ def some_names(names: Sequence[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + more
 
 
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: `1 mask`, `1,200 masks`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file as a whole: readers see the old text or the new one, also after a crash."""
     aside = path.with_name(path.name + ".partial")

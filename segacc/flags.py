@@ -16,9 +16,9 @@ import tyro
 
 from segacc.config import (
     EvaluateConfig,
+    Reading,
     TrainConfig,
-    check_binarise,
-    check_values,
+    check_reading,
     read_run_config,
     with_protocol,
 )
@@ -36,7 +36,8 @@ MAY_CHANGE = [
     "pictures",
 ]
 # The data set may lie in another place: its fingerprint is compared once it is read.
-RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "pairs", "binarise", "resume", "output_dir", "debug"}
+RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "resume", "output_dir", "debug"}
+RESUME_MAY_CHANGE |= {field.name for field in dataclasses.fields(Reading)}
 
 
 def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
@@ -101,6 +102,44 @@ def fill(config: TrainConfig) -> TrainConfig:
     return config
 
 
+def check_values(config: TrainConfig) -> None:
+    """Raises InputError for a value out of range. (In __post_init__ tyro would reword it.)"""
+    for flag, value, least in (
+        ("--size", config.size, 8),
+        ("--crop", config.crop, 8),
+        ("--batch-size", config.batch_size, 1),
+        ("--accumulate", config.accumulate, 1),
+        ("--epochs", config.epochs, 1),
+        ("--patience", config.patience, 1),
+        ("--workers", config.workers, 0),
+        ("--save-every", config.save_every, 1),
+        ("--keep", config.keep, 1),
+        ("--pictures", config.pictures, 0),
+        ("--seed", config.seed, 0),
+        ("--weight-decay", config.weight_decay, 0),
+        ("--clip", config.clip, 0),
+    ):
+        if value is not None and not value >= least:  # NaN is not
+            raise InputError(f"{flag} {value}: expected {least} or more.")
+    check_reading(Reading.of(vars(config)))
+    if config.seed >= 2**32:
+        raise InputError(f"--seed {config.seed}: expected a number below 2**32.")
+    if not 0 < config.lr <= 10:
+        raise InputError(f"--lr {config.lr}: expected a number above 0 and at most 10.")
+    if not 0 <= config.warmup < 1:
+        raise InputError(f"--warmup {config.warmup}: expected a share of the steps, 0 to below 1.")
+    if config.crop and config.size and config.crop > config.size:
+        raise InputError(
+            f"--crop {config.crop} is larger than the images, which are resized to {config.size} x "
+            f"{config.size}: give a crop of at most {config.size} or a larger --size."
+        )
+    if config.batch_size % config.accumulate:
+        raise InputError(
+            f"--batch-size {config.batch_size} cannot be computed in {config.accumulate} equal "
+            f"parts: give an --accumulate that divides it."
+        )
+
+
 def with_paths(config: TrainConfig) -> TrainConfig:
     """The config with ~ expanded, and with the types of its fields where a program gave others."""
     values: dict[str, Any] = {}
@@ -110,6 +149,8 @@ def with_paths(config: TrainConfig) -> TrainConfig:
     for name in ("dataset", "weights", "model"):
         value = getattr(config, name)
         values[name] = None if value is None else with_home([str(value)])[0]
+    if config.classes and os.path.isfile(config.classes):
+        values["classes"] = os.path.abspath(config.classes)
     return dataclasses.replace(config, **values)
 
 
@@ -137,7 +178,7 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
     """
     args = with_home(args)
     config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=is_local_main())
-    check_binarise(config.binarise)
+    check_reading(Reading.of(vars(config)))
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
     if config.batch_size < 1:

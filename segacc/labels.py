@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from segacc.errors import InputError
+
 IGNORE = 255
 """In a label map: nothing is said about this pixel, so no loss and no score counts it."""
 FOREGROUND = 1
@@ -92,6 +94,23 @@ def colours_for(names: tuple[str, ...]) -> tuple[Colour, ...]:
 def is_background(name: str) -> bool:
     """Whether a class of this name is what is left when all things are named."""
     return name.strip("_ ").casefold() in ("background", "bg")
+
+
+def check_same_classes(labels: Labels, of_model: Labels | None, what: str) -> None:
+    """Raises InputError where a data set has other classes than a model.
+
+    Args:
+        of_model: None where nobody has named them.
+        what: the start of the sentence, which names the model.
+    """
+    names, model_names = labels.names, of_model.names if of_model else ()
+    if len(names) == len(model_names) and (len(names) == 2 or names == model_names):
+        return
+    raise InputError(
+        f"{what} has a model for the classes {first_few(list(model_names))}, and the data set has "
+        f"{first_few(list(names))}: give the data set with the same classes in the same order (see "
+        "--classes)."
+    )
 
 
 @dataclass(frozen=True)

@@ -264,7 +264,7 @@ def test_a_bug_keeps_its_traceback():
 def test_binarise_is_kept_with_the_run_and_may_be_given_on_resume(tmp_path):
     config = parse_train(["--dataset", "x", "--binarise", "128"])
     (tmp_path / "config.json").write_text(json.dumps({"config": to_json(config)}))
-    assert read_run_config(tmp_path).binarise == known_data(tmp_path).binarise == 128
+    assert read_run_config(tmp_path).binarise == known_data(tmp_path).reading.binarise == 128
     assert parse_train(["--resume", str(tmp_path)]).binarise == 128
     assert parse_train(["--resume", str(tmp_path), "--binarise", "64"]).binarise == 64
 

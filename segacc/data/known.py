@@ -9,18 +9,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from segacc.config import read_run_record
+from segacc.config import Reading, read_run_record
 from segacc.data.prepare import prepare
 from segacc.data.reading.depth import ValueRange
 from segacc.data.reading.sources import CORPORA, is_drawn, load_dataset, resolve
+from segacc.data.rows import Source
 from segacc.data.split import Prepared, Split
 from segacc.data.store import find_prepared
 from segacc.errors import InputError
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict
 
 TRAINED_ON = "trained_on.csv"
 """a file in a run's folder: a digest of each image that it learns from or is validated on"""
@@ -33,10 +31,7 @@ class KnownData:
     dataset: str
     """what --dataset was; of a folder or an archive the absolute path, but not in runs of earlier
     versions"""
-    pairs: tuple[str, ...]
-    """what --pairs was"""
-    binarise: int | None
-    """what --binarise was"""
+    reading: Reading
     source: str | None
     """where that was: the absolute path of the folder or archive, or a name; None in runs
     of earlier versions"""
@@ -70,14 +65,13 @@ def known_data(run: Path) -> KnownData:
     config = record["config"]
     return KnownData(
         dataset=config["dataset"],
-        pairs=tuple(config.get("pairs", ())),
-        binarise=config.get("binarise"),
+        reading=Reading.of(config),
         source=data.get("source"),
         fingerprint=data.get("fingerprint", ""),
     )
 
 
-def find_again(known: KnownData) -> DatasetDict | Prepared:
+def find_again(known: KnownData) -> Source | Prepared:
     """The data set: its source where that still is, else its prepared images in the cache.
 
     Raises:
@@ -85,14 +79,14 @@ def find_again(known: KnownData) -> DatasetDict | Prepared:
     """
     place = known.source or known.dataset
     if is_drawn(place) or (place not in CORPORA and os.path.exists(place)):
-        return load_dataset(place, known.pairs)
+        return load_dataset(place, known.reading)
     if prepared := find_prepared(known.fingerprint):
         logging.getLogger("segacc").warning(
             "%s is not here: its prepared images are taken from the cache", place
         )
         return prepared
     try:
-        return load_dataset(known.dataset, known.pairs)
+        return load_dataset(known.dataset, known.reading)
     except InputError as error:
         raise InputError(
             f"the run's data set {place} is not here and the cache has no images of it: give "
@@ -100,29 +94,24 @@ def find_again(known: KnownData) -> DatasetDict | Prepared:
         ) from error
 
 
-def find_to_train(
-    dataset: str, pairs: tuple[str, ...], binarise: int | None, resume: Path | None
-) -> DatasetDict | Prepared:
-    """The data set that --dataset and --pairs name. A run that is resumed finds its own again, if
-    these and --binarise say nothing else.
+def find_to_train(dataset: str, reading: Reading, resume: Path | None) -> Source | Prepared:
+    """The data set that the flags name. A run that is resumed finds its own again, if these say
+    nothing else.
 
     Raises:
         InputError: it is not there, or cannot be used.
     """
     known = known_data(resume) if resume else None
-    if known and (dataset, pairs, binarise) == (known.dataset, known.pairs, known.binarise):
+    if known and (dataset, reading) == (known.dataset, known.reading):
         return find_again(known)
-    return load_dataset(dataset, pairs)
+    return load_dataset(dataset, reading)
 
 
 def prepare_found(
-    source: DatasetDict | Prepared,
-    size: int,
-    value_range: ValueRange | None = None,
-    binarise: int | None = None,
+    source: Source | Prepared, size: int, value_range: ValueRange | None = None
 ) -> Prepared:
     """`prepare` of a source; what is prepared stays as it is."""
-    return source if isinstance(source, Prepared) else prepare(source, size, value_range, binarise)
+    return source if isinstance(source, Prepared) else prepare(source, size, value_range)
 
 
 def trained_on_csv(data: Prepared) -> str:

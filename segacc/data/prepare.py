@@ -29,14 +29,14 @@ from segacc.data import store
 from segacc.data.cache import once_by_content
 from segacc.data.reading.decode import CHANNELS, DecodeError, Encoded
 from segacc.data.reading.depth import ValueRange, to_8_bits
-from segacc.data.reading.masks import about_doubt
+from segacc.data.reading.masks import about_doubt, about_unknown
 from segacc.data.regions import regions_after_resize
-from segacc.data.rows import in_processes, named, read_row, without_doubt
+from segacc.data.rows import Source, in_processes, named, read_row, without_doubt
 from segacc.data.split import COUNTED, Prepared, _digest
 from segacc.data.store import describe, open_prepared, prepared_dir
 from segacc.data.value_range import find_range
 from segacc.errors import InputError
-from segacc.labels import IGNORE
+from segacc.labels import BINARY_CODING, IGNORE, Coding
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -51,36 +51,34 @@ class _Recipe:
 
     size: int
     value_range: ValueRange | None
-    binarise: int | None
+    coding: Coding
+
+    def digest(self) -> bytes:
+        """Of what it says."""
+        parts: list[Any] = [self.size, self.value_range, self.coding.binarise]
+        more = [] if self.coding == BINARY_CODING else [astuple(self.coding)]
+        return _digest(store.VERSION, parts, *more)
 
 
-def prepare(
-    source: DatasetDict,
-    size: int,
-    value_range: ValueRange | None = None,
-    binarise: int | None = None,
-) -> Prepared:
+def prepare(source: Source, size: int, value_range: ValueRange | None = None) -> Prepared:
     """The data set `source` at `size` x `size`, from the cache where it was prepared before.
 
     It is found there by the files' names, sizes and times, without reading them. Of many processes
     one prepares, and the others wait for it.
 
     Args:
-        source: splits of {image, mask, name}, with `datasets.Image(decode=False)`.
         value_range: the values of images with 16 bits per channel that become 0 and 255; None is
             the range of the training split (`segacc.data.value_range`). It changes no image of 8
             bits.
-        binarise: in a mask that lossy compression has smeared, a pixel is foreground from this
-            value in 1..255 on; None refuses such masks. It changes no other mask.
 
     Raises:
         InputError: a split is empty; a file cannot be used (the first is named, all are counted);
             the cache cannot be written.
     """
-    for name, rows in source.items():
+    for name, rows in source.rows.items():
         if len(rows) == 0:
             raise InputError(f"the split {name} holds no images; it needs at least one")
-    recipe = _Recipe(size, None, binarise)
+    recipe = _Recipe(size, None, source.coding)
     prepared = _prepared(source, recipe)
     own_range = prepared.own_range
     if value_range is None or own_range in (None, value_range):
@@ -89,8 +87,8 @@ def prepare(
     return replace(in_given, own_range=own_range)
 
 
-def _prepared(source: DatasetDict, recipe: _Recipe) -> Prepared:
-    key = prepared_dir() / f"{_key(source, recipe)}.key"
+def _prepared(source: Source, recipe: _Recipe) -> Prepared:
+    key = prepared_dir() / f"{_key(source.rows, recipe)}.key"
     fill = partial(_fill, source=source, recipe=recipe)
     folder = once_by_content(key, fill)
     try:
@@ -121,9 +119,9 @@ def resize_label_map(label_map: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(label_map).resize((size, size), Image.Resampling.NEAREST))
 
 
-def _key(source: DatasetDict, recipe: _Recipe) -> str:
-    digest = hashlib.sha256(_digest(store.VERSION, astuple(recipe)))
-    for split, rows in source.items():
+def _key(splits: DatasetDict, recipe: _Recipe) -> str:
+    digest = hashlib.sha256(recipe.digest())
+    for split, rows in splits.items():
         for row in rows:
             files = [_identity(named(row[column], row["name"])) for column in ("image", "mask")]
             digest.update(_digest(split, row["name"], files))
@@ -142,13 +140,13 @@ def _identity(encoded: Encoded) -> list[str | int]:
     return [encoded["path"], stat.st_size, stat.st_mtime_ns]
 
 
-def _fill(folder: Path, source: DatasetDict, recipe: _Recipe) -> str:
+def _fill(folder: Path, source: Source, recipe: _Recipe) -> str:
     """Write the prepared splits into a folder.
 
     Returns:
         the folder's name.
     """
-    size, count = recipe.size, sum(len(rows) for rows in source.values())
+    size, count = recipe.size, sum(len(rows) for rows in source.rows.values())
     needed = count * size * size * PIXEL_BYTES
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -158,34 +156,38 @@ def _fill(folder: Path, source: DatasetDict, recipe: _Recipe) -> str:
         )
     logging.getLogger("segacc").info("preparing %d images at %d px, once", count, size)
     try:
-        errors = _write_splits(folder, source, recipe)
+        errors = _write_splits(folder, source.rows, recipe)
     except _RangeNeededError:
-        found = find_range(source, recipe.binarise)
-        errors = _write_splits(folder, source, replace(recipe, value_range=found))
+        found = find_range(source)
+        errors = _write_splits(folder, source.rows, replace(recipe, value_range=found))
+    unknown = {error.file: error.unknown for error in errors if error.unknown}
+    if unknown and len(unknown) == len(errors):
+        raise InputError(about_unknown(unknown))
     if errors:
         more = f" ({len(errors)} files cannot be used: run `segacc check DATASET` to list all)"
         raise InputError(f"{errors[0]}{more if len(errors) > 1 else ''}")
     return describe(folder, source, size)
 
 
-def _write_splits(folder: Path, source: DatasetDict, recipe: _Recipe) -> list[DecodeError]:
+def _write_splits(folder: Path, splits: DatasetDict, recipe: _Recipe) -> list[DecodeError]:
     size = recipe.size
     errors: list[DecodeError] = []
     in_doubt: dict[str, float] = {}
     rows = in_processes(
-        partial(_prepare_rows, recipe=recipe), list(source.values()), size * size * PIXEL_BYTES
+        partial(_prepare_rows, recipe=recipe), list(splits.values()), size * size * PIXEL_BYTES
     )
-    total = sum(map(len, source.values()))
+    total = sum(map(len, splits.values()))
     with (
         tqdm(total=total, desc=f"preparing at {size} px", unit="img", disable=None) as bar,
         closing(rows) as prepared,
     ):
-        for name, its_rows in source.items():
+        for name, its_rows in splits.items():
             own = without_doubt(islice(prepared, len(its_rows)), name, in_doubt)
             path = folder / f"{name}.arrow"
             errors += write_split(path, own, size, CHANNELS, bar, recipe.value_range)
-    if recipe.binarise and in_doubt and not errors:
-        logging.getLogger("segacc").warning(about_doubt(recipe.binarise, in_doubt))
+    binarise = recipe.coding.binarise
+    if binarise and in_doubt and not errors:
+        logging.getLogger("segacc").warning(about_doubt(binarise, in_doubt))
     return errors
 
 
@@ -257,7 +259,7 @@ def _prepare_rows(
 def _prepare_row(row: dict[str, Any], recipe: _Recipe) -> dict[str, Any] | DecodeError:
     size, value_range = recipe.size, recipe.value_range
     try:
-        pair = read_row(row, recipe.binarise)
+        pair = read_row(row, recipe.coding)
     except DecodeError as error:
         return error
     if pair.is_deep and value_range is None:

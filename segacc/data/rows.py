@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from multiprocessing import get_start_method
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from segacc.data.reading.decode import Decoded, DecodeError, Encoded, read_pair
+from segacc.labels import BINARY_CODING, Coding, Labels
 from segacc.runtime.threads import cores
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
 
 T = TypeVar("T")
 
 
-def read_row(row: dict[str, Any], binarise: int | None = None) -> Decoded:
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set that is not prepared."""
+
+    rows: DatasetDict
+    """splits of {image, mask, name}, with `datasets.Image(decode=False)`"""
+    coding: Coding = BINARY_CODING
+    """what the masks mean"""
+
+    @property
+    def labels(self) -> Labels:
+        """The classes."""
+        return self.coding.labels
+
+
+def read_row(row: dict[str, Any], coding: Coding = BINARY_CODING) -> Decoded:
     """`read_pair` of a row {image, mask, name}. Errors name a file that is embedded in the data
     set, and so has no path, by the row's name."""
     image, mask = (named(row[column], row["name"]) for column in ("image", "mask"))
-    return read_pair(image, mask, binarise)
+    return read_pair(image, mask, coding)
 
 
 def named(encoded: Encoded, name: str) -> Encoded:

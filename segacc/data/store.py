@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from segacc.config import cache_dir
 from segacc.data.cache import mark_used
+from segacc.data.rows import Source
 from segacc.data.split import Prepared, _digest, columns_digest, open_split
 from segacc.errors import write_text
-from segacc.labels import BINARY
+from segacc.labels import BINARY, Labels
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -44,23 +45,26 @@ def open_prepared(folder: Path) -> Prepared:
         FileNotFoundError: it is not there, or it was written by another version.
     """
     about = _about(folder)
-    splits = json.loads(about.read_text(encoding="utf-8"))["splits"]
+    said = json.loads(about.read_text(encoding="utf-8"))
     mark_used(about)
-    return _opened(folder, splits)
+    return _opened(folder, said["splits"], Labels.from_config(said.get("labels")))
 
 
-def describe(folder: Path, source: DatasetDict, size: int) -> str:
+def describe(folder: Path, source: Source, size: int) -> str:
     """Write the description of a prepared set beside its splits.
 
     Returns:
         the name that its folder gets: it says what is in it.
     """
-    about = {"made_of": _where(source), "size": size, "splits": list(source)}
+    labels = source.coding.labels
+    about = {"made_of": _where(source.rows), "size": size, "splits": list(source.rows)}
+    about["labels"] = labels.to_config()
     write_text(_about(folder), json.dumps(about))
     # Splits of equal pixels may still differ in other columns.
-    columns = [columns_digest(folder / f"{name}.arrow").hex() for name in sorted(source)]
-    written = _opened(folder, source)
-    name = _digest(VERSION, columns, written.value_range).hex()[:8]
+    columns = [columns_digest(folder / f"{name}.arrow").hex() for name in sorted(source.rows)]
+    written = _opened(folder, source.rows, labels)
+    more = [] if labels == BINARY else [labels.to_config()]
+    name = _digest(VERSION, columns, written.value_range, *more).hex()[:8]
     return f"{written.fingerprint[:NAME_DIGITS]}-{name}"
 
 
@@ -68,16 +72,16 @@ def _about(folder: Path) -> Path:
     return folder / f"about-{VERSION}.json"
 
 
-def _where(source: DatasetDict) -> str:
+def _where(splits: DatasetDict) -> str:
     """The folder of the images, for people."""
-    first = [rows[0]["image"] for rows in source.values()]
+    first = [rows[0]["image"] for rows in splits.values()]
     folders = [os.path.dirname(image["path"]) for image in first if image["bytes"] is None]
     return os.path.commonpath(folders) if folders else "a set of `datasets`"
 
 
-def _opened(folder: Path, names: Iterable[str]) -> Prepared:
+def _opened(folder: Path, names: Iterable[str], labels: Labels) -> Prepared:
     splits = {name: open_split(folder / f"{name}.arrow") for name in names}
     first = next(iter(splits.values()))
     size = first.side
     fingerprint = _digest(size, sorted((name, s.fingerprint) for name, s in splits.items()))
-    return Prepared(splits, fingerprint.hex(), size, BINARY, first.value_range)
+    return Prepared(splits, fingerprint.hex(), size, labels, first.value_range)

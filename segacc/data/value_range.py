@@ -5,18 +5,15 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from segacc.data.reading.decode import Decoded, DecodeError
 from segacc.data.reading.depth import LEVELS, ValueRange
-from segacc.data.rows import in_processes, read_row
-from segacc.labels import IGNORE
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict
+from segacc.data.rows import Source, in_processes, read_row
+from segacc.labels import IGNORE, Coding
 
 OF_ALL = 0.001
 OF_FOREGROUND = 0.005
@@ -89,14 +86,10 @@ def _quantile(counts: np.ndarray, share: float) -> int:
     return int(np.searchsorted(reached, max(1.0, share * reached[-1])))
 
 
-def find_range(source: DatasetDict, binarise: int | None = None) -> ValueRange:
-    """The range of the training split, or of all splits where it has no image of 16 bits.
-
-    Args:
-        binarise: what --binarise says, so that smeared masks can be read.
-    """
-    found, of_rows = NO_PIXELS, partial(_histograms_of_rows, binarise=binarise)
-    for name, rows in sorted(source.items(), key=lambda item: item[0] != "train"):
+def find_range(source: Source) -> ValueRange:
+    """The range of the training split, or of all splits where it has no image of 16 bits."""
+    found, of_rows = NO_PIXELS, partial(_histograms_of_rows, coding=source.coding)
+    for name, rows in sorted(source.rows.items(), key=lambda item: item[0] != "train"):
         with (
             tqdm(total=len(rows), desc=f"range of values of {name}", disable=None) as bar,
             closing(in_processes(of_rows, [rows], 16 * LEVELS)) as parts,
@@ -109,12 +102,10 @@ def find_range(source: DatasetDict, binarise: int | None = None) -> ValueRange:
     return range_of(found)
 
 
-def _histograms_of_rows(
-    rows: list[dict[str, Any]], binarise: int | None
-) -> list[tuple[Histograms, int]]:
+def _histograms_of_rows(rows: list[dict[str, Any]], coding: Coding) -> list[tuple[Histograms, int]]:
     """The sum over some rows, and their number."""
     found = NO_PIXELS
     for row in rows:
         with suppress(DecodeError):  # which preparing reports
-            found = found + histograms(read_row(row, binarise))
+            found = found + histograms(read_row(row, coding))
     return [(found, len(rows))]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from segacc.config import SEGFORMER_B0
+from segacc.config import SEGFORMER_B0, Reading
 from segacc.data.known import KnownData, find_again, prepare_found
 from segacc.data.reading.depth import WHOLE
 from segacc.data.store import find_prepared
@@ -187,8 +187,7 @@ def _with_images(run: ScoredRun, split: str) -> Scored:
     metrics = run.metrics
     known = KnownData(
         dataset=metrics["dataset"],
-        pairs=tuple(metrics.get("pairs", ())),
-        binarise=metrics.get("binarise"),
+        reading=Reading.of(metrics),
         source=metrics.get("source"),
         fingerprint=metrics["fingerprint"],
     )
@@ -196,7 +195,7 @@ def _with_images(run: ScoredRun, split: str) -> Scored:
     if data is None:
         value_range = tuple(metrics.get("value_range") or WHOLE)  # 0.1.0 wrote none
         found = find_again(known)
-        data = prepare_found(found, metrics["size"], value_range, known.binarise)
+        data = prepare_found(found, metrics["size"], value_range)
     if data.fingerprint != known.fingerprint:
         raise InputError(
             f"{run.run}: the data set {known.dataset} has changed since the run was scored on it: "

@@ -15,11 +15,12 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from segacc.config import EvaluateConfig, TrainConfig, read_run_config
+from segacc.config import EvaluateConfig, Reading, TrainConfig, read_run_config
 from segacc.data.content import masks_of, why_meaningless
 from segacc.data.known import absolute, find_again, known_data, prepare_found
 from segacc.data.reading.depth import WHOLE, about_other_range
 from segacc.data.reading.sources import load_dataset
+from segacc.data.rows import Source
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError, disk_errors
 from segacc.evaluation.notes import notes_on
@@ -29,6 +30,7 @@ from segacc.evaluation.results import (
     results_folder,
     write_results,
 )
+from segacc.labels import check_same_classes
 from segacc.metrics.counts import constant_mask_iou
 from segacc.metrics.intervals import INTERVALS, Score
 from segacc.metrics.scores import FORMULAS, ImageStats, image_stats, scores_with_intervals
@@ -59,8 +61,7 @@ class Evaluation:
     model: Segmenter
     threshold: float
     dataset: str
-    pairs: tuple[str, ...]
-    binarise: int | None
+    reading: Reading
     source: str
     """where the data set is, as in `KnownData`"""
     data: Prepared
@@ -122,12 +123,15 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
     model = load_segmenter(config.run).to(accelerator.device)
     known = known_data(config.run)
     dataset = config.dataset or known.dataset
-    pairs = config.pairs or (() if config.dataset else known.pairs)
-    binarise = config.binarise or (None if config.dataset else known.binarise)
-    again = replace(known, pairs=pairs)
-    source = load_dataset(config.dataset, pairs) if config.dataset else find_again(again)
+    reading = Reading.of(vars(config))
+    if config.dataset:
+        source: Source | Prepared = load_dataset(config.dataset, reading)
+    else:
+        reading = reading.over(known.reading)
+        source = find_again(replace(known, reading=reading))
     assert trained.size is not None
-    data = prepare_found(source, trained.size, model.value_range or WHOLE, binarise)
+    data = prepare_found(source, trained.size, model.value_range or WHOLE)
+    check_same_classes(data.labels, model.labels, str(config.run))
     if config.split not in data.splits:
         raise InputError(
             f"--split {config.split}: {dataset} has no such split, it has {', '.join(data.splits)}."
@@ -147,8 +151,7 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
         model=model,
         threshold=model.threshold if config.threshold is None else config.threshold,
         dataset=dataset,
-        pairs=pairs,
-        binarise=binarise,
+        reading=reading,
         source=absolute(config.dataset or known.source or known.dataset),
         data=data,
         split=split,
@@ -216,8 +219,7 @@ def record_of(
     return {
         "model": evaluation.trained.model,
         "dataset": evaluation.dataset,
-        "pairs": list(evaluation.pairs),
-        "binarise": evaluation.binarise,
+        **evaluation.reading.to_config(),
         "source": evaluation.source,
         "fingerprint": evaluation.data.fingerprint,
         "split_fingerprint": evaluation.split.fingerprint,

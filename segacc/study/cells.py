@@ -121,7 +121,7 @@ def check_same_data(run: Path, dataset: str, size: int | None) -> None:
 
 def check_test_split(dataset: str) -> None:
     """Raises InputError when there is nothing to score a model on; fetches the data set."""
-    if "test" not in load_dataset(dataset):
+    if "test" not in load_dataset(dataset).rows:
         raise InputError(
             f"--dataset {dataset} has no test split, and the study's table is made of scores on "
             "it: add one."

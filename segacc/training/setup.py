@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from segacc.config import TrainConfig
+from segacc.config import Reading, TrainConfig
 from segacc.data.known import find_to_train, prepare_found
 from segacc.data.loading.loader import Batch
 from segacc.data.loading.resident import Resident
@@ -24,6 +24,7 @@ from segacc.data.loading.stream import epoch_end
 from segacc.data.reading.depth import WHOLE
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError
+from segacc.labels import Labels, check_same_classes
 from segacc.models.global_batch import (
     Place,
     normalise_over_ranks,
@@ -122,11 +123,11 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     resume = config.resume
     state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
     check_flags(config, accelerator)
-    source = find_to_train(config.dataset, config.pairs, config.binarise, resume)
-    built, place = build(config, state, accelerator)
+    source = find_to_train(config.dataset, Reading.of(vars(config)), resume)
+    built, place = build(config, source.labels, state, accelerator)
     # A resumed run keeps its range of values, or goes on without one, as 0.1.0 began it.
     own_range = (built.model.value_range or WHOLE) if state else None
-    data = prepare_found(source, config.size, own_range, config.binarise)
+    data = prepare_found(source, config.size, own_range)
     built.model.value_range = data.value_range
     check_data(config, data)
     model = make_trainable(config, accelerator, built, place)
@@ -146,7 +147,9 @@ def start_processes(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def build(config: TrainConfig, state: Path | None, accelerator: Accelerator) -> tuple[Built, Place]:
+def build(
+    config: TrainConfig, labels: Labels, state: Path | None, accelerator: Accelerator
+) -> tuple[Built, Place]:
     """Build the model with the weights that the run starts from; BatchNorm and dropout are made to
     work on the global batch, and parts are frozen if asked to.
 
@@ -154,15 +157,18 @@ def build(config: TrainConfig, state: Path | None, accelerator: Accelerator) -> 
         the model; the place in the global batch that its dropout reads.
 
     Raises:
-        InputError: the model cannot be had, or cannot train on one image at a time.
+        InputError: the model cannot be had, has other classes than the data set where it is that of
+            a run to resume, or cannot train on one image at a time.
     """
     assert config.weights is not None
     set_seed(config.seed)
     if state:  # the state has all weights, so nothing is downloaded
         built = Built(model_from_state(state), f"of {state}")
+        check_same_classes(labels, built.model.labels, f"--resume {config.resume}")
     else:
-        built = build_model(config.model, config.encoder, config.weights)
+        built = build_model(config.model, config.encoder, config.weights, labels.logits)
     segmenter = built.model
+    segmenter.labels = labels
     segmenter.size, segmenter.threshold = config.size, 0.5  # not those stored with the weights
     if config.deterministic:
         without_random_order(segmenter)

@@ -21,13 +21,21 @@ from PIL import Image
 from segacc.data import prepare as prepare_room
 from segacc.data import rows as rows_room
 from segacc.data import store
-from segacc.data.prepare import prepare, resize_image, resize_label_map
+from segacc.data.prepare import prepare as prepare_source
+from segacc.data.prepare import resize_image, resize_label_map
+from segacc.data.rows import Source
+from segacc.data.split import Prepared
 from segacc.errors import InputError
+from segacc.labels import BINARY, Coding
 
 FEATURES = Features(
     image=ImageColumn(decode=False), mask=ImageColumn(decode=False), name=Value("string")
 )
 SIZE = 32
+
+
+def prepare(splits: DatasetDict, size: int, binarise: int | None = None) -> Prepared:
+    return prepare_source(Source(splits, Coding(BINARY, binarise=binarise)), size)
 
 
 @pytest.fixture(autouse=True)
@@ -342,8 +350,10 @@ def test_two_processes_prepare_once(source, tmp_path):
     script = (
         "import logging, datasets\n"
         "from segacc.data.prepare import prepare\n"
+        "from segacc.data.rows import Source\n"
         "logging.basicConfig(level='INFO')\n"
-        f"print(prepare(datasets.load_from_disk({str(tmp_path / 'saved')!r}), 64).fingerprint)\n"
+        f"rows = datasets.load_from_disk({str(tmp_path / 'saved')!r})\n"
+        "print(prepare(Source(rows), 64).fingerprint)\n"
     )
     runs = [
         subprocess.Popen(

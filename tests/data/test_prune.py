@@ -14,6 +14,7 @@ from segacc.data.cache import once
 from segacc.data.prepare import prepare
 from segacc.data.prune import DAY, list_cache, prune_cache
 from segacc.data.reading.convert import convert_folder
+from segacc.data.rows import Source
 from segacc.data_commands import cache as cache_command
 from segacc.errors import InputError
 
@@ -38,7 +39,7 @@ def used(folder: Path, days_ago: float) -> Path:
 
 def folder_at(source, size: int) -> Path:
     """The folder of a prepared set that no one maps any more."""
-    return prepare(source, size).splits["train"].path.parent
+    return prepare(Source(source), size).splits["train"].path.parent
 
 
 def test_the_list_says_what_is_there_and_when_it_was_used(source, cache, tmp_path, capsys):
@@ -62,7 +63,7 @@ def test_the_list_says_what_is_there_and_when_it_was_used(source, cache, tmp_pat
 
 def test_a_set_that_is_used_again_counts_as_used_now(source):
     used(folder_at(source, 16), days_ago=3)
-    prepare(source, 16)
+    prepare(Source(source), 16)
     (entry,) = list_cache()
     assert time.time() - entry.used < 100
 
@@ -90,7 +91,7 @@ def test_what_was_used_longest_ago_is_removed_until_the_rest_is_small_enough(sou
 def test_what_a_process_maps_or_makes_is_kept(source, cache):
     """A map of this process, and one of another one."""
     extracted = once(cache / "extracted" / "set-1", lambda f: (f / "x").write_bytes(b"xx"))
-    mapped, folder = prepare(source, 16), folder_at(source, 24)
+    mapped, folder = prepare(Source(source), 16), folder_at(source, 24)
     with FileLock(cache / "prepared" / "some.key.lock"):  # as while a set is prepared
         removed, in_use = prune_cache(0, None)
         assert {entry.path for entry in removed} == {folder}

@@ -14,6 +14,7 @@ from segacc.data.audit.audit import audit
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.reading.depth import LEVELS, WHOLE
+from segacc.data.rows import Source
 from segacc.data.split import Prepared
 from segacc.data.value_range import Histograms, range_of
 from segacc.errors import InputError
@@ -44,7 +45,7 @@ def deepen(folder: Path, white: int = TWELVE, channels: int = 3) -> Path:
 
 
 def prepared(folder: Path, value_range: tuple[int, int] | None = None) -> Prepared:
-    return prepare(convert_folder(folder), SIZE, value_range)
+    return prepare(Source(convert_folder(folder)), SIZE, value_range)
 
 
 @pytest.mark.parametrize(("white", "channels"), [(1023, 1), (TWELVE, 3)])

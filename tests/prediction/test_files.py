@@ -15,6 +15,7 @@ from torch import nn
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.reading.decode import Encoded, decode_image
+from segacc.data.rows import Source
 from segacc.errors import InputError
 from segacc.models.segmenter import Segmenter
 from segacc.prediction.files import STEP_PIXELS, predict_image, predict_images
@@ -106,7 +107,7 @@ def test_masks_of_training_images_are_what_the_trained_model_finds(tmp_path):
         process_index=0, num_processes=1, device=torch.device("cpu"), autocast=torch.no_grad
     )
     for folder, tolerance in ((data, 0), (large, 1e-5)):
-        split = prepare(convert_folder(folder), 64).splits["test"]
+        split = prepare(Source(convert_folder(folder)), 64).splits["test"]
         jobs = plan([folder / "test" / f"{name}.jpg" for name in split.names], folder / "out")
         assert predict_images(model, jobs, batch_size=2).masks == len(split)
         logits = torch.cat([logits for _, logits, _ in predict_split(model, split, accelerator, 2)])
@@ -352,6 +353,7 @@ MEASURED = """
 import atexit
 from pathlib import Path
 from segacc.cli import main
+from segacc.data.rows import Source
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()

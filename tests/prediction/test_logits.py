@@ -12,6 +12,7 @@ from torch import nn
 
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
+from segacc.data.rows import Source
 from segacc.models.segmenter import Segmenter
 from segacc.prediction.logits import predict_logits, predict_split
 from segacc.runtime.ranks import gather_images
@@ -33,7 +34,7 @@ def rank_of(accelerator, rank, world):
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
     folder = write_blobs(tmp_path_factory.mktemp("data") / "blobs", valid=5)
-    return prepare(convert_folder(folder), 50).splits["valid"]
+    return prepare(Source(convert_folder(folder)), 50).splits["valid"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 9])

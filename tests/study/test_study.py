@@ -14,6 +14,7 @@ from small import ROOT, lines, write_blobs
 from segacc.config import STUDY_MODELS
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
+from segacc.data.rows import Source
 from segacc.errors import InputError
 from segacc.evaluation.scored_runs import read_scored_run
 from segacc.flags import parse_train
@@ -71,7 +72,7 @@ def test_a_folder_with_a_run_on_other_images_is_refused(tmp_path):
     with pytest.raises(InputError, match="made with --dataset /gone/blobs, and the images of"):
         check_same(Cell(run, str(data), flags))
     record = json.loads((run / "config.json").read_text())
-    record["data"] = {"fingerprint": prepare(convert_folder(data), 64).fingerprint}
+    record["data"] = {"fingerprint": prepare(Source(convert_folder(data)), 64).fingerprint}
     (run / "config.json").write_text(json.dumps(record))
     check_same(Cell(run, str(data), flags))
 

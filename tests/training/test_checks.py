@@ -11,6 +11,7 @@ from small import TINY, write_blobs
 from segacc.config import EvaluateConfig
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
+from segacc.data.rows import Source
 from segacc.errors import InputError
 from segacc.evaluation.evaluate import load_evaluation
 from segacc.flags import parse_train
@@ -39,7 +40,7 @@ def flags(folder, *more):
 def refusal(folder, size=64):
     config = replace(flags(folder), size=size)
     with pytest.raises(InputError) as error:
-        check_data(config, prepare(convert_folder(folder), size))
+        check_data(config, prepare(Source(convert_folder(folder)), size))
     return str(error.value)
 
 
@@ -74,10 +75,10 @@ def test_foreground_that_has_vanished_in_the_resize_is_explained(folder):
 
 
 def test_what_makes_a_score_doubtful_is_said_and_no_more(folder):
-    assert warnings_of(prepare(convert_folder(folder), 64)) == []
+    assert warnings_of(prepare(Source(convert_folder(folder)), 64)) == []
     fill_masks(folder, "valid", 0, "valid0")
     fill_masks(folder, "test", 0)
-    said = warnings_of(prepare(convert_folder(folder), 64))
+    said = warnings_of(prepare(Source(convert_folder(folder)), 64))
     assert [line.split(":")[0] for line in said] == ["valid", "test"]
     assert said[0].startswith("valid: 1 of 4 masks are empty")
     assert said[1].endswith("evaluate.py will refuse it")
@@ -89,7 +90,7 @@ def test_regions_that_vanish_are_said_also_of_a_set_that_is_in_the_cache(folder)
         mask[1::13, 1::13] = 255
         cv2.imwrite(str(path), mask)
     for _ in range(2):
-        (said,) = warnings_of(prepare(convert_folder(folder), 32))
+        (said,) = warnings_of(prepare(Source(convert_folder(folder)), 32))
         assert "the resize to 32 px removes" in said
         assert "--size 64 keeps them in 11 of these 11" in said
 

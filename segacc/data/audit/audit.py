@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from segacc.config import NO_FLAGS, Reading
 from segacc.data.audit.findings import AuditFinding, Severity
 from segacc.data.content import Masks, doubts, lost_in_resize, why_meaningless
 from segacc.data.reading.convert import scan_folder
@@ -27,7 +28,7 @@ from segacc.data.reading.pairing import Finding, Pair
 from segacc.data.regions import Regions, regions_after_resize
 from segacc.data.rows import read_row
 from segacc.data.value_range import NO_PIXELS, Histograms, histograms, range_of
-from segacc.labels import FOREGROUND, IGNORE
+from segacc.labels import IGNORE, Coding
 from segacc.runtime.threads import cores, in_order
 
 # Bits of 64 in which the perceptual hashes of two look-alikes may differ. Encoding, resizing,
@@ -55,14 +56,8 @@ class _Sample:
     regions: Regions | None  # what the resize makes of the mask, if that was asked for
 
 
-def audit(
-    dataset: str,
-    pairs: Sequence[str] = (),
-    size: int | None = None,
-    binarise: int | None = None,
-) -> list[AuditFinding]:
-    """Everything wrong with the data set that `--dataset` and `--pairs` name; errors first, then
-    warnings and notes.
+def audit(dataset: str, reading: Reading = NO_FLAGS, size: int | None = None) -> list[AuditFinding]:
+    """Everything wrong with a data set; errors first, then warnings and notes.
 
     Reads every file. `file` is relative to the data set's folder where it has one.
 
@@ -72,7 +67,7 @@ def audit(
     Raises:
         InputError: there is no such data set.
     """
-    root, structure, splits = _open(dataset, pairs)
+    root, structure, splits, coding = _open(dataset, reading)
     findings = [AuditFinding(f.file, f.problem, "error", "files") for f in structure]
     samples: list[_Sample] = []
     values: defaultdict[str, Histograms] = defaultdict(lambda: NO_PIXELS)
@@ -83,7 +78,7 @@ def audit(
         ) as bar,
     ):
         for split, rows in splits.items():
-            examine = partial(_examine, split=split, root=root, size=size, binarise=binarise)
+            examine = partial(_examine, split=split, root=root, size=size, coding=coding)
             for result in in_order(pool, examine, rows):
                 bar.update()
                 if isinstance(result, AuditFinding):
@@ -100,22 +95,24 @@ def audit(
 
 
 def _open(
-    dataset: str, pairs: Sequence[str]
-) -> tuple[Path | None, tuple[Finding, ...], Mapping[str, Collection[Any]]]:
-    """The data set's folder, what is wrong with its names, and per split the rows that pair up.
+    dataset: str, reading: Reading
+) -> tuple[Path | None, tuple[Finding, ...], Mapping[str, Collection[Any]], Coding]:
+    """The data set's folder, what is wrong with its names, per split the rows that pair up, and how
+    their masks are coded.
 
     A folder is scanned and not loaded, because loading stops at the first finding.
     """
-    from segacc.data.reading.sources import holds_rows, load_dataset, locate
+    from segacc.data.reading.sources import coding_of, holds_rows, load_dataset, locate
 
     folder = locate(dataset)
     if folder is None or holds_rows(folder):
-        return None, (), load_dataset(dataset, pairs)
-    scan = scan_folder(folder, pairs)
+        source = load_dataset(dataset, reading)
+        return None, (), source.rows, source.coding
+    scan = scan_folder(folder, reading.pairs)
     for note in scan.notes:
         logging.getLogger("segacc").warning(note)
     splits = {split: [_row(pair) for pair in pairs] for split, pairs in scan.pairs.items()}
-    return scan.folder, scan.findings, splits
+    return scan.folder, scan.findings, splits, coding_of(reading, folder)
 
 
 def _row(pair: Pair) -> dict[str, Any]:
@@ -127,7 +124,7 @@ def _row(pair: Pair) -> dict[str, Any]:
 
 
 def _examine(
-    row: dict[str, Any], split: str, root: Path | None, size: int | None, binarise: int | None
+    row: dict[str, Any], split: str, root: Path | None, size: int | None, coding: Coding
 ) -> tuple[_Sample, Histograms] | AuditFinding:
     import imagehash
 
@@ -138,7 +135,7 @@ def _examine(
         return os.path.relpath(path, root)
 
     try:
-        pair = read_row(row, binarise)
+        pair = read_row(row, coding)
     except DecodeError as error:
         file_name = file("mask" if error.role == "mask" else "image")
         return AuditFinding(file_name, error.problem, "error", "images and masks")
@@ -155,7 +152,7 @@ def _examine(
         image_digest=_digest(image),
         mask_digest=_digest(label_map),
         phash=np.where(bits, 1, -1).astype(np.float32),
-        share=float((label_map == FOREGROUND).mean()),
+        share=float(((label_map != 0) & (label_map != IGNORE)).mean()),
         background_pixels=background,
         foreground_pixels=label_map.size - background - int((label_map == IGNORE).sum()),
         foreground=pair.foreground,

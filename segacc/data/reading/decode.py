@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -18,7 +18,7 @@ from segacc.data.reading.depth import WHOLE, ValueRange, deep_values, to_8_bits
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.data.reading.masks import MaskOfFile, labels_of_file
 from segacc.errors import InputError
-from segacc.labels import MaskValueError
+from segacc.labels import BINARY_CODING, Coding, MaskValueError, UnknownValueError
 
 CHANNELS = 3
 """Of every image that is decoded: red, green and blue."""
@@ -67,14 +67,19 @@ class Encoded(TypedDict):
 class DecodeError(InputError):
     """A file that cannot be used; the message is like "image NAME.jpg is damaged ..."."""
 
-    def __init__(self, role: str, file: str, problem: str) -> None:
+    def __init__(
+        self, role: str, file: str, problem: str, unknown: dict[str, int] | None = None
+    ) -> None:
         super().__init__(f"{role} {file} {problem}")
         self.role = role
         self.file = file
         self.problem = problem
+        self.unknown = unknown
+        """of values that no class owns, where these are the problem: how many pixels of each"""
 
-    def __reduce__(self) -> tuple[type[DecodeError], tuple[str, str, str]]:
-        return DecodeError, (self.role, self.file, self.problem)  # comes from worker processes
+    def __reduce__(self) -> tuple[type[DecodeError], tuple[Any, ...]]:
+        # It comes from worker processes.
+        return DecodeError, (self.role, self.file, self.problem, self.unknown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,21 +101,22 @@ class Decoded:
         return self.values.dtype == np.uint16
 
 
-def read_pair(image: Encoded, mask: Encoded, binarise: int | None = None) -> Decoded:
+def read_pair(image: Encoded, mask: Encoded, coding: Coding = BINARY_CODING) -> Decoded:
     """Read an image and its mask.
 
     An EXIF orientation of the image is applied to it. A mask without one of its own is turned like
     its image where the size tells which way it was drawn.
 
     Args:
-        binarise: what --binarise says (`labels_of_file`).
+        coding: how the mask says which class a pixel has.
 
     Raises:
-        DecodeError: a file is damaged, the mask is not binary, sizes differ, or the orientation
-            leaves open which way the mask lies. It is an InputError that names the file.
+        DecodeError: a file is damaged, the mask does not fit the coding, sizes differ, or the
+            orientation leaves open which way the mask lies. It is an InputError that names the
+            file.
     """
     values, orientation = _read_image(image)
-    read, mask_orientation = read_labels(mask, binarise)
+    read, mask_orientation = read_labels(mask, coding)
     label_map = read.label_map
     if orientation != 1 and mask_orientation == 1:
         label_map = _turn_like_image(label_map, values, orientation, image, mask)
@@ -151,17 +157,18 @@ def _read_image(image: Encoded) -> tuple[np.ndarray, int]:
     return np.ascontiguousarray(_AS_SEEN[pending](values) if pending != 1 else values), orientation
 
 
-def read_labels(mask: Encoded, binarise: int | None = None) -> tuple[MaskOfFile, int]:
+def read_labels(mask: Encoded, coding: Coding = BINARY_CODING) -> tuple[MaskOfFile, int]:
     """The mask as viewers show it, and the EXIF orientation that was applied.
 
     Raises:
-        DecodeError: the file is damaged, or not a binary mask.
+        DecodeError: the file is damaged, or does not fit the coding.
     """
     opened, _, orientation, pending = _open(mask, "mask")
     try:
-        read = labels_of_file(opened, binarise)
+        read = labels_of_file(opened, coding)
     except MaskValueError as error:
-        raise DecodeError("mask", _file(mask), str(error)) from error
+        unknown = error.pixels if isinstance(error, UnknownValueError) else None
+        raise DecodeError("mask", _file(mask), str(error), unknown) from error
     if pending != 1:
         read = replace(read, label_map=_AS_SEEN[pending](read.label_map))
     return read, orientation

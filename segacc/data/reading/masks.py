@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from segacc.errors import plural, some_names
 from segacc.labels import (
+    BINARY_CODING,
     CODING,
     RECODE,
+    Coding,
     MaskValueError,
+    UnknownValueError,
+    colour_text,
     first_few,
     foreground_value,
+    pack_colours,
+    read_colours,
     read_mask,
+    read_values,
+    unpack_colour,
 )
 
 SMEARED = 8
@@ -25,6 +36,8 @@ IN_DOUBT = 0.2
 DOUBT_PER_BRIGHT = 4
 """In a smeared mask the pixels in doubt are at most so many times those that are bright. Of the
 numbers of 255 objects six times as many are in between, however few pixels they have."""
+SHOWN = 8
+"""Values that no class owns which are shown."""
 FLAT = 0.2
 """A mask in which more than this share of the odd values lies in flat areas has other classes. (Of
 smeared masks of streets and tissue it was at most 0.04, of class numbers at least 0.33.)"""
@@ -37,22 +50,22 @@ class MaskOfFile:
     label_map: np.ndarray
     """(H, W) uint8 (`segacc.labels`)"""
     foreground: int
-    """what stands for foreground in the file: 1, 255 or 65535, or 0 where there is none"""
+    """what stands for foreground in the file of a binary mask: 1, 255 or 65535, or 0 where there is
+    none"""
     in_doubt: float | None = None
     """share of the pixels, in 0..1, that were neither near 0 nor near 255 in a smeared mask; None
     of a mask that is binary as it is"""
 
 
-def labels_of_file(opened: Image.Image, binarise: int | None = None) -> MaskOfFile:
+def labels_of_file(opened: Image.Image, coding: Coding = BINARY_CODING) -> MaskOfFile:
     """The labels of a mask that is loaded.
 
-    Args:
-        binarise: in a mask that was smeared, a pixel is foreground from this value in 1..255 on;
-            None refuses such masks. It changes no other mask.
-
     Raises:
-        MaskValueError: it is not binary; the message says what to do.
+        MaskValueError: it does not fit the coding; the message says what to do.
     """
+    if not coding.is_binary:
+        return MaskOfFile(_classes_of_file(opened, coding), 0)
+    binarise = coding.binarise
     values = _mask_values(opened)
     try:
         return MaskOfFile(read_mask(values), foreground_value(values))
@@ -62,6 +75,39 @@ def labels_of_file(opened: Image.Image, binarise: int | None = None) -> MaskOfFi
         if not smeared or binarise is None:
             raise MaskValueError(f"{error}{_remedy(smeared, is_jpeg)}") from None
     return MaskOfFile((values >= binarise).astype(np.uint8), 255, float(_doubtful(values).mean()))
+
+
+def _classes_of_file(opened: Image.Image, coding: Coding) -> np.ndarray:
+    """The label map of a mask of numbers or of colours.
+
+    A palette's numbers count if the classes have numbers, else its colours.
+    """
+    try:
+        if coding.values:
+            values = _numbers(opened)
+            if values is not None:
+                return read_values(values, coding)
+        if coding.colours:
+            return read_colours(np.asarray(opened.convert("RGB")), coding)
+    except UnknownValueError as error:
+        if opened.format in ("JPEG", "MPO"):
+            problem = f"{error}, and JPEG changes values: save the original as PNG"
+            raise MaskValueError(problem) from None
+        raise
+    raise MaskValueError("is coloured, and the classes have values but no colours")
+
+
+def _numbers(opened: Image.Image) -> np.ndarray | None:
+    """The values (H, W) of a mask of numbers, in the type of its file; None where it is coloured.
+
+    A mask whose channels are all the same is one of numbers.
+    """
+    if opened.mode == "1":
+        return np.asarray(opened.convert("L"))
+    if opened.mode in ("L", "P", "I", "F") or opened.mode.startswith("I;16"):
+        return np.asarray(opened)
+    colours = np.asarray(opened.convert("RGB"))
+    return colours[..., 0] if (colours == colours[..., :1]).all() else None
 
 
 def about_doubt(binarise: int, in_doubt: dict[str, float]) -> str:
@@ -77,6 +123,29 @@ def about_doubt(binarise: int, in_doubt: dict[str, float]) -> str:
     return (
         f"--binarise {binarise}: {masks} read; {mean:.1%} of the pixels were neither near 0 nor "
         f"near 255{most}"
+    )
+
+
+def about_unknown(unknown: Mapping[str, dict[str, int]]) -> str:
+    """A sentence on values, colours or names in masks that no class owns.
+
+    Args:
+        unknown: of each mask, by its name: how many pixels have each of these.
+    """
+    pixels: Counter[str] = Counter()
+    masks: Counter[str] = Counter()
+    for of_mask in unknown.values():
+        pixels.update(of_mask)
+        masks.update(of_mask.keys())
+    shown = [
+        f"{value} ({pixels[value]:,} pixels in {plural(masks[value], 'mask')})"
+        for value, _ in pixels.most_common(SHOWN)
+    ]
+    more = f" and {len(pixels) - SHOWN} more" if len(pixels) > SHOWN else ""
+    return (
+        f"{plural(len(unknown), 'mask')} ({some_names(list(unknown))}) hold what no class owns: "
+        f"{', '.join(shown)}{more}; add these to the classes (`segacc check DATASET "
+        "--write-classes classes.txt` lists all that there are), or name them in --ignore"
     )
 
 
@@ -96,8 +165,8 @@ def _mask_values(opened: Image.Image) -> np.ndarray:
             raise MaskValueError(f"{problem}, 255 where the foreground is and 0 elsewhere")
     if (colours == colours[..., :1]).all():
         return colours[..., 0]
-    packed = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-    used = [str((int(c) >> 16, int(c) >> 8 & 255, int(c) & 255)) for c in np.unique(packed)]
+    packed = np.unique(pack_colours(colours)).tolist()
+    used = [f"({colour_text(unpack_colour(colour))})" for colour in packed]
     problem = f"is coloured: {first_few(used)}; {CODING}"
     raise MaskValueError(problem + _remedy(False, opened.format in ("JPEG", "MPO")))
 
@@ -156,4 +225,7 @@ def _remedy(smeared: bool, is_jpeg: bool) -> str:
         )
     if is_jpeg:
         return ", and JPEG changes values: save the original as PNG"
-    return f": {RECODE}"
+    return (
+        f": {RECODE}, or say with --classes which classes the values are (`segacc check DATASET "
+        "--write-classes classes.txt` proposes a list)"
+    )

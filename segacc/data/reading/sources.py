@@ -15,16 +15,18 @@ import os
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segacc.config import cache_dir
+from segacc.config import NO_FLAGS, Reading, cache_dir
 from segacc.data.cache import cache_errors, once
 from segacc.data.reading import archives
 from segacc.data.reading.convert import convert_folder
 from segacc.data.reading.pairing import EXTENSIONS
+from segacc.data.rows import Source
 from segacc.errors import InputError
+from segacc.labels import BINARY_CODING, Coding
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -60,8 +62,9 @@ CORPORA = {
 }
 
 
-def load_dataset(dataset: str, pairs: Sequence[str] = ()) -> DatasetDict:
-    """The data set that `--dataset` and `--pairs` name, with splits train, valid and perhaps test.
+def load_dataset(dataset: str, reading: Reading = NO_FLAGS) -> Source:
+    """The data set that `--dataset` names, with splits train, valid and perhaps test, and what its
+    masks mean.
 
     Columns: image and mask, `datasets.Image(decode=False)`, so rows hold {"path": str | None,
     "bytes": bytes | None}; name, unique in its split. Many processes may call this at once: one
@@ -71,6 +74,21 @@ def load_dataset(dataset: str, pairs: Sequence[str] = ()) -> DatasetDict:
         InputError: the name, the download, the archive or the data set's form is wrong.
     """
     folder = locate(dataset)
+    return Source(_rows(dataset, folder, reading.pairs), coding_of(reading, folder))
+
+
+def coding_of(reading: Reading, folder: Path | None) -> Coding:
+    """How the masks in a data set are coded: as --classes says, or a file in its folder; else they
+    are binary.
+
+    Raises:
+        InputError: that cannot be read, or does not fit --ignore.
+    """
+    assert reading.classes is None and reading.ignore is None, "not wired yet"
+    return replace(BINARY_CODING, binarise=reading.binarise)
+
+
+def _rows(dataset: str, folder: Path | None, pairs: Sequence[str]) -> DatasetDict:
     is_loaded = folder is None or holds_rows(folder)
     if pairs and is_loaded:
         raise InputError(

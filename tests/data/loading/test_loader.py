@@ -25,6 +25,7 @@ from segacc.data.loading.stream import StepSampler, epoch_end, step_keys
 from segacc.data.loading.workers import Plan, plan_workers
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
+from segacc.data.rows import Source
 
 SAMPLES, BATCH = 12, 8
 
@@ -32,7 +33,7 @@ SAMPLES, BATCH = 12, 8
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
     folder = write_blobs(tmp_path_factory.mktemp("data") / "blobs", train=SAMPLES)
-    return prepare(convert_folder(folder), 64).splits["train"]
+    return prepare(Source(convert_folder(folder)), 64).splits["train"]
 
 
 def stream(split, world_size=1, workers=0, start=0, stop=6, accumulate=1, seed=0, pipes=False):

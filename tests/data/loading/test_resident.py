@@ -21,6 +21,7 @@ from segacc.data.loading.stream import StepSampler
 from segacc.data.loading.workers import Plan
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
+from segacc.data.rows import Source
 from segacc.flags import parse_train
 from segacc.training.fit import fit
 
@@ -34,7 +35,7 @@ def blobs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def split(blobs):
-    return prepare(convert_folder(blobs), 64).splits["train"]
+    return prepare(Source(convert_folder(blobs)), 64).splits["train"]
 
 
 def same(these, those):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from segacc.data.reading.decode import Encoded, decode_image, read_labels, read_pair, read_values
 from segacc.errors import InputError
+from segacc.labels import BINARY, Coding
 
 ORIENTATION = 0x0112
 H, W = 20, 30
@@ -389,7 +390,7 @@ def test_binarise_gives_back_what_jpeg_has_smeared(tmp_path, values, suffix):
         Image.open(smeared).save(path)
     with pytest.raises(InputError, match="has smeared this one: .*or give --binarise 128"):
         read_labels(encoded(path))
-    read, _ = read_labels(encoded(path), binarise=128)
+    read, _ = read_labels(encoded(path), Coding(BINARY, binarise=128))
     assert (read.label_map == shape).all()
     assert read.foreground == 255
     assert read.in_doubt is not None and read.in_doubt < 0.01
@@ -397,7 +398,9 @@ def test_binarise_gives_back_what_jpeg_has_smeared(tmp_path, values, suffix):
 
 def test_binarise_changes_no_binary_mask(tmp_path):
     for name, factor in (("a", 1), ("b", 255)):
-        read, _ = read_labels(save(tmp_path / f"{name}.png", SHAPE * factor), binarise=255)
+        read, _ = read_labels(
+            save(tmp_path / f"{name}.png", SHAPE * factor), Coding(BINARY, binarise=255)
+        )
         assert (read.label_map == SHAPE).all()
         assert read.in_doubt is None
 
@@ -426,19 +429,19 @@ def others() -> dict[str, np.ndarray]:
 def test_binarise_makes_no_nonsense_of_other_masks(tmp_path, kind, suffix):
     mask = save(tmp_path / f"mask.{suffix}", others()[kind])
     with pytest.raises(InputError, match="has the values") as error:
-        read_labels(mask, binarise=128)
+        read_labels(mask, Coding(BINARY, binarise=128))
     assert "--binarise" not in str(error.value)
 
 
 def test_binarise_takes_no_coloured_or_palette_mask(tmp_path):
     red = np.stack([SHAPE * 255, SHAPE * 0, SHAPE * 0], axis=2)
     with pytest.raises(InputError, match="is coloured") as error:
-        read_labels(save(tmp_path / "red.jpg", red), binarise=128)
+        read_labels(save(tmp_path / "red.jpg", red), Coding(BINARY, binarise=128))
     assert "--binarise" not in str(error.value)
     indices = Image.fromarray(np.where(SHAPE, 255, np.arange(W) % 21).astype(np.uint8))
     indices.putpalette([*range(256)] * 3)
     with pytest.raises(InputError, match="set every foreground pixel to 255"):
-        read_labels(save(tmp_path / "palette.png", indices), binarise=128)
+        read_labels(save(tmp_path / "palette.png", indices), Coding(BINARY, binarise=128))
 
 
 def test_a_mask_smeared_by_resizing_is_reported_as_such(tmp_path, image):
@@ -451,7 +454,7 @@ def test_a_mask_smeared_by_resizing_is_reported_as_such(tmp_path, image):
 def test_a_coloured_mask_is_refused_with_its_colours(tmp_path, image):
     colours = np.where(SHAPE[..., None], (255, 0, 0), (0, 0, 64)).astype(np.uint8)
     message = refusal(image, save(tmp_path / "mask.png", colours))
-    assert "mask.png is coloured: (0, 0, 64), (255, 0, 0) (2 in all)" in message
+    assert "mask.png is coloured: (0 0 64), (255 0 0) (2 in all)" in message
 
 
 def test_a_mask_in_the_alpha_channel_is_refused(tmp_path, image):
@@ -558,6 +561,6 @@ def test_a_mask_that_fits_neither_way_of_its_turned_image_is_refused(tmp_path):
 def test_a_clean_coloured_png_is_not_called_smeared(tmp_path, image):
     red = np.where(SHAPE[..., None], (255, 0, 0), (0, 0, 0)).astype(np.uint8)
     message = refusal(image, save(tmp_path / "mask.png", red))
-    assert "mask.png is coloured: (0, 0, 0), (255, 0, 0) (2 in all)" in message
+    assert "mask.png is coloured: (0 0 0), (255 0 0) (2 in all)" in message
     assert "smeared" not in message
     assert "set every foreground pixel to 255" in message

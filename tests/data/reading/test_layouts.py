@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segacc.config import EvaluateConfig, read_run_config, to_json
+from segacc.config import EvaluateConfig, Reading, read_run_config, to_json
 from segacc.data.audit.audit import audit
 from segacc.data.reading.convert import scan_folder
 from segacc.data.reading.decode import read_pair
@@ -473,9 +473,9 @@ def test_pairs_reach_loading_and_checking_and_are_kept_with_the_run(tmp_path, mo
     files = of("a b c d e f", photo="d/img/{}.jpg", mask="d/one/{}.png")
     folder = write(tmp_path, files | of("a b c d e f", mask="d/two/{}.png")) / "d"
     pairs = ("img/{}.jpg=two/{}.png",)
-    data = load_dataset(str(folder), pairs)
+    data = load_dataset(str(folder), Reading(pairs)).rows
     assert all("/two/" in row["mask"]["path"] for rows in data.values() for row in rows)
-    assert all("error" not in finding.severity for finding in audit(str(folder), pairs))
+    assert all("error" not in finding.severity for finding in audit(str(folder), Reading(pairs)))
     with pytest.raises(InputError, match=r"which all fit as the masks of the images img/\{\}\.jpg"):
         load_dataset(str(folder))
 
@@ -486,7 +486,7 @@ def test_pairs_reach_loading_and_checking_and_are_kept_with_the_run(tmp_path, mo
 
     data.save_to_disk(tmp_path / "saved")
     with pytest.raises(InputError, match=r"--pairs img/.* has no effect on --dataset .*saved"):
-        load_dataset(str(tmp_path / "saved"), pairs)
+        load_dataset(str(tmp_path / "saved"), Reading(pairs))
 
 
 @pytest.mark.parametrize("value", [1, 255])
@@ -497,6 +497,6 @@ def test_gif_masks_are_read(tmp_path, value):
     for name in "ab":
         (tmp_path / "masks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(tmp_path / f"masks/{name}_mask.gif")
-    (row,) = load_dataset(str(tmp_path))["valid"]
+    (row,) = load_dataset(str(tmp_path)).rows["valid"]
     label_map = read_pair(row["image"], row["mask"]).label_map
     assert (label_map == (mask > 0)).all()

@@ -105,7 +105,7 @@ ARCHIVES = {
 
 def test_a_folder_is_read_where_it_is(tmp_path, cache):
     folder = write_folder(tmp_path / "my data")
-    assert counts(load_dataset(str(folder))) == COUNTS
+    assert counts(load_dataset(str(folder)).rows) == COUNTS
     assert locate(str(folder)) == folder
     assert not cache.exists()
 
@@ -129,7 +129,7 @@ def test_a_folder_with_the_name_of_a_set_is_not_taken_without_a_word(tmp_path, m
     write_folder(tmp_path / "gland", {"train/x.jpg": b"", "train/x.png": b""})
     monkeypatch.setenv("SEGACC_GLAND", str(write_folder(tmp_path / "other")))
     monkeypatch.chdir(tmp_path)
-    assert counts(load_dataset("gland")) == COUNTS
+    assert counts(load_dataset("gland").rows) == COUNTS
     assert "--dataset gland is segacc's own set of this name, not the folder gland" in caplog.text
     assert "write ./gland for the folder" in caplog.text
     caplog.clear()
@@ -139,13 +139,13 @@ def test_a_folder_with_the_name_of_a_set_is_not_taken_without_a_word(tmp_path, m
 
 
 def test_a_demo_set_is_drawn_once(cache):
-    data = load_dataset("demo-pedestrian")
+    data = load_dataset("demo-pedestrian").rows
     assert list(data) == ["train", "valid", "test"]
     folder = locate("demo-pedestrian")
     assert folder is not None
     assert folder.is_relative_to(cache / "demo")
     before = folder.stat().st_ino
-    assert counts(load_dataset("demo-pedestrian")) == counts(data)
+    assert counts(load_dataset("demo-pedestrian").rows) == counts(data)
     assert folder.stat().st_ino == before
 
 
@@ -157,7 +157,7 @@ def test_a_demo_set_is_drawn_once(cache):
 def test_the_type_of_an_archive_is_found_by_its_content(tmp_path, kind, root):
     archive = tmp_path / "data.bin"
     archive.write_bytes(ARCHIVES[kind]({root + name: file for name, file in PAIRS.items()}))
-    data = load_dataset(str(archive))
+    data = load_dataset(str(archive)).rows
     assert counts(data) == COUNTS
     assert Path(data["train"][0]["mask"]["path"]).read_bytes() == b"mask a"
 
@@ -172,7 +172,7 @@ def test_an_archive_is_unpacked_once_and_again_when_it_has_changed(tmp_path, cac
     assert (first / "train" / "c.txt").exists()
 
     archive.write_bytes(zipped({**PAIRS, "test/c.jpg": b"", "test/c.png": b""}))
-    assert list(load_dataset(str(archive))) == ["train", "valid", "test"]
+    assert list(load_dataset(str(archive)).rows) == ["train", "valid", "test"]
 
 
 def test_archives_of_equal_bytes_are_unpacked_once(tmp_path, cache):
@@ -282,7 +282,7 @@ def test_a_zip_with_an_unknown_compression_is_named(tmp_path, cache):
 def test_backslashes_of_windows_zips_are_folders(tmp_path):
     archive = tmp_path / "data.zip"
     archive.write_bytes(zipped({name.replace("/", "\\"): file for name, file in PAIRS.items()}))
-    assert counts(load_dataset(str(archive))) == COUNTS
+    assert counts(load_dataset(str(archive)).rows) == COUNTS
 
 
 BULKY = dict(PAIRS)
@@ -433,10 +433,10 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
 def test_the_variable_of_a_set_may_hold_a_folder_or_an_archive(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGACC_GLAND_128", str(write_folder(tmp_path / "folder")))
-    assert counts(load_dataset("gland-128")) == COUNTS
+    assert counts(load_dataset("gland-128").rows) == COUNTS
     (tmp_path / "archive").write_bytes(ARCHIVES["tar.xz"]())
     monkeypatch.setenv("SEGACC_PEDESTRIAN", str(tmp_path / "archive"))
-    assert counts(load_dataset("pedestrian")) == COUNTS
+    assert counts(load_dataset("pedestrian").rows) == COUNTS
 
 
 def test_a_variable_with_a_path_that_does_not_exist_is_refused(monkeypatch):
@@ -448,12 +448,12 @@ def test_a_variable_with_a_path_that_does_not_exist_is_refused(monkeypatch):
 @pytest.mark.parametrize("place", ["gland.zip", "gland.tar.gz", "gland.anything", "gland"])
 def test_an_archive_dropped_in_the_cache_replaces_the_download(cache, place):
     write_folder(cache / "downloads", {place: ARCHIVES["tar.gz"]()})
-    assert counts(load_dataset("gland")) == COUNTS
+    assert counts(load_dataset("gland").rows) == COUNTS
 
 
 def test_a_folder_dropped_in_the_cache_replaces_the_download(cache):
     write_folder(cache / "downloads" / "gland")
-    assert counts(load_dataset("gland")) == COUNTS
+    assert counts(load_dataset("gland").rows) == COUNTS
 
 
 def test_two_dropped_archives_of_one_set_are_named(cache):
@@ -538,8 +538,8 @@ MEGABYTES = zipped({**BULKY, "train/a.jpg": random.Random(0).randbytes(3 << 20)}
 
 
 def test_a_url_is_downloaded_once_and_its_checksum_recorded(server, cache):
-    assert counts(load_dataset("gland")) == BULKY_COUNTS
-    assert counts(load_dataset("gland")) == BULKY_COUNTS
+    assert counts(load_dataset("gland").rows) == BULKY_COUNTS
+    assert counts(load_dataset("gland").rows) == BULKY_COUNTS
     assert server.ranges == [None]
     (archive,) = (path for path in (cache / "downloads").iterdir() if not path.suffix)
     record = archive.with_name(archive.name + ".sha256").read_text()
@@ -548,7 +548,7 @@ def test_a_url_is_downloaded_once_and_its_checksum_recorded(server, cache):
 
 def test_a_download_cut_in_the_middle_is_continued(server):
     server.content, server.cut_at, server.cuts = MEGABYTES, 2 << 20, 1
-    assert counts(load_dataset("gland")) == BULKY_COUNTS
+    assert counts(load_dataset("gland").rows) == BULKY_COUNTS
     assert server.ranges == [None, f"bytes={2 << 20}-"]
 
 
@@ -560,7 +560,7 @@ def test_a_download_that_failed_is_continued_by_the_next_run(server, cache):
     assert not (cache / "extracted").exists()
 
     server.cut_at, server.ranges = None, []
-    assert counts(load_dataset("gland")) == BULKY_COUNTS
+    assert counts(load_dataset("gland").rows) == BULKY_COUNTS
     assert server.ranges[-1] == f"bytes={2 << 20}-"
     assert not list(cache.rglob("*.part"))
 
@@ -568,7 +568,7 @@ def test_a_download_that_failed_is_continued_by_the_next_run(server, cache):
 def test_a_download_that_cannot_be_continued_starts_again(server):
     server.content, server.with_ranges = MEGABYTES, False
     server.cut_at, server.cuts = 2 << 20, 1
-    assert counts(load_dataset("gland")) == BULKY_COUNTS
+    assert counts(load_dataset("gland").rows) == BULKY_COUNTS
 
 
 def test_parts_of_two_versions_of_a_file_are_not_joined(server):
@@ -576,7 +576,7 @@ def test_parts_of_two_versions_of_a_file_are_not_joined(server):
     with pytest.raises(InputError):
         load_dataset("gland")
     server.content, server.cut_at = zipped(), None
-    assert counts(load_dataset("gland")) == COUNTS
+    assert counts(load_dataset("gland").rows) == COUNTS
 
 
 def test_a_web_page_instead_of_the_archive_is_refused_and_deleted(server, cache):
@@ -584,7 +584,7 @@ def test_a_web_page_instead_of_the_archive_is_refused_and_deleted(server, cache)
     with pytest.raises(InputError, match=r"what came is not an archive.*HTML page.*SEGACC_GLAND"):
         load_dataset("gland")
     server.content = zipped()
-    assert counts(load_dataset("gland")) == COUNTS
+    assert counts(load_dataset("gland").rows) == COUNTS
 
 
 def test_a_server_error_is_in_the_message(server):
@@ -600,7 +600,7 @@ def test_an_archive_that_no_longer_has_its_checksum_is_named(server, cache):
     with pytest.raises(InputError, match=rf"{archive} has the SHA-256 .* delete it and run again"):
         load_dataset("gland")
     archive.unlink()
-    assert counts(load_dataset("gland")) == BULKY_COUNTS
+    assert counts(load_dataset("gland").rows) == BULKY_COUNTS
 
 
 LOADED = """
@@ -608,7 +608,7 @@ from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 for name in {names}:
     try:
-        data = load_dataset(name)
+        data = load_dataset(name).rows
         print({{split: rows['name'][:] for split, rows in data.items()}})
         assert data["train"][0]["mask"]["bytes"] or open(data["train"][0]["mask"]["path"])
     except InputError as error:
@@ -634,7 +634,9 @@ def printed(process: subprocess.Popen[str]) -> str:
 
 def test_only_one_of_several_processes_downloads_and_unpacks(server):
     server.content = MEGABYTES
-    code = "from segacc.data.reading.sources import *; print(len(load_dataset('gland')['train']))"
+    code = (
+        "from segacc.data.reading.sources import *; print(len(load_dataset('gland').rows['train']))"
+    )
     assert [printed(p) for p in [python(code) for _ in range(2)]] == ["10\n"] * 2
     assert server.ranges == [None]
 
@@ -737,9 +739,9 @@ def save(folder: Path, **splits: Dataset) -> str:
 
 def test_a_converted_set_loads_unchanged_after_it_was_saved(tmp_path):
     folder = write_folder(tmp_path / "data")
-    load_dataset(str(folder)).save_to_disk(tmp_path / "saved")
+    load_dataset(str(folder)).rows.save_to_disk(tmp_path / "saved")
     shutil.rmtree(folder)
-    data = load_dataset(str(tmp_path / "saved"))
+    data = load_dataset(str(tmp_path / "saved")).rows
     assert data["train"][0]["image"]["bytes"] == b"image a"
     assert data["valid"]["name"][:] == ["b"]
 
@@ -753,7 +755,7 @@ def test_columns_and_splits_of_other_names(tmp_path, mask):
         validation=rows(1, ("img", mask)),
         extra=rows(1, ("img", mask)),
     )
-    data = load_dataset(place)
+    data = load_dataset(place).rows
     assert counts(data) == {"train": 2, "valid": 1}
     still = Image(decode=False)
     assert data["train"].features == Features(image=still, mask=still, name=Value("string"))
@@ -773,12 +775,12 @@ def test_columns_and_splits_of_other_names(tmp_path, mask):
     ],
 )
 def test_rows_get_names_that_are_unique(tmp_path, train, names):
-    data = load_dataset(save(tmp_path / "saved", train=train, val=rows(1)))
+    data = load_dataset(save(tmp_path / "saved", train=train, val=rows(1))).rows
     assert data["train"]["name"][:] == names
 
 
 def test_a_set_with_one_split_is_split(tmp_path, caplog):
-    data = load_dataset(save(tmp_path / "saved", train=rows(20)))
+    data = load_dataset(save(tmp_path / "saved", train=rows(20))).rows
     names = [f"{index:06d}" for index in range(20)]
     parts = {split: [names[i] for i in part] for split, part in divide(names).items()}
     assert {split: rows["name"][:] for split, rows in data.items()} == parts
@@ -801,11 +803,11 @@ def test_the_message_says_what_a_saved_set_lacks(tmp_path, splits, expected):
 
 def test_a_saved_set_without_splits_is_split(tmp_path):
     rows(20).save_to_disk(tmp_path / "saved")
-    assert sum(counts(load_dataset(str(tmp_path / "saved"))).values()) == 20
+    assert sum(counts(load_dataset(str(tmp_path / "saved")).rows).values()) == 20
 
 
 def test_validation_is_taken_from_training_where_there_is_only_a_test_split(tmp_path, caplog):
-    data = load_dataset(save(tmp_path / "saved", train=rows(30), test=rows(4)))
+    data = load_dataset(save(tmp_path / "saved", train=rows(30), test=rows(4))).rows
     assert counts(data)["test"] == 4
     assert counts(data)["train"] + counts(data)["valid"] == 30
     assert counts(data)["valid"] >= 1
@@ -817,7 +819,7 @@ def test_parquet_files_say_their_split_by_their_names(tmp_path):
     folder.mkdir()
     for name, count in (("train-0-of-2", 2), ("train-1-of-2", 1), ("val-0-of-1", 1)):
         (folder / f"{name}.parquet").write_bytes(parquet(rows(count)))
-    assert counts(load_dataset(str(tmp_path))) == {"train": 3, "valid": 1}
+    assert counts(load_dataset(str(tmp_path)).rows) == {"train": 3, "valid": 1}
 
 
 @pytest.mark.parametrize("kind", ["struct", "bytes"])
@@ -828,7 +830,7 @@ def test_parquet_that_other_programs_wrote(tmp_path, kind):
     images = column([picture("RGB", shade) for shade in range(9)])
     masks = column([picture("L", 255)] * 9)
     pq.write_table(pa.table({"image": images, "mask": masks}), tmp_path / "cells.parquet")
-    data = load_dataset(str(tmp_path / "cells.parquet"))
+    data = load_dataset(str(tmp_path / "cells.parquet")).rows
     assert sum(counts(data).values()) == 9
     assert data["train"][0]["mask"]["bytes"] == picture("L", 255)
 
@@ -841,7 +843,7 @@ def test_a_damaged_parquet_file_is_named(tmp_path):
 
 def test_parquet_beside_images_is_left_out(tmp_path, caplog):
     write_folder(tmp_path, {**PAIRS, "train/boxes.parquet": b"PAR1"})
-    assert counts(load_dataset(str(tmp_path))) == COUNTS
+    assert counts(load_dataset(str(tmp_path)).rows) == COUNTS
     assert "left out: 1 .parquet" in caplog.text
 
 
@@ -855,7 +857,7 @@ def test_a_damaged_saved_set_is_named(tmp_path):
 def test_a_saved_set_in_an_archive(tmp_path):
     save(tmp_path / "saved", train=rows(2), valid=rows(1))
     archive = shutil.make_archive(str(tmp_path / "saved"), "gztar", tmp_path / "saved")
-    assert counts(load_dataset(archive)) == {"train": 2, "valid": 1}
+    assert counts(load_dataset(archive).rows) == {"train": 2, "valid": 1}
 
 
 class HubHandler(BaseHTTPRequestHandler):
