@@ -117,7 +117,7 @@ class TrainConfig:
     """keep BatchNorm's statistics and scales as they are"""
 
     loss: str = "dice"
-    """dice, bce, focal, lovasz, tversky, jaccard, or a sum such as dice+bce"""
+    """dice, ce (bce is the same), focal, lovasz, tversky, jaccard, or a sum such as dice+ce"""
     batch_size: int = 16
     """the GLOBAL batch of one optimizer step: it is split over processes, so that more GPUs do not
     change the maths"""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 import os
@@ -16,10 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch import Tensor
 
 import segacc
 from segacc.config import TrainConfig, to_json
@@ -27,7 +23,7 @@ from segacc.data.known import TRAINED_ON, absolute, data_record, trained_on_csv
 from segacc.data.reading.sources import resolve
 from segacc.data.split import Prepared
 from segacc.errors import InputError, disk_errors, quoted, write_text
-from segacc.metrics.counts import dice_of, iou_of, precision_of, recall_of
+from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
 
@@ -202,31 +198,7 @@ def git_commit() -> str | None:
     return commit.strip() + ("+" if changed.strip() else "")
 
 
-def per_image_csv(names: list[str], sizes: np.ndarray, counts: Tensor, **more: Tensor) -> str:
-    """A table with a line per image: its name, its own size, its scores and pixel counts.
-
-    Args:
-        sizes: (N, 2) height and width of the images before they were resized.
-        counts: (N, 4) of one class.
-        more: other scores, (N,) each.
-    """
-    columns = {
-        "iou": iou_of(counts),
-        "dice": dice_of(counts),
-        "precision": precision_of(counts),
-        "recall": recall_of(counts),
-        **more,
-    }
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "height", "width", *columns, "tp", "fp", "fn", "tn"])
-    for i, name in enumerate(names):
-        values = [f"{column[i].item():.6f}" for column in columns.values()]
-        writer.writerow([name, *sizes[i].tolist(), *values, *counts[i].long().tolist()])
-    return text.getvalue()
-
-
-def model_card(config: TrainConfig, line: dict[str, float]) -> str:
+def model_card(config: TrainConfig, labels: Labels, line: dict[str, float]) -> str:
     """The README.md of the best model: what it is, how good it is, how to use it.
 
     Args:
@@ -234,6 +206,20 @@ def model_card(config: TrainConfig, line: dict[str, float]) -> str:
     """
     dataset = Path(config.dataset.rstrip("/")).name
     crop = f", trained on random crops of {config.crop} px" if config.crop else ""
+    if labels.logits == 1:
+        task, threshold = "Binary segmentation", ", threshold 0.5"
+        best = (
+            f"| iou | over all pixels, threshold {line['valid_threshold']:g} | "
+            f"{line['valid_iou_best_threshold']:.4f} |\n\nThe threshold "
+            f"{line['valid_threshold']:g} has the largest `iou` on this split; it is stored with "
+            "the\nmodel, and is what evaluate.py and `segacc predict` use.\n"
+        )
+        use = "(B, 1, H, W)\nmask = logits.sigmoid() > model.threshold"
+    else:
+        task, threshold = f"Segmentation of {labels.classes} classes", ""
+        names = ", ".join(f"{i} {name}" for i, name in enumerate(labels.names))
+        best = f"\nScores are means over the classes. The classes are {names}.\n"
+        use = f"(B, {labels.logits}, H, W)\nclasses = logits.argmax(dim=1)"
     return f"""---
 library_name: segacc
 pipeline_tag: image-segmentation
@@ -242,28 +228,22 @@ tags: [semantic-segmentation, pytorch_model_hub_mixin]
 
 # {config.model} on {dataset}
 
-Binary segmentation of {dataset} at {config.size} px{crop}. Started from the weights
+{task} of {dataset} at {config.size} px{crop}. Started from the weights
 `{config.weights}`, loss `{config.loss}`, seed {config.seed}.
 
-Validation split, full images, threshold 0.5, epoch {line["epoch"]}:
+Validation split, full images{threshold}, epoch {line["epoch"]}:
 
 | score | | value |
 |---|---|---|
 | iou | over all pixels | {line["valid_iou"]:.4f} |
 | iou_image | mean over images | {line["valid_iou_image"]:.4f} |
 | dice | over all pixels | {line["valid_dice"]:.4f} |
-| iou | over all pixels, threshold {line["valid_threshold"]:g} | \
-{line["valid_iou_best_threshold"]:.4f} |
-
-The threshold {line["valid_threshold"]:g} has the largest `iou` on this split; it is stored with the
-model, and is what evaluate.py and `segacc predict` use.
-
+{best}
 ```python
 from segacc.models.segmenter import Segmenter
 
 model = Segmenter.from_pretrained("PATH")  # this folder
-logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> (B, 1, H, W)
-mask = logits.sigmoid() > model.threshold
+logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> {use}
 ```
 """
 

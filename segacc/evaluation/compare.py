@@ -8,6 +8,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from segacc.config import SEGFORMER_B0, Reading
@@ -25,7 +26,7 @@ from segacc.evaluation.scored_runs import (
     report_groups,
     way_of_scoring,
 )
-from segacc.metrics.counts import iou_of
+from segacc.metrics.counts import resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
 from segacc.report.page import write_report
 from segacc.report.scored import Scored, read_scored
@@ -51,13 +52,14 @@ def paired_bootstrap(best: Tensor, other: Tensor) -> Paired:
     """Difference of `iou`, other minus best, over resamples of the images that both have.
 
     Args:
-        best, other: (N, 4) counts of the same images in the same order.
+        best, other: (N, K, 4) counts of the same images in the same order.
 
     Returns:
         with the two-sided p: twice the share of resamples in which the sign is the other one.
     """
-    one, two = (iou_of(counts.sum(dim=0)).item() for counts in (best, other))
-    drawn = bootstrap(lambda w: iou_of(w @ other) - iou_of(w @ best), len(best))
+    whole = torch.ones(1, len(best), dtype=torch.double)
+    one, two = (resampled_iou(counts, whole).item() for counts in (best, other))
+    drawn = bootstrap(lambda w: resampled_iou(other, w) - resampled_iou(best, w), len(best))
     beyond = min(int((drawn >= 0).sum()), int((drawn <= 0).sum()))
     p = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
     return Paired(two - one, *percentile_interval(drawn), p)
@@ -95,7 +97,7 @@ def _comparison_row(run: ScoredRun, best: ScoredRun, called: str) -> dict[str, s
         f"iou on {metrics['split']}": _with_interval(metrics["scores"]["iou"]),
         "iou_image": _with_interval(metrics["scores"]["iou_image"]),
         "against best": called if run is best else against,
-        "threshold": f"{metrics['threshold']:g}",
+        "threshold": "" if metrics["threshold"] is None else f"{metrics['threshold']:g}",
         "best epoch": f"{best_epoch} of {len(run.epochs)}",
         "minutes": f"{sum(line['seconds'] for line in run.epochs) / 60:.1f}",
         "img/s": f"{statistics.median(line['img_per_s'] for line in run.epochs):.1f}",

@@ -26,20 +26,26 @@ from segacc.errors import InputError, disk_errors
 from segacc.evaluation.notes import notes_on
 from segacc.evaluation.results import (
     calibration_table,
+    class_table,
     print_results,
     results_folder,
     write_results,
 )
 from segacc.labels import check_same_classes
-from segacc.metrics.counts import constant_mask_iou
+from segacc.metrics.counts import (
+    class_probabilities,
+    confusion_matrices,
+    constant_mask_iou,
+    predicted_labels,
+)
 from segacc.metrics.intervals import INTERVALS, Score
-from segacc.metrics.scores import FORMULAS, ImageStats, image_stats, scores_with_intervals
+from segacc.metrics.scores import ImageStats, formulas, image_stats, scores_with_intervals
 from segacc.metrics.thresholds import levels_of
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights import load_segmenter
 from segacc.prediction.logits import predict_split
 from segacc.report.page import write_report
-from segacc.report.pictures import picture_name, triptych
+from segacc.report.pictures import detail_folder, in_palette, picture_name, triptych
 from segacc.report.scored import read_scored
 from segacc.runtime.accelerator import is_out_of_memory, make_accelerator, uses_gpu
 from segacc.runtime.ranks import gather_images, is_lost_connection
@@ -78,6 +84,8 @@ class SplitStats:
 
     at_threshold: ImageStats
     at_half: ImageStats
+    confusion: Tensor
+    """(classes, classes) int64: [true class, predicted class]"""
     seconds: float
     """seconds that this rank took for its predictions"""
 
@@ -104,7 +112,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
             if evaluation.accelerator.is_main_process:
                 record = record_of(evaluation, found, scores)
                 write_results(folder, split, found.at_threshold, record)
-                write_report(folder / "report.html", [read_scored(config.run, folder, split)])
+                if evaluation.data.labels.logits == 1:
+                    write_report(folder / "report.html", [read_scored(config.run, folder, split)])
                 print_results(folder, split, found.at_threshold, record, config.explain)
     evaluation.accelerator.end_training()
     return {name: score.value for name, score in scores.items()}
@@ -132,6 +141,11 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
     assert trained.size is not None
     data = prepare_found(source, trained.size, model.value_range or WHOLE)
     check_same_classes(data.labels, model.labels, str(config.run))
+    if config.threshold is not None and data.labels.logits > 1:
+        raise InputError(
+            f"--threshold {config.threshold} decides between two classes, and {config.run} has "
+            f"{data.labels.classes}, of which the most probable one is predicted: leave it out."
+        )
     if config.split not in data.splits:
         raise InputError(
             f"--split {config.split}: {dataset} has no such split, it has {', '.join(data.splits)}."
@@ -163,8 +177,9 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
 def make_folders(evaluation: Evaluation) -> None:
     """Make the folders of the pictures, without those of an earlier evaluation."""
     if evaluation.accelerator.is_main_process:
-        for pictures in ("overlays", "probabilities"):
+        for pictures in ("overlays", "probabilities", "predictions"):
             shutil.rmtree(evaluation.folder / pictures, ignore_errors=True)
+        for pictures in ("overlays", detail_folder(evaluation.data.labels)):
             (evaluation.folder / pictures).mkdir(parents=True)
     evaluation.accelerator.wait_for_everyone()
 
@@ -172,50 +187,82 @@ def make_folders(evaluation: Evaluation) -> None:
 def score_images(evaluation: Evaluation) -> SplitStats:
     """Predict each image once, write its pictures, count its pixels; ends when all ranks have."""
     config, accelerator, split = evaluation.config, evaluation.accelerator, evaluation.split
-    threshold, width = evaluation.threshold, ImageStats.width()
+    threshold, labels = evaluation.threshold, evaluation.data.labels
+    width = ImageStats.width(labels.logits)
     own = [torch.zeros(0, 2 * width, dtype=torch.double)]
+    confusion = torch.zeros(labels.classes, labels.classes, dtype=torch.long)
     seconds, began = 0.0, time.perf_counter()
     batches = predict_split(
         evaluation.model, split, accelerator, config.batch_size, tta=config.tta, tile=config.tile
     )
     for indices, logits, label_maps in batches:
-        probabilities, label_maps = logits.sigmoid().cpu(), label_maps.cpu()
+        probabilities, label_maps = class_probabilities(logits).cpu(), label_maps.cpu()
         seconds += time.perf_counter() - began
         stats = image_stats(probabilities, label_maps, threshold)
-        at_half = stats if threshold == HALF else image_stats(probabilities, label_maps, HALF)
+        at_half = stats
+        if threshold != HALF and labels.logits == 1:
+            at_half = image_stats(probabilities, label_maps, HALF)
         own.append(torch.cat([stats.packed(), at_half.packed()], dim=1))
-        write_pictures(evaluation, indices, probabilities[:, 0], stats)
+        predicted = predicted_labels(probabilities, threshold)
+        confusion += confusion_matrices(predicted, label_maps, labels.classes).sum(dim=0)
+        write_pictures(evaluation, indices, probabilities, predicted, stats)
         began = time.perf_counter()
     gathered = gather_images(accelerator, len(split), torch.cat(own).to(accelerator.device))
     accelerator.wait_for_everyone()  # until all pictures are written
     stats, at_half = (ImageStats.unpacked(part) for part in gathered.split(width, dim=1))
-    return SplitStats(stats, at_half, seconds)
+    confusion = accelerator.reduce(confusion.to(accelerator.device)).cpu()
+    return SplitStats(stats, at_half, confusion, seconds)
 
 
 def write_pictures(
-    evaluation: Evaluation, indices: list[int], probabilities: Tensor, stats: ImageStats
+    evaluation: Evaluation,
+    indices: list[int],
+    probabilities: Tensor,
+    predicted: Tensor,
+    stats: ImageStats,
 ) -> None:
-    """Image, truth and prediction side by side, and the probabilities in 256 levels.
+    """Image, truth and prediction side by side; and the probabilities in 256 levels, or with more
+    than two classes the predicted label map.
 
     Args:
-        probabilities: (B, H, W) of the images `indices`, on the CPU.
+        probabilities: (B, K, H, W) of the images `indices`, on the CPU.
+        predicted: (B, H, W) of `predicted_labels`.
         stats: of these images.
     """
+    labels, folder = evaluation.data.labels, evaluation.folder
+    score = "IoU" if labels.logits == 1 else "mIoU"
     ious = stats.columns()["iou"].tolist()
-    for index, p, iou in zip(indices, probabilities, ious, strict=True):
+    for index, p, found, iou in zip(indices, probabilities, predicted, ious, strict=True):
         name = evaluation.split.names[index]
-        levels = Image.fromarray(levels_of(p).numpy())
-        levels.save(evaluation.folder / "probabilities" / picture_name(name))
-        prediction = (p > evaluation.threshold).numpy()
-        picture = triptych(*evaluation.split[index], prediction, f"{name}   IoU {iou:.3f}")
-        picture.save(evaluation.folder / "overlays" / picture_name(name))
+        if labels.logits == 1:
+            detail = Image.fromarray(levels_of(p[0]).numpy())
+        else:
+            detail = in_palette(found.numpy(), labels)
+        detail.save(folder / detail_folder(labels) / picture_name(name))
+        caption = f"{name}   {score} {iou:.3f}"
+        picture = triptych(*evaluation.split[index], found.numpy(), caption, labels)
+        picture.save(folder / "overlays" / picture_name(name))
 
 
 def record_of(
     evaluation: Evaluation, found: SplitStats, scores: dict[str, Score]
 ) -> dict[str, Any]:
     """What metrics.json holds."""
-    config, images = evaluation.config, len(evaluation.split)
+    config, images, labels = evaluation.config, len(evaluation.split), evaluation.data.labels
+    picked = "validation" if config.threshold is None else "given"
+    of_two = {
+        "threshold": evaluation.threshold,
+        "threshold_from": picked,
+        "scores_at_half": {
+            name: asdict(score) for name, score in scores_with_intervals(found.at_half).items()
+        },
+    }
+    of_more = {
+        "threshold": None,
+        "threshold_from": None,
+        "classes": class_table(found.at_threshold, labels),
+        "confusion": found.confusion.tolist(),
+    }
     return {
         "model": evaluation.trained.model,
         "dataset": evaluation.dataset,
@@ -228,18 +275,15 @@ def record_of(
         "notes": list(evaluation.notes),
         "size": evaluation.data.size,
         "value_range": evaluation.model.value_range,
-        "threshold": evaluation.threshold,
-        "threshold_from": "validation" if config.threshold is None else "given",
+        "labels": labels.to_config(),
         "tta": config.tta,
         "tile": config.tile,
         "precision": evaluation.precision,
         "precision_of_training": evaluation.trained.precision,
         "scores": {name: asdict(score) for name, score in scores.items()},
-        "scores_at_half": {
-            name: asdict(score) for name, score in scores_with_intervals(found.at_half).items()
-        },
-        "constant_mask_iou": constant_mask_iou(found.at_threshold.counts[:, None]),
-        "formulas": FORMULAS,
+        **(of_two if labels.logits == 1 else of_more),
+        "constant_mask_iou": constant_mask_iou(found.at_threshold.counts),
+        "formulas": formulas(labels.logits),
         "intervals": INTERVALS,
         "seconds": found.seconds,
         "img_per_s": images / found.seconds,  # of all processes, which work at the same time

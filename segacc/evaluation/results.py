@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,17 @@ import torch
 from segacc.config import EvaluateConfig
 from segacc.data.split import Split
 from segacc.errors import write_text
+from segacc.labels import Labels
+from segacc.metrics.counts import FN, TP
 from segacc.metrics.intervals import INTERVALS, Score
-from segacc.metrics.scores import CALIBRATION_BINS, FORMULAS, LOWER_IS_BETTER, ImageStats
-from segacc.report.pictures import overview, picture_name
-from segacc.runs import per_image_csv
+from segacc.metrics.scores import (
+    CALIBRATION_BINS,
+    LOWER_IS_BETTER,
+    ImageStats,
+    class_scores_with_intervals,
+)
+from segacc.metrics.tables import per_image_csv
+from segacc.report.pictures import detail_folder, overview, picture_name
 
 OVERVIEW_IMAGES = 6
 
@@ -61,15 +70,42 @@ def calibration_table(stats: ImageStats) -> dict[str, list[Any]]:
     }
 
 
+def class_table(stats: ImageStats, labels: Labels) -> list[dict[str, Any]]:
+    """Of each class its name, its pixels in the masks, their share of all that count, and its
+    scores with intervals; a score that is not defined is None."""
+    found = class_scores_with_intervals(stats)
+    counts = stats.counts.sum(dim=0)
+    pixels = (counts[:, TP] + counts[:, FN]).tolist()
+    total = max(1.0, counts[0].sum().item())
+    return [
+        {
+            "name": name,
+            "pixels": int(own),
+            "share": own / total,
+            **{
+                score: {end: _or_none(value) for end, value in asdict(of_class).items()}
+                for score, of_class in scores.items()
+            },
+        }
+        for name, own, scores in zip(labels.names, pixels, found, strict=True)
+    ]
+
+
+def _or_none(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
 def write_results(folder: Path, split: Split, stats: ImageStats, record: dict[str, Any]) -> None:
     """Write metrics.json, per_image.csv and overview.png."""
     order = worst_first(stats)
     chosen = [order[i] for i in spread(len(order), OVERVIEW_IMAGES)]
     pictures = [folder / "overlays" / picture_name(split.names[i]) for i in chosen]
     overview(pictures).save(folder / "overview.png")
-    columns = stats.columns()
+    columns, labels = stats.columns(), Labels.from_config(record["labels"])
     more = {name: columns[name] for name in ("boundary_iou", "hd95", "ece")}
-    table = per_image_csv(split.names, split.sizes, stats.counts, **more)
+    if labels.logits > 1:
+        del more["hd95"]
+    table = per_image_csv(split.names, split.sizes, stats.counts, labels, **more)
     write_text(folder / "per_image.csv", table)
     write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
 
@@ -83,29 +119,65 @@ def print_results(
         record: as in metrics.json.
         explain: with the formula of each score.
     """
-    chosen = {"validation": "picked on validation"}.get(record["threshold_from"], "given")
     print(
         f"{record['model']} on {record['split']} of {record['dataset']}: {len(split)} full images "
         f"of {record['size']} x {record['size']} px, {_how(record)}\n"
         + "".join(f"warning: {note}\n" for note in record["notes"])
-        + f"{'':<14}threshold {record['threshold']:<9g} 95 % interval       at 0.5   ({chosen})"
+        + _heading(record)
     )
-    for name, formula in FORMULAS.items():
-        score, half = (Score(**record[key][name]) for key in ("scores", "scores_at_half"))
-        between = "" if score.low is None else f"{score.low:.4f} to {score.high:.4f}"
+    for name, formula in record["formulas"].items():
+        score = Score(**record["scores"][name])
+        half = record["scores_at_half"][name]["value"] if "scores_at_half" in record else None
         better = "lower is better" if name in LOWER_IS_BETTER else ""
-        print(f"  {name:<13} {score.value:<17.4f}  {between:<18}  {half.value:<8.4f} {better}")
+        at_half = "" if half is None else f"{half:<8.4f} "
+        shown = "miou" if name == "iou" and half is None else name
+        print(f"  {shown:<13} {score.value:<17.4f}  {_interval(score):<18}  {at_half}{better}")
         if explain:
             print(f"  {'':<13} {formula}")
     print(f"  {'constant':<13} {record['constant_mask_iou']:<17.4f}  iou of the best constant mask")
+    if "classes" in record:
+        _print_classes(record["classes"])
     print("  worst         " + ", ".join(split.names[i] for i in worst_first(stats)[:3]))
     if explain:
         print(f"  intervals: {INTERVALS}")
     print(
-        f"written: {folder}: metrics.json, per_image.csv, overlays/, probabilities/, overview.png\n"
-        f"look at: {folder / 'report.html'}",
+        f"written: {folder}: metrics.json, per_image.csv, overlays/, "
+        f"{detail_folder(Labels.from_config(record['labels']))}/, overview.png\n"
+        f"look at: {folder / ('overview.png' if 'classes' in record else 'report.html')}",
         flush=True,
     )
+
+
+def _heading(record: dict[str, Any]) -> str:
+    """The line above the scores."""
+    if record["threshold"] is None:
+        return f"{'':<14}{'':<19}95 % interval"
+    chosen = {"validation": "picked on validation"}.get(record["threshold_from"], "given")
+    return f"{'':<14}threshold {record['threshold']:<9g} 95 % interval       at 0.5   ({chosen})"
+
+
+def _interval(score: Score) -> str:
+    return "" if score.low is None else f"{score.low:.4f} to {score.high:.4f}"
+
+
+def _print_classes(classes: list[dict[str, Any]]) -> None:
+    """A line for each class, the best first, and the names of those that are absent."""
+    there = [one for one in classes if one["iou"]["value"] is not None]
+    width = max(13, *(len(one["name"]) for one in classes))
+    print(f"\n  {'class':<{width}} {'iou':<8} {'95 % interval':<18}  precision recall  of pixels")
+    for one in sorted(there, key=lambda one: -one["iou"]["value"]):
+        numbers = [
+            "\N{EN DASH}" if one[name]["value"] is None else f"{one[name]['value']:.4f}"
+            for name in ("precision", "recall")
+        ]
+        print(
+            f"  {one['name']:<{width}} {one['iou']['value']:<8.4f} "
+            f"{_interval(Score(**one['iou'])):<18}  {numbers[0]:<9} {numbers[1]:<7} "
+            f"{one['share']:.2%}"
+        )
+    absent = [one["name"] for one in classes if one["iou"]["value"] is None]
+    if absent:
+        print(f"  in no mask and never predicted, so not in miou: {', '.join(absent)}")
 
 
 def _how(record: dict[str, Any]) -> str:

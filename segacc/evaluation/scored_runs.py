@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from segacc.config import read_run_config
+from segacc.labels import Labels
+from segacc.metrics.tables import counts_of_rows
 from segacc.runs import read_epochs
 
 
@@ -29,7 +30,7 @@ class ScoredRun:
     names: list[str]
     """of the N images"""
     counts: Tensor
-    """(N, 4) float64: true positive, false positive, false negative, true negative pixels"""
+    """(N, K, 4) float64: true positive, false positive, false negative, true negative pixels"""
 
 
 def read_scored_run(run: Path, split: str) -> ScoredRun | None:
@@ -47,9 +48,9 @@ def read_scored_run(run: Path, split: str) -> ScoredRun | None:
         for path in (run / "config.json", folder / "metrics.json")
     )
     rows = list(csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()))
-    counts = torch.tensor([[int(row[k]) for k in ("tp", "fp", "fn", "tn")] for row in rows])
+    counts = counts_of_rows(rows, Labels.from_config(metrics.get("labels")))
     names = [row["name"] for row in rows]
-    return ScoredRun(run, config, metrics, read_epochs(run), names, counts.double())
+    return ScoredRun(run, config, metrics, read_epochs(run), names, counts)
 
 
 def groups_of(runs: list[ScoredRun]) -> dict[tuple[str, int], list[ScoredRun]]:

@@ -149,17 +149,17 @@ def scores(counts: Tensor) -> dict[str, float]:
     assert len(counts), "all pixels of all images are ignored"
     split = counts.sum(dim=0)
     return {
-        "iou": _mean_over_classes(iou_of(split), split).item(),
-        "iou_image": _mean_over_classes(iou_of(counts), counts).mean().item(),
-        "dice": _mean_over_classes(dice_of(split), split).item(),
-        "dice_image": _mean_over_classes(dice_of(counts), counts).mean().item(),
-        "precision": _mean_over_classes(precision_of(split), split, TP, FP).item(),
-        "recall": _mean_over_classes(recall_of(split), split, TP, FN).item(),
+        "iou": mean_over_classes(iou_of(split), split).item(),
+        "iou_image": mean_over_classes(iou_of(counts), counts).mean().item(),
+        "dice": mean_over_classes(dice_of(split), split).item(),
+        "dice_image": mean_over_classes(dice_of(counts), counts).mean().item(),
+        "precision": mean_over_classes(precision_of(split), split, TP, FP).item(),
+        "recall": mean_over_classes(recall_of(split), split, TP, FN).item(),
     }
 
 
-def _mean_over_classes(values: Tensor, counts: Tensor, *whole: int) -> Tensor:
-    """Mean of a score over the classes that are there.
+def mean_over_classes(values: Tensor, counts: Tensor, *whole: int) -> Tensor:
+    """Mean of a score over the classes that are there; NaN where none is.
 
     Args:
         values: (..., K) float64.
@@ -173,6 +173,17 @@ def _mean_over_classes(values: Tensor, counts: Tensor, *whole: int) -> Tensor:
     if whole:
         values = values.where(counts[..., list(whole)].sum(dim=-1) > 0, 0.0)
     return values.where(there, 0.0).sum(dim=-1) / there.sum(dim=-1)
+
+
+def resampled_iou(counts: Tensor, weights: Tensor) -> Tensor:
+    """`iou` (R,) of a split in which image i is there weights[r, i] times.
+
+    Args:
+        counts: (N, K, 4) float64.
+        weights: (R, N) float64.
+    """
+    split = (weights @ counts.flatten(1)).unflatten(1, counts.shape[1:])
+    return mean_over_classes(iou_of(split), split)
 
 
 def constant_mask_iou(counts: Tensor) -> float:

@@ -67,6 +67,7 @@ def _rows(images: int) -> int:
 
 
 def percentile_interval(values: Tensor) -> tuple[float, float]:
-    """The middle 95 % of bootstrapped values, (R,)."""
-    low, high = np.percentile(values.numpy(), [2.5, 97.5])
+    """The middle 95 % of bootstrapped values, (R,), of those that are not NaN; NaN if none is."""
+    known = values[~values.isnan()].numpy()
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
     return float(low), float(high)

@@ -1,7 +1,12 @@
-"""The scores of a split with intervals, for two classes, from a few numbers per image."""
+"""The scores of a split with intervals, from a few numbers per image.
+
+With two classes all are of the foreground. With more they are means over the classes that are there
+(`segacc.metrics.counts`), and each class has scores of its own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +14,13 @@ from torch import Tensor
 
 from segacc.labels import FOREGROUND, IGNORE
 from segacc.metrics.counts import (
+    FN,
+    FP,
+    TP,
     count_pixels,
     dice_of,
     iou_of,
+    mean_over_classes,
     precision_of,
     predicted_labels,
     ratio,
@@ -34,96 +43,122 @@ FORMULAS = {
     "ece": "expected calibration error: |share of foreground - mean probability| in 15 bins of the "
     "probability, mean over all pixels of the split",
 }
+CLASS_FORMULAS = {
+    "iou": "mIoU: TP / (TP + FP + FN) of each class over all pixels of the split, mean over the "
+    "classes that are in the masks or were predicted",
+    "iou_image": "the same of each image, mean over images",
+    "dice": "2 TP / (2 TP + FP + FN) of each class over all pixels of the split, mean as for iou",
+    "dice_image": "the same of each image, mean over images",
+    "precision": "TP / (TP + FP) of each class over all pixels of the split, mean as for iou; 0 "
+    "for one that was never predicted",
+    "recall": "TP / (TP + FN) of each class over all pixels of the split, mean as for iou; 0 for "
+    "one that is in no mask",
+    "accuracy": "share of the pixels whose class was predicted",
+    "boundary_iou": "IoU of what of each class lies within 2 % of the image's diagonal of its "
+    "outline (Cheng et al. 2021), mean over the classes of an image, then over images",
+    "ece": "expected calibration error: |share of right pixels - mean probability of the predicted "
+    "class| in 15 bins of this probability, mean over all pixels of the split",
+}
+OF_CLASS = ("iou", "dice", "precision", "recall")
+"""Scores that each class has by itself."""
 LOWER_IS_BETTER = ("hd95", "ece")
 CALIBRATION_BINS = 15
 
 
 @dataclass(frozen=True)
 class ImageStats:
-    """What all scores of N images are made of, for two classes; float64 on the CPU."""
+    """What all scores of N images are made of; float64 on the CPU. K is 1 for two classes, else
+    their number."""
 
     counts: Tensor
-    """(N, 4): tp, fp, fn, tn"""
+    """(N, K, 4): tp, fp, fn, tn"""
     boundary: Tensor
-    """(N, 2): intersection and union of the boundaries"""
+    """(N, K, 2): intersection and union of the boundaries"""
     hd95: Tensor
-    """(N, 1) px"""
+    """(N,) px; for two classes only, else 0"""
     calibration: Tensor
     """(N, 3 * CALIBRATION_BINS): of each bin of the probability the number of pixels, then of each
-    the sum of their probabilities, then of each the number of foreground pixels"""
+    the sum of their probabilities, then of each the number of foreground pixels (with more than two
+    classes: of pixels that were predicted right)"""
 
     def packed(self) -> Tensor:
-        """One row per image, (N, width()), so that ranks can gather them at once."""
-        return torch.cat([self.counts, self.boundary, self.hd95, self.calibration], dim=1)
+        """One row per image, (N, width(K)), so that ranks can gather them at once."""
+        parts = (self.counts, self.boundary, self.hd95[:, None], self.calibration)
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     @staticmethod
-    def width() -> int:
-        """Columns of `packed`."""
-        return 4 + 2 + 1 + 3 * CALIBRATION_BINS
+    def width(classes: int) -> int:
+        """Columns of `packed` for K = `classes`."""
+        return 6 * classes + 1 + 3 * CALIBRATION_BINS
 
     @staticmethod
     def unpacked(packed: Tensor) -> ImageStats:
         """The inverse of `packed`."""
-        return ImageStats(*packed.split([4, 2, 1, 3 * CALIBRATION_BINS], dim=1))
+        classes = (packed.shape[1] - ImageStats.width(0)) // 6
+        counts, boundary, hd95, calibration = packed.split(
+            [4 * classes, 2 * classes, 1, 3 * CALIBRATION_BINS], dim=1
+        )
+        counts, boundary = counts.unflatten(1, (classes, 4)), boundary.unflatten(1, (classes, 2))
+        return ImageStats(counts, boundary, hd95[:, 0], calibration)
 
     def __len__(self) -> int:
         return len(self.counts)
 
     def columns(self) -> dict[str, Tensor]:
-        """The scores of each image alone, (N,) each."""
-        return {
-            "iou": iou_of(self.counts),
-            "dice": dice_of(self.counts),
-            "precision": precision_of(self.counts),
-            "recall": recall_of(self.counts),
-            "boundary_iou": ratio(self.boundary[:, 0], self.boundary[:, 1]),
-            "hd95": self.hd95[:, 0],
+        """The scores of each image alone, (N,) each; 0 for one that is ignored as a whole, which
+        does not count."""
+        boundary = ratio(self.boundary[..., 0], self.boundary[..., 1])
+        of_image = scores_of_counts(self.counts) | {
+            "boundary_iou": mean_over_classes(boundary, self.counts),
+            "hd95": self.hd95,
             "ece": calibration_error(self.calibration),
         }
+        return {name: values.nan_to_num(0) for name, values in of_image.items()}
 
 
 def image_stats(probabilities: Tensor, label_maps: Tensor, threshold: float) -> ImageStats:
     """The numbers of a batch. Where the label map says nothing, neither truth nor prediction has
-    foreground, and no pixel is counted.
+    a class that is looked for, and no pixel is counted.
 
     Args:
-        probabilities: (B, 1, H, W) in 0..1.
-        label_maps: (B, H, W) uint8 of 0, 1 and IGNORE.
-        threshold: foreground is where the probability is above this.
+        probabilities: (B, K, H, W) in 0..1, of `class_probabilities`.
+        label_maps: (B, H, W) uint8.
+        threshold: for K = 1, foreground is where the probability is above this.
     """
     images, classes, *size = probabilities.shape
-    assert classes == 1, "these scores are for two classes only"
     assert label_maps.shape == (images, *size), "one label per pixel"
     predicted = predicted_labels(probabilities, threshold)
-    counts = count_pixels(predicted, label_maps, classes=2)[:, 0].double().cpu()
-    boundary, hd95, calibration = [], [], []
-    for p, found, truth in zip(
-        probabilities[:, 0].cpu(), predicted.cpu(), label_maps.cpu(), strict=True
+    counts = count_pixels(predicted, label_maps, max(2, classes)).double().cpu()
+    boundary = torch.zeros(images, classes, 2, dtype=torch.double)
+    hd95, calibration = torch.zeros(images, dtype=torch.double), []
+    likeliest = probabilities.amax(dim=1).cpu()
+    for i, (p, found, truth) in enumerate(
+        zip(likeliest, predicted.cpu(), label_maps.cpu(), strict=True)
     ):
         counted = truth != IGNORE
-        found_mask = ((found == FOREGROUND) & counted).numpy()
-        true_mask = (truth == FOREGROUND).numpy()
-        boundary.append(boundary_counts(found_mask, true_mask))
-        hd95.append(hausdorff_95(found_mask, true_mask))
-        calibration.append(_calibration(p[counted], truth[counted] == FOREGROUND))
-    return ImageStats(
-        counts,
-        torch.tensor(boundary).double(),
-        torch.tensor(hd95).double()[:, None],
-        torch.stack(calibration),
-    )
+        found = found.where(counted, IGNORE)
+        sought = [FOREGROUND] if classes == 1 else found.unique().tolist() + truth.unique().tolist()
+        for number in {*sought} - {IGNORE}:
+            masks = (found == number).numpy(), (truth == number).numpy()
+            place = 0 if classes == 1 else number
+            boundary[i, place] = torch.tensor(boundary_counts(*masks)).double()
+            if classes == 1:
+                hd95[i] = hausdorff_95(*masks)
+        is_right = truth == (FOREGROUND if classes == 1 else found)
+        calibration.append(_calibration(p[counted], is_right[counted]))
+    return ImageStats(counts, boundary, hd95, torch.stack(calibration))
 
 
-def _calibration(p: Tensor, is_foreground: Tensor) -> Tensor:
+def _calibration(p: Tensor, is_right: Tensor) -> Tensor:
     """(3 * CALIBRATION_BINS,) float64 of probabilities and truth (P,); see ImageStats."""
     bins = (p * CALIBRATION_BINS).long().clamp(max=CALIBRATION_BINS - 1)
-    values = (torch.ones_like(p), p, is_foreground)
+    values = (torch.ones_like(p), p, is_right)
     return torch.cat([bins.bincount(v.double(), minlength=CALIBRATION_BINS) for v in values])
 
 
 def calibration_error(calibration: Tensor) -> Tensor:
-    """Expected calibration error (Naeini et al. 2015) of the probability of foreground, (...);
-    0 where no pixel is counted.
+    """Expected calibration error (Naeini et al. 2015) of the probability of foreground, or of the
+    predicted class, (...); 0 where no pixel is counted.
 
     Args:
         calibration: (..., 3 * CALIBRATION_BINS), as in ImageStats.
@@ -140,32 +175,84 @@ def split_scores(stats: ImageStats, weights: Tensor) -> dict[str, Tensor]:
         weights: (R, N) float64.
 
     Returns:
-        (R,) by the names of FORMULAS.
+        (R,) by the names of `formulas`.
     """
     own = stats.columns()
-    counts = weights @ stats.counts
-    weights = weights * (stats.counts.sum(dim=1) > 0)
+    counts = (weights @ stats.counts.flatten(1)).unflatten(1, stats.counts.shape[1:])
+    weights = weights * (stats.counts[:, 0].sum(dim=-1) > 0)
     images = weights.sum(dim=1).clamp_min(1)
-    mean = {name: (weights @ own[name]) / images for name in ("iou", "dice", "boundary_iou")}
-    return {
-        "iou": iou_of(counts),
-        "iou_image": mean["iou"],
-        "dice": dice_of(counts),
-        "dice_image": mean["dice"],
-        "precision": precision_of(counts),
-        "recall": recall_of(counts),
-        "boundary_iou": mean["boundary_iou"],
+    of_split = scores_of_counts(counts)
+    found = {
+        "iou": of_split["iou"],
+        "iou_image": (weights @ own["iou"]) / images,
+        "dice": of_split["dice"],
+        "dice_image": (weights @ own["dice"]) / images,
+        "precision": of_split["precision"],
+        "recall": of_split["recall"],
+        "accuracy": counts[..., TP].sum(dim=-1) / counts[:, 0].sum(dim=-1),
+        "boundary_iou": (weights @ own["boundary_iou"]) / images,
         "hd95": (weights @ own["hd95"]) / images,
         "ece": calibration_error(weights @ stats.calibration),
+    }
+    return {name: found[name] for name in formulas(stats.counts.shape[1])}
+
+
+def formulas(classes: int) -> dict[str, str]:
+    """The formula of each score, for K = `classes`."""
+    return FORMULAS if classes == 1 else CLASS_FORMULAS
+
+
+def scores_of_counts(counts: Tensor) -> dict[str, Tensor]:
+    """The scores (...) that counts (..., K, 4) give alone."""
+    return {
+        "iou": mean_over_classes(iou_of(counts), counts),
+        "dice": mean_over_classes(dice_of(counts), counts),
+        "precision": mean_over_classes(precision_of(counts), counts, TP, FP),
+        "recall": mean_over_classes(recall_of(counts), counts, TP, FN),
+    }
+
+
+def class_scores(stats: ImageStats, weights: Tensor) -> dict[str, Tensor]:
+    """The scores of each class over all pixels of the split, as in `split_scores`.
+
+    Returns:
+        (R, K) by the names of OF_CLASS; NaN where a class is in no mask and was not predicted, and
+        where a precision or a recall is not defined.
+    """
+    counts = (weights @ stats.counts.flatten(1)).unflatten(1, stats.counts.shape[1:])
+    tp, fp, fn, _ = counts.unbind(dim=-1)
+    return {
+        "iou": tp / (tp + fp + fn),
+        "dice": 2 * tp / (2 * tp + fp + fn),
+        "precision": tp / (tp + fp),
+        "recall": tp / (tp + fn),
     }
 
 
 def scores_with_intervals(stats: ImageStats) -> dict[str, Score]:
     """The scores of a split with percentile-bootstrap intervals (Efron & Tibshirani 1993)."""
-    values = split_scores(stats, torch.ones(1, len(stats), dtype=torch.double))
+    return _with_intervals(stats, split_scores)
+
+
+def class_scores_with_intervals(stats: ImageStats) -> list[dict[str, Score]]:
+    """Of each class, the scores that OF_CLASS names, with intervals; NaN as in `class_scores`."""
+
+    def in_columns(stats: ImageStats, weights: Tensor) -> dict[str, Tensor]:
+        scores = class_scores(stats, weights)
+        return {f"{name} {k}": v[:, k] for name, v in scores.items() for k in range(v.shape[1])}
+
+    found = _with_intervals(stats, in_columns)
+    classes = range(stats.counts.shape[1])
+    return [{name: found[f"{name} {k}"] for name in OF_CLASS} for k in classes]
+
+
+def _with_intervals(
+    stats: ImageStats, scores: Callable[[ImageStats, Tensor], dict[str, Tensor]]
+) -> dict[str, Score]:
+    values = scores(stats, torch.ones(1, len(stats), dtype=torch.double))
     if len(stats) == 1:
         return {name: Score(value.item(), None, None) for name, value in values.items()}
-    drawn = bootstrap(lambda weights: _table(split_scores(stats, weights)), len(stats))
+    drawn = bootstrap(lambda weights: _table(scores(stats, weights)), len(stats))
     return {
         name: Score(value.item(), *percentile_interval(column))
         for (name, value), column in zip(values.items(), drawn.T, strict=True)

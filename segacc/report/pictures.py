@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from segacc.errors import InputError, command
+from segacc.labels import BINARY, IGNORE, Labels
 
 SUFFIX = ".png"
 LONGEST_NAME = 255  # bytes, of most file systems
@@ -34,14 +35,15 @@ class Picture:
 
     name: str
     image: np.ndarray  # (H, W, 3) uint8 RGB
-    truth: np.ndarray  # (H, W) uint8 in {0, 1}
+    truth: np.ndarray  # (H, W) uint8, a label map
     prediction: np.ndarray  # likewise
     iou: float
+    labels: Labels = BINARY
 
     @property
     def caption(self) -> str:
         """The name and the score."""
-        return f"{self.name}   IoU {self.iou:.3f}"
+        return f"{self.name}   {'IoU' if self.labels.logits == 1 else 'mIoU'} {self.iou:.3f}"
 
 
 def picture_name(name: str) -> str:
@@ -87,21 +89,50 @@ def find_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
     return paths
 
 
+def detail_folder(labels: Labels) -> str:
+    """The folder in which an evaluation keeps what it has found in each image."""
+    return "probabilities" if labels.logits == 1 else "predictions"
+
+
+def in_palette(label_map: np.ndarray, labels: Labels) -> Image.Image:
+    """A label map (H, W) uint8 as a picture with a palette: its values are those of the label map,
+    and viewers show the colours of the classes, and white where nothing is said."""
+    picture = Image.fromarray(label_map)
+    picture.putpalette(palette_of(labels).tobytes())
+    return picture
+
+
+def palette_of(labels: Labels) -> np.ndarray:
+    """(256, 3) uint8: the colour of each value of a label map."""
+    palette = np.full((256, 3), PAPER, dtype=np.uint8)
+    if labels.logits == 1:
+        palette[:2] = ((0, 0, 0), (255, 255, 255))
+        palette[IGNORE] = MARK
+    else:
+        palette[: labels.classes] = labels.colours
+    return palette
+
+
 def triptych(
-    image: np.ndarray, mask: np.ndarray, prediction: np.ndarray, caption: str
+    image: np.ndarray,
+    mask: np.ndarray,
+    prediction: np.ndarray,
+    caption: str,
+    labels: Labels = BINARY,
 ) -> Image.Image:
     """Image, ground truth and prediction side by side, with a caption below.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        mask, prediction: (H, W), foreground is not 0.
+        mask, prediction: (H, W) uint8, label maps.
     """
     scale = max(1, SMALLEST // mask.shape[1])
     height, width = mask.shape[0] * scale, mask.shape[1] * scale
     sheet = Image.new("RGB", (3 * width + 2 * GAP, height + 2 * BAR), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13)
-    panels = [image, *((np.asarray(m) > 0).astype(np.uint8) * 255 for m in (mask, prediction))]
+    palette = palette_of(labels)
+    panels = [image, palette[mask], palette[prediction]]
     for i, (panel, title) in enumerate(zip(panels, TITLES, strict=True)):
         left = i * (width + GAP)
         shown = (

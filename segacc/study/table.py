@@ -8,7 +8,7 @@ import torch
 
 from segacc.evaluation.compare import model_columns
 from segacc.evaluation.scored_runs import ScoredRun
-from segacc.metrics.counts import constant_mask_iou, iou_of
+from segacc.metrics.counts import constant_mask_iou, resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
 
 # IoU on test as published, by data and crop.
@@ -52,19 +52,20 @@ def _study_row(seeds: list[ScoredRun], published: float | None) -> dict[str, str
     minutes = [sum(line["seconds"] for line in run.epochs) / 60 for run in seeds]
     speeds = [statistics.median(line["img_per_s"] for line in run.epochs) for run in seeds]
     ious = bootstrap(
-        lambda w: torch.stack([iou_of(w @ run.counts) for run in seeds]).mean(dim=0), images
+        lambda w: torch.stack([resampled_iou(run.counts, w) for run in seeds]).mean(dim=0), images
     )
     low, high = percentile_interval(ious)
+    thresholds = [t for run in seeds if (t := run.metrics["threshold"]) is not None]
     return {
         **model_columns(first),
         "iou on test": _over_seeds([r.metrics["scores"]["iou"]["value"] for r in seeds], 3),
         "95 % interval": f"{low:.3f} to {high:.3f}" if images > 1 else "",
         "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in seeds], 3),
-        "constant": f"{constant_mask_iou(first.counts[:, None]):.3f}",
+        "constant": f"{constant_mask_iou(first.counts):.3f}",
         "published": "" if published is None else f"{published:.3f}",
         "weights": first.config["config"]["weights"],
         "seeds": f"{len(seeds)}",
-        "threshold": _over_seeds([run.metrics["threshold"] for run in seeds], 2),
+        "threshold": _over_seeds(thresholds, 2) if thresholds else "",
         "best epoch": ", ".join(
             f"{best} of {len(run.epochs)}" for best, run in zip(best_epochs, seeds, strict=True)
         ),

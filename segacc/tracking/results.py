@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from segacc.labels import BINARY
 from segacc.report.pictures import Picture, picture_name, triptych
 from segacc.runs import read_epochs
 from segacc.tracking import wandb_run
@@ -82,19 +83,27 @@ def predict_pictures(
     import torch
 
     from segacc.data.loading.loader import full_images, to_device
-    from segacc.metrics.counts import count_pixels, iou_of, predicted_labels
+    from segacc.metrics.counts import (
+        class_probabilities,
+        count_pixels,
+        iou_of,
+        mean_over_classes,
+        predicted_labels,
+    )
 
     assert not model.training
+    labels = model.labels or BINARY
     places = np.linspace(0, len(split) - 1, min(len(split), SHOWN_IMAGES)).round().astype(int)
     pictures = []
     for index in places.tolist():
         images, label_maps = to_device(full_images(split, [index]), accelerator.device)
         with torch.no_grad(), accelerator.autocast():
-            probabilities = model(images).float().sigmoid()
+            probabilities = class_probabilities(model(images).float())
         predicted = predicted_labels(probabilities, threshold)
-        iou = iou_of(count_pixels(predicted, label_maps, classes=2))[0, 0].item()
-        found = (probabilities[0, 0] > threshold).byte().cpu().numpy()
-        pictures.append(Picture(split.names[index], *split[index], found, iou))
+        counts = count_pixels(predicted, label_maps, labels.classes)
+        iou = mean_over_classes(iou_of(counts), counts)[0].nan_to_num(0).item()
+        found = predicted[0].cpu().numpy()
+        pictures.append(Picture(split.names[index], *split[index], found, iou, labels))
     return pictures
 
 
@@ -109,7 +118,8 @@ def log_pictures(tracker: Tracker, key: str, step: int, pictures: list[Picture])
         return
     sheets = {}
     for picture in pictures:
-        sheet = triptych(picture.image, picture.truth, picture.prediction, picture.caption)
+        masks = picture.truth, picture.prediction
+        sheet = triptych(picture.image, *masks, picture.caption, picture.labels)
         sheet.thumbnail((SHEET_WIDTH, SHEET_WIDTH))
         sheets[f"{key}/{picture_name(picture.name).removesuffix('.png')}"] = sheet
     if tracker.name == "trackio":
@@ -144,5 +154,5 @@ def _log_table(tracker: Tracker, path: Path, step: int) -> None:
         columns, *rows = csv.reader(file)
     # `wandb` and `trackio` both have a class Table with these arguments.
     table = importlib.import_module(tracker.name).Table
-    data = [[row[0], *map(float, row[1:])] for row in rows]
+    data = [[row[0], *(float(cell) if cell else None for cell in row[1:])] for row in rows]
     log_row(tracker, {TABLE: table(columns=columns, data=data)}, step)

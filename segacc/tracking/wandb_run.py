@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 INIT_SECONDS = 8.0  # W&B then gives up after 19
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
-CLASSES = {0: "background", 1: "foreground"}
 
 
 def check_mode() -> None:
@@ -115,15 +114,15 @@ def last_step(folder: Path, run_id: str) -> int:
 
 
 def masked_images(pictures: list[Picture]) -> list[Any]:
-    """A wandb.Image of each picture, with truth and prediction as masks of both classes."""
+    """A wandb.Image of each picture, with truth and prediction as masks with names."""
     import wandb
 
     return [
         wandb.Image(
             picture.image,
             masks={
-                "truth": {"mask_data": picture.truth, "class_labels": CLASSES},
-                "prediction": {"mask_data": picture.prediction, "class_labels": CLASSES},
+                name: {"mask_data": mask, "class_labels": dict(enumerate(picture.labels.names))}
+                for name, mask in (("truth", picture.truth), ("prediction", picture.prediction))
             },
             caption=picture.caption,
             file_type="jpg",

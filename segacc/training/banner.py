@@ -13,7 +13,8 @@ import segacc
 from segacc.config import TrainConfig
 from segacc.data.reading.depth import about_range
 from segacc.data.split import Prepared
-from segacc.errors import command, quoted
+from segacc.errors import command, quoted, some_names
+from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
 from segacc.training.checkpoint import Progress
@@ -48,6 +49,9 @@ def banner(
     else:
         norm = "over the global batch" if config.accumulate == 1 else "over each part of the batch"
     backbone = "" if model.architecture == "transformers" else f" ({config.encoder})"
+    classes = ""
+    if data.labels.logits > 1:
+        classes = f"; {data.labels.classes} classes: {some_names(data.labels.names, 12)}"
     rows = {
         "device": f"{device_name(accelerator.device)}, {resolved_precision(accelerator)}, "
         f"{torch.get_num_threads()} threads and {loading} per process",
@@ -55,7 +59,8 @@ def banner(
         "data": f"{counts}; {config.size} px"
         + (f", crops of {config.crop} px in training only" if config.crop else "")
         + f", flips {config.flips}"
-        + about_range(data.value_range),
+        + about_range(data.value_range)
+        + classes,
         "parameters": f"{model.parameters_whole / 1e6:.1f} M, "
         f"{model.parameters_trained / 1e6:.1f} M of them trained",
         "weights": weights,
@@ -69,19 +74,26 @@ def banner(
 
 
 def epoch_line(
-    line: dict[str, float], epochs: int, best_epoch: int, best_iou: float, constant: float
+    line: dict[str, float],
+    epochs: int,
+    best_epoch: int,
+    best_iou: float,
+    constant: float,
+    labels: Labels,
 ) -> str:
     """An epoch, given as its line of metrics.jsonl, as a line for the terminal.
 
     The line says so while the best epoch is no better than `constant`, the IoU of a mask in which
-    every pixel is foreground.
+    every pixel is of one class (of two: foreground).
     """
+    score = "iou" if labels.logits == 1 else "miou"
     best = "best" if line["epoch"] == best_epoch else f"best {best_iou:.4f}"
     if best_iou < constant + 1e-3:
-        best += f" (no better than all foreground: {constant:.4f})"
+        where = "all foreground" if labels.logits == 1 else "one class everywhere"
+        best += f" (no better than {where}: {constant:.4f})"
     return (
         f"epoch {line['epoch']:>3}/{epochs}  loss {line['train_loss']:.4f} train "
-        f"{line['valid_loss']:.4f} valid  iou {line['valid_iou']:.4f}  "
+        f"{line['valid_loss']:.4f} valid  {score} {line['valid_iou']:.4f}  "
         f"iou_image {line['valid_iou_image']:.4f}  lr {line['lr']:.2e}  "
         f"{line['img_per_s']:.1f} img/s  wait {line['data_wait']:.1%}  "
         f"{line['seconds']:.1f} s  {best}"

@@ -13,7 +13,8 @@ import torch
 from segacc.config import TrainConfig
 from segacc.errors import Stopped, how_to_continue
 from segacc.flags import fill
-from segacc.runs import append_epoch, model_card, per_image_csv
+from segacc.metrics.tables import per_image_csv
+from segacc.runs import append_epoch, model_card
 from segacc.runtime.ranks import leave_together, stop_together
 from segacc.runtime.signals import StopRequest
 from segacc.tracking.results import log_epoch_pictures, log_results
@@ -105,12 +106,13 @@ def report_epoch(job: Job, steps: TrainedSteps, validation: Validation, progress
     segmenter, valid = job.model.trained.model, job.data.splits["valid"]
     if job.is_main:
         best = (progress.best_epoch, progress.best_iou)
-        print(epoch_line(line, job.config.epochs, *best, validation.constant_iou), flush=True)
+        constant, labels = validation.constant_iou, job.data.labels
+        print(epoch_line(line, job.config.epochs, *best, constant, labels), flush=True)
         append_epoch(job.run, line)
         if is_best:
-            card = model_card(job.config, line)
-            table = per_image_csv(valid.names, valid.sizes, validation.counts[:, 0])
-            job.writer.hold_best(validation.scores["threshold"], card, table)
+            card = model_card(job.config, labels, line)
+            table = per_image_csv(valid.names, valid.sizes, validation.counts, labels)
+            job.writer.hold_best(validation.scores.get("threshold", 0.5), card, table)
     log_epoch(job.tracker, line, best=is_best)
     log_epoch_pictures(job.tracker, progress.epoch, progress.step, segmenter, valid)
 

@@ -166,6 +166,7 @@ REGION_LOSSES: dict[str, tuple[float, float]] = {  # name -> alpha, beta of tver
 }
 PIXEL_LOSSES: dict[str, Term] = {
     "bce": cross_entropy_loss,
+    "ce": cross_entropy_loss,  # its usual name for more than two classes
     "focal": focal_loss,
     "lovasz": lovasz_loss,
 }

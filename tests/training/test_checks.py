@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from small import TINY, write_blobs
 
@@ -15,7 +16,7 @@ from segacc.data.rows import Source
 from segacc.errors import InputError
 from segacc.evaluation.evaluate import load_evaluation
 from segacc.flags import parse_train
-from segacc.training.checks import check_data, warnings_of
+from segacc.training.checks import check_data, check_flags, warnings_of
 from segacc.training.fit import fit
 
 
@@ -104,3 +105,28 @@ def test_training_warns_and_evaluation_refuses_a_split_without_foreground(folder
     AcceleratorState._reset_state(reset_partial_state=True)
     with pytest.raises(InputError, match="--split test of .*other: all 2 masks are empty"):
         load_evaluation(EvaluateConfig(tmp_path / "run", dataset=str(other)))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--freeze-encoder",), "--freeze-encoder keeps the random weights that --weights none"),
+        (("--pictures", 3), "--pictures 3 has no effect with --tracker none"),
+    ],
+)
+def test_a_flag_without_a_good_effect_is_said(folder, caplog, given, said):
+    check_flags(flags(folder, *given), Accelerator(cpu=True))
+    assert any(said in message for message in caplog.messages)
+
+
+def test_flags_with_an_effect_are_not_remarked_upon(folder, caplog):
+    config = replace(flags(folder, "--freeze-encoder"), weights="imagenet")
+    check_flags(config, Accelerator(cpu=True))
+    assert caplog.messages == []
+
+
+def test_freeze_bn_of_a_model_without_batchnorm_is_in_the_banner(folder, tmp_path, capsys):
+    config = flags(folder, "--output-dir", tmp_path / "run", "--freeze-bn", "--epochs", 1)
+    fit(replace(config, model="fpn", encoder="tu-test_convnext"))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "batchnorm" in line]
+    assert line.split(maxsplit=1)[1] == "the model has none"

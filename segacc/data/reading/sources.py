@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 from segacc.config import NO_FLAGS, Reading, cache_dir
 from segacc.data.cache import cache_errors, once
+from segacc.data.classes.coding import classes_of_flag, make_coding
+from segacc.data.classes.files import find_class_file, read_class_file
 from segacc.data.reading import archives
 from segacc.data.reading.convert import convert_folder
 from segacc.data.reading.pairing import EXTENSIONS
@@ -84,8 +86,20 @@ def coding_of(reading: Reading, folder: Path | None) -> Coding:
     Raises:
         InputError: that cannot be read, or does not fit --ignore.
     """
-    assert reading.classes is None and reading.ignore is None, "not wired yet"
-    return replace(BINARY_CODING, binarise=reading.binarise)
+    own = find_class_file(folder) if folder and folder.is_dir() else None
+    if reading.classes:
+        classes = classes_of_flag(reading.classes)
+    elif own:
+        logging.getLogger("segacc").info("classes as in %s", own)
+        classes = read_class_file(own)
+    elif reading.ignore:
+        raise InputError(
+            f"--ignore {reading.ignore} needs to know the classes: give them with --classes"
+        )
+    else:
+        return replace(BINARY_CODING, binarise=reading.binarise)
+    ignored = [part.strip() for part in (reading.ignore or "").split(",") if part.strip()]
+    return make_coding(classes, ignored, reading.binarise)
 
 
 def _rows(dataset: str, folder: Path | None, pairs: Sequence[str]) -> DatasetDict:

@@ -1,0 +1,117 @@
+"""Our own file of classes, classes.txt: a class per line, with what stands for it in the masks.
+
+    background: 0
+    gland: 1-255
+    road: 3, 7-9; 128 64 128
+    sky: #4682b4
+
+Values are single ones and ranges with commas between them. A colour is three numbers with blanks
+between them, or #RRGGBB. Several codings of one class have semicolons between them, or stand in
+lines of their own. A name alone has the number of its line, counted from 0.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from segacc.errors import InputError
+from segacc.labels import MOST_VALUES, Colour, colour_text
+
+EXPECTED = (
+    "expected a name, or `name: 7`, `name: 3, 7-9`, `name: 128 64 128`, `name: #804080`, or "
+    "`128 64 128 name`"
+)
+
+
+@dataclass(frozen=True)
+class NamedClass:
+    """A class, and what stands for it in the masks."""
+
+    name: str
+    values: tuple[tuple[int, int], ...] = ()
+    """ranges of values, first and last"""
+    colours: tuple[Colour, ...] = ()
+
+
+def read_list(path: Path, text: str) -> list[NamedClass]:
+    """The classes of a classes.txt, in its order.
+
+    Args:
+        path: for messages.
+
+    Raises:
+        InputError: a line is not understood.
+    """
+    classes: dict[str, NamedClass] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if not line or (line.startswith("#") and not re.match(r"#[0-9a-fA-F]{6}\b", line)):
+            continue
+        one = _class_of(line)
+        if one is None:
+            raise InputError(f"{path}, line {number}: found {line!r}, {EXPECTED}")
+        known = classes.get(one.name, NamedClass(one.name))
+        classes[one.name] = NamedClass(
+            one.name, known.values + one.values, known.colours + one.colours
+        )
+    return list(classes.values())
+
+
+def write_list(classes: list[NamedClass]) -> str:
+    """The inverse of `read_list`."""
+    lines = []
+    for one in classes:
+        values = ", ".join(range_text(*ends) for ends in one.values)
+        coded = [*([values] if values else []), *map(colour_text, one.colours)]
+        lines.append(f"{one.name}: {'; '.join(coded)}\n" if coded else f"{one.name}\n")
+    return "".join(lines)
+
+
+def range_text(first: int, last: int) -> str:
+    """A range of values: `7`, or `7-9`."""
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def parse_range(text: str) -> tuple[int, int] | None:
+    """The inverse of `range_text`; None for what is no range of values of masks."""
+    found = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", text.strip())
+    if not found:
+        return None
+    first = int(found[1])
+    last = int(found[2] or first)
+    return (first, last) if first <= last < MOST_VALUES else None
+
+
+def parse_colour(text: str) -> Colour | None:
+    """A colour as three numbers with blanks or commas between them, or as #RRGGBB."""
+    if found := re.fullmatch(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", text.strip()):
+        return int(found[1], 16), int(found[2], 16), int(found[3], 16)
+    if found := re.fullmatch(r"(\d+)[\s,]+(\d+)[\s,]+(\d+)", text.strip()):
+        red, green, blue = int(found[1]), int(found[2]), int(found[3])
+        return (red, green, blue) if max(red, green, blue) < 256 else None
+    return None
+
+
+def _class_of(line: str) -> NamedClass | None:
+    if found := re.fullmatch(r"(\d+\s+\d+\s+\d+|#[0-9a-fA-F]{6})\s+(\S.*)", line):
+        colour = parse_colour(found[1])
+        return None if colour is None else NamedClass(found[2], colours=(colour,))
+    name, _, coded = (part.strip() for part in line.partition(":"))
+    if not name:
+        return None
+    if not coded:
+        return NamedClass(name)
+    values: list[tuple[int, int]] = []
+    colours: list[Colour] = []
+    for part in coded.split(";"):
+        colour = parse_colour(part) if "," not in part else None
+        if colour is not None:
+            colours.append(colour)
+            continue
+        ranges = [parse_range(one) for one in part.split(",")]
+        values += [one for one in ranges if one is not None]
+        if None in ranges:
+            return None
+    return NamedClass(name, tuple(values), tuple(colours))
