@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from segacc.config import STUDY_MODELS, EvaluateConfig, TrackerName, TrainConfig
+from segacc.config import SIZE_SPEC, STUDY_MODELS, EvaluateConfig, TrackerName, TrainConfig
 from segacc.data_commands import cache, check, prepare
 from segacc.errors import InputError, is_local_main, run_program
 from segacc.flags import parse_evaluate, parse_train, with_home
+from segacc.sizes import Size
 
 Images = Annotated[
     tuple[str, ...],
@@ -60,7 +61,9 @@ def predict(
     threshold: Annotated[float | None, _shown("P", "the model's")] = None,
     tta: Literal["none", "h", "hv"] = "none",
     tile: Annotated[int | None, _shown("PX", "none")] = None,
-    size: Annotated[int | None, _shown("PX", "the model's, but with --tile none")] = None,
+    size: Annotated[
+        Size | None, _shown("PX|WxH", "the model's, but with --tile none"), SIZE_SPEC
+    ] = None,
     batch_size: int = 8,
 ) -> int:
     """Write a mask for each image: a PNG at the image's own size, foreground 255, the rest 0.

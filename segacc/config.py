@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from segacc.errors import InputError
+from segacc.sizes import Size, parse_size, size_text
 
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
@@ -40,6 +41,14 @@ def _arg(metavar: str, default: str) -> object:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
+SIZE_SPEC: object = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="PX|WxH",
+    instance_from_str=parse_size,
+    is_instance=lambda value: value is None or isinstance(value, int | tuple),
+    str_from_instance=lambda value: ["none" if value is None else size_text(value)],
+)
+SIZE_ARG = (tyro.conf.arg(metavar="PX|WxH"), SIZE_SPEC)
 Pairs = Annotated[tuple[str, ...], _arg("IMAGES=MASKS", "found by names and contents")]
 Binarise = Annotated[int | None, _arg("VALUE", "none: they are refused")]
 Classes = Annotated[str | None, _arg("FILE|NAMES", "the data set's own, else binary masks")]
@@ -96,8 +105,10 @@ class TrainConfig:
     between them for the values 0, 1, 2, ..."""
     ignore: Ignore = None
     """classes or values whose pixels do not count, with commas between them"""
-    size: Annotated[int | None, _arg("PX", "128 pedestrian, else 256, or 512 with --crop")] = None
-    """images are resized to this width and height once, before training"""
+    size: Annotated[
+        Size | None, _arg("PX|WxH", "128 pedestrian, else 256, or 512 with --crop"), SIZE_SPEC
+    ] = None
+    """images are resized to this width and height once, before training: 256, or 480x360"""
     crop: Annotated[int | None, _arg("PX", "none")] = None
     """train on random crops of this width and height; evaluation always sees the full image"""
     flips: Annotated[Flips | None, _arg("none|h|hv|d4", "h pedestrian or --crop, else hv")] = None
@@ -171,7 +182,8 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
     """Fill open fields with the study's protocol; InputError for an encoder without effect."""
     street = config.dataset in ("pedestrian", "demo-pedestrian")
     small = street or config.dataset == "gland-128"
-    size, flips, weights = config.size, config.flips, config.weights
+    flips, weights = config.flips, config.weights
+    size: Size | None = config.size
     has_own_encoder = config.model == "segformer" or "/" in config.model
     if has_own_encoder and config.encoder is not None:
         raise InputError(
@@ -266,4 +278,6 @@ def read_run_config(run: Path) -> TrainConfig:
     for name in ("output_dir", "resume"):
         values[name] = Path(values[name]) if values.get(name) else None
     values["pairs"] = tuple(values.get("pairs", ()))  # runs of 0.1.0 have none
+    if isinstance(values.get("size"), list):
+        values["size"] = tuple(values["size"])
     return TrainConfig(**values)

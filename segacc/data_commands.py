@@ -10,15 +10,16 @@ from typing import Annotated
 
 import tyro
 
-from segacc.config import Binarise, Classes, Ignore, Pairs, Reading, check_reading
+from segacc.config import SIZE_ARG, Binarise, Classes, Ignore, Pairs, Reading, check_reading
 from segacc.errors import InputError
+from segacc.sizes import Size, width_height
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 
 
 def prepare(
     dataset: Dataset,
-    size: int = 256,
+    size: Annotated[Size, *SIZE_ARG] = 256,
     save: Path | None = None,
     pairs: Pairs = (),
     binarise: Binarise = None,
@@ -44,8 +45,9 @@ def prepare(
 
     source = load_dataset(dataset, reading)
     prepared = prepare_dataset(source, size)
+    width, height = width_height(size)
     for name, split in prepared.splits.items():
-        print(f"{name:<6} {len(split):>6} images of {size} x {size} px in {split.path}")
+        print(f"{name:<6} {len(split):>6} images of {width} x {height} px in {split.path}")
     if prepared.value_range:
         low, high = prepared.value_range
         print(f"images of 16 bits per channel: {low}..{high} become 0..255")
@@ -63,7 +65,7 @@ def prepare(
 
 def check(
     dataset: Dataset,
-    size: int | None = None,
+    size: Annotated[Size | None, *SIZE_ARG] = None,
     pairs: Pairs = (),
     binarise: Binarise = None,
     classes: Classes = None,

@@ -23,6 +23,7 @@ from segacc.config import (
     with_protocol,
 )
 from segacc.errors import InputError, is_local_main, quoted
+from segacc.sizes import width_height
 
 # What may differ when a run is continued: nothing that would make it another run.
 MAY_CHANGE = [
@@ -105,7 +106,7 @@ def fill(config: TrainConfig) -> TrainConfig:
 def check_values(config: TrainConfig) -> None:
     """Raises InputError for a value out of range. (In __post_init__ tyro would reword it.)"""
     for flag, value, least in (
-        ("--size", config.size, 8),
+        ("--size", config.size and min(width_height(config.size)), 8),
         ("--crop", config.crop, 8),
         ("--batch-size", config.batch_size, 1),
         ("--accumulate", config.accumulate, 1),
@@ -128,10 +129,16 @@ def check_values(config: TrainConfig) -> None:
         raise InputError(f"--lr {config.lr}: expected a number above 0 and at most 10.")
     if not 0 <= config.warmup < 1:
         raise InputError(f"--warmup {config.warmup}: expected a share of the steps, 0 to below 1.")
-    if config.crop and config.size and config.crop > config.size:
+    width, height = width_height(config.size) if config.size else (0, 0)
+    if config.crop and config.size and config.crop > min(width, height):
         raise InputError(
-            f"--crop {config.crop} is larger than the images, which are resized to {config.size} x "
-            f"{config.size}: give a crop of at most {config.size} or a larger --size."
+            f"--crop {config.crop} is larger than the images, which are resized to {width} x "
+            f"{height}: give a crop of at most {min(width, height)} or a larger --size."
+        )
+    if config.flips == "d4" and width != height and not config.crop:
+        raise InputError(
+            f"--flips d4 turns images by quarters, which makes {width} x {height} another shape: "
+            "give --flips hv, a --crop, or a square --size."
         )
     if config.batch_size % config.accumulate:
         raise InputError(

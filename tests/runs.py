@@ -33,7 +33,8 @@ def a_split(names: Sequence[str], images: Sequence[np.ndarray], masks: Sequence[
     side = len(images[0])
     return Split(
         path=Path("-"),
-        side=side,
+        height=side,
+        width=side,
         channels=images[0].shape[-1],
         names=list(names),
         sizes=sizes,

@@ -110,7 +110,7 @@ def test_a_split_on_the_device_gives_the_same_views_and_images(split):
     views = [View(5, 7, *way) for way in D4]
     views += [View(0, 0, False, flip) for flip in FLIP_CODES.values()]
     indices = [i % len(split) for i in range(len(views))]
-    batch = views_of(send(split, CPU), indices, views, side=30)
+    batch = views_of(send(split, CPU), indices, views, (30, 30))
     for place, (index, view) in enumerate(zip(indices, views, strict=True)):
         image = np.zeros((30, 30, split.channels), np.uint8)
         label_map = np.zeros((30, 30), np.uint8)

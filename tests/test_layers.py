@@ -32,6 +32,7 @@ LAYERS = (
     ("segacc.labels",),
     ("segacc.flags",),
     ("segacc.config",),
+    ("segacc.sizes",),
     ("segacc.errors",),
     ("segacc",),  # __init__.py: the version, nothing else
 )

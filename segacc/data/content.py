@@ -10,6 +10,7 @@ import numpy as np
 from segacc.data.regions import Regions
 from segacc.data.split import Split
 from segacc.errors import some_names
+from segacc.sizes import Size, size_text, width_height
 
 EMPTY = 0.2
 """Share of empty masks from which they are worth a warning."""
@@ -77,7 +78,7 @@ def doubts(masks: Masks) -> list[str]:
     return said
 
 
-def lost_in_resize(names: Sequence[str], regions: Sequence[Regions], size: int) -> str | None:
+def lost_in_resize(names: Sequence[str], regions: Sequence[Regions], size: Size) -> str | None:
     """A sentence on the regions that the resize removes or breaks; None where these are few.
 
     Args:
@@ -96,10 +97,11 @@ def lost_in_resize(names: Sequence[str], regions: Sequence[Regions], size: int) 
     enough = sizes[-(len(sizes) // 10) - 1]  # for nine of ten
     kept = sum(needed <= enough for needed in sizes)
     thinnest = min(regions[i].thinnest for i in damaged)
+    text, crop = size_text(size), min(width_height(size))
     return (
-        f"of the {count} connected regions in the masks, the resize to {size} px removes {lost} "
+        f"of the {count} connected regions in the masks, the resize to {text} px removes {lost} "
         f"and breaks {broken} (into {pieces} pieces), in {len(damaged)} of {len(names)} images "
         f"({some_names([names[i] for i in damaged])}); the thinnest was {thinnest} px wide. --size "
-        f"{enough} keeps them in {kept} of these {len(damaged)}; with --crop {size} a step then "
+        f"{enough} keeps them in {kept} of these {len(damaged)}; with --crop {crop} a step then "
         "takes as much memory as now"
     )

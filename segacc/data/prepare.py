@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import shutil
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 from tqdm import tqdm
 
@@ -32,16 +31,16 @@ from segacc.data.reading.depth import ValueRange, to_8_bits
 from segacc.data.reading.masks import about_doubt, about_unknown
 from segacc.data.regions import regions_after_resize
 from segacc.data.rows import Source, in_processes, named, read_row, without_doubt
-from segacc.data.split import COUNTED, Prepared, _digest
+from segacc.data.split import Prepared, _digest, write_split
 from segacc.data.store import describe, open_prepared, prepared_dir
 from segacc.data.value_range import find_range
 from segacc.errors import InputError
 from segacc.labels import BINARY_CODING, IGNORE, Coding
+from segacc.sizes import Size, size_text, width_height
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-BATCH_BYTES = 16 << 20  # of pixels in a record batch, which bounds the memory of preparing
 PIXEL_BYTES = CHANNELS + 1  # of a prepared pixel and its label
 
 
@@ -49,7 +48,7 @@ PIXEL_BYTES = CHANNELS + 1  # of a prepared pixel and its label
 class _Recipe:
     """What a prepared set depends on, beside its source; as `prepare` takes it."""
 
-    size: int
+    size: Size
     value_range: ValueRange | None
     coding: Coding
 
@@ -60,8 +59,8 @@ class _Recipe:
         return _digest(store.VERSION, parts, *more)
 
 
-def prepare(source: Source, size: int, value_range: ValueRange | None = None) -> Prepared:
-    """The data set `source` at `size` x `size`, from the cache where it was prepared before.
+def prepare(source: Source, size: Size, value_range: ValueRange | None = None) -> Prepared:
+    """The data set `source` at a size, from the cache where it was prepared before.
 
     It is found there by the files' names, sizes and times, without reading them. Of many processes
     one prepares, and the others wait for it.
@@ -98,8 +97,8 @@ def _prepared(source: Source, recipe: _Recipe) -> Prepared:
         return open_prepared(once_by_content(key, fill))
 
 
-def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize an image (H, W, 3) uint8 to (size, size, 3); one of that size stays as it is.
+def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
+    """Resize an image (H, W, 3) uint8; one of that size stays as it is.
 
     The filter is Pillow's bicubic one. It widens with the scale, so that shrinking does not alias.
     On tissue and street images only Lanczos lost less, but it rings and takes half as long again.
@@ -109,14 +108,15 @@ def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     """
     # `reducing_gap` makes photos that shrink by more than 6 faster, and changes no other image.
     resized = Image.fromarray(image).resize(
-        (size, size), Image.Resampling.BICUBIC, reducing_gap=3.0
+        width_height(size), Image.Resampling.BICUBIC, reducing_gap=3.0
     )
     return np.asarray(resized)
 
 
-def resize_label_map(label_map: np.ndarray, size: int) -> np.ndarray:
-    """Resize a label map (H, W) uint8 to (size, size): each pixel takes the nearest one's label."""
-    return np.asarray(Image.fromarray(label_map).resize((size, size), Image.Resampling.NEAREST))
+def resize_label_map(label_map: np.ndarray, size: Size) -> np.ndarray:
+    """Resize a label map (H, W) uint8: each pixel takes the nearest one's label."""
+    sides = width_height(size)
+    return np.asarray(Image.fromarray(label_map).resize(sides, Image.Resampling.NEAREST))
 
 
 def _key(splits: DatasetDict, recipe: _Recipe) -> str:
@@ -147,14 +147,15 @@ def _fill(folder: Path, source: Source, recipe: _Recipe) -> str:
         the folder's name.
     """
     size, count = recipe.size, sum(len(rows) for rows in source.rows.values())
-    needed = count * size * size * PIXEL_BYTES
+    needed = count * _bytes_at(size)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{count} images at {size} px need {needed / 1e9:.1f} GB in the cache {cache_dir()}, "
-            f"which has {free / 1e9:.1f} GB free; set SEGACC_CACHE to a folder on a larger disk"
+            f"{count} images at {size_text(size)} px need {needed / 1e9:.1f} GB in the cache "
+            f"{cache_dir()}, which has {free / 1e9:.1f} GB free; set SEGACC_CACHE to a folder on a "
+            "larger disk"
         )
-    logging.getLogger("segacc").info("preparing %d images at %d px, once", count, size)
+    logging.getLogger("segacc").info("preparing %d images at %s px, once", count, size_text(size))
     try:
         errors = _write_splits(folder, source.rows, recipe)
     except _RangeNeededError:
@@ -174,11 +175,13 @@ def _write_splits(folder: Path, splits: DatasetDict, recipe: _Recipe) -> list[De
     errors: list[DecodeError] = []
     in_doubt: dict[str, float] = {}
     rows = in_processes(
-        partial(_prepare_rows, recipe=recipe), list(splits.values()), size * size * PIXEL_BYTES
+        partial(_prepare_rows, recipe=recipe), list(splits.values()), _bytes_at(size)
     )
     total = sum(map(len, splits.values()))
     with (
-        tqdm(total=total, desc=f"preparing at {size} px", unit="img", disable=None) as bar,
+        tqdm(
+            total=total, desc=f"preparing at {size_text(size)} px", unit="img", disable=None
+        ) as bar,
         closing(rows) as prepared,
     ):
         for name, its_rows in splits.items():
@@ -191,63 +194,13 @@ def _write_splits(folder: Path, splits: DatasetDict, recipe: _Recipe) -> list[De
     return errors
 
 
+def _bytes_at(size: Size) -> int:
+    """What an image takes with its labels."""
+    return math.prod(width_height(size)) * PIXEL_BYTES
+
+
 class _RangeNeededError(Exception):
     """There is an image with 16 bits per channel, and nobody knows what is white in it."""
-
-
-def write_split(
-    path: Path,
-    rows: Iterable[dict[str, Any] | DecodeError],
-    size: int,
-    channels: int,
-    bar: tqdm[Any] | None = None,
-    value_range: ValueRange | None = None,
-) -> list[DecodeError]:
-    """Write a split in bounded memory. It goes on after an error, to find all of them.
-
-    Args:
-        rows: of `prepared_row`, with images (size, size, channels).
-        value_range: by which images of 16 bits per channel were scaled, if there are any.
-
-    Returns:
-        the errors among `rows`.
-    """
-    metadata = {"size": str(size)}
-    if value_range is not None:
-        metadata["value_range"] = "{} {}".format(*value_range)
-    schema = pa.schema(
-        {
-            "image": pa.binary(size * size * channels),
-            "mask": pa.binary(size * size),
-            "name": pa.string(),
-            "height": pa.int32(),
-            "width": pa.int32(),
-            "digest": pa.binary(32),
-            "image_digest": pa.binary(8),
-            **{name: pa.int32() for name in COUNTED},
-        },
-        metadata=metadata,
-    )
-    errors: list[DecodeError] = []
-    done: list[dict[str, Any]] = []
-    batch = max(1, BATCH_BYTES // (size * size * (channels + 1)))
-    with open(path, "wb") as file:
-        with pa.ipc.new_stream(file, schema) as writer:
-            for row in rows:
-                if bar is not None:
-                    bar.update()
-                if isinstance(row, DecodeError):
-                    errors.append(row)
-                else:
-                    done.append(row)
-                if len(done) == batch:
-                    writer.write_batch(pa.RecordBatch.from_pylist(done, schema=schema))
-                    done = []
-            if done:
-                writer.write_batch(pa.RecordBatch.from_pylist(done, schema=schema))
-        file.flush()
-        os.fsync(file.fileno())
-    return errors
 
 
 def _prepare_rows(
@@ -275,15 +228,15 @@ def prepared_row(
     """What a prepared split holds of a sample.
 
     Args:
-        image: (S, S, C) uint8.
-        label_map: (S, S) uint8.
-        whole: (H, W) uint8, the label map before the resize.
+        image: (H, W, C) uint8.
+        label_map: (H, W) uint8.
+        whole: uint8, the label map before the resize.
     """
     image_bytes, mask_bytes = image.tobytes(), label_map.tobytes()
     digest = hashlib.sha256(image_bytes)
     image_digest = digest.digest()[:8]
     digest.update(mask_bytes)
-    regions = regions_after_resize(whole, len(label_map))
+    regions = regions_after_resize(whole, (label_map.shape[1], label_map.shape[0]))
     background, ignored = int((label_map == 0).sum()), int((label_map == IGNORE).sum())
     return {
         "image": image_bytes,

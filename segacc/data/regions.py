@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from segacc.labels import IGNORE
+from segacc.sizes import Size, width_height
 
 FACTORS = (1.5, 2, 3, 4, 6, 8, 12, 16)
 """Multiples of a size that are tried, to find one that keeps what is lost."""
@@ -39,20 +40,21 @@ class Regions:
     """px to resize to, so that nearly all regions stay whole; 0 where none was lost or broken"""
 
 
-def regions_after_resize(label_map: np.ndarray, size: int) -> Regions:
-    """Compare a label map with what is left of it at `size` x `size`.
+def regions_after_resize(label_map: np.ndarray, size: Size) -> Regions:
+    """Compare a label map with what is left of it at another size.
 
     Args:
         label_map: (H, W) uint8.
     """
     height, width = label_map.shape
+    shape = width_height(size)[::-1]
     assert label_map.dtype == np.uint8 and IGNORE == 255
     things = (label_map + np.uint8(1) > 1).view(np.uint8)  # 255 + 1 is 0 in 8 bits
     count, labels = cv2.connectedComponents(things, connectivity=8)
     count -= 1  # of which one is the background
-    if height <= size and width <= size:  # every pixel stays
+    if height <= shape[0] and width <= shape[1]:  # every pixel stays
         return Regions(count, 0, 0, 0, 0, 0)
-    pieces = _pieces_at(labels, size, count)
+    pieces = _pieces_at(labels, shape, count)
     damaged = np.flatnonzero(pieces != 1) + 1
     if not len(damaged):
         return Regions(count, 0, 0, 0, 0, 0)
@@ -62,14 +64,14 @@ def regions_after_resize(label_map: np.ndarray, size: int) -> Regions:
         broken=int((pieces > 1).sum()),
         pieces=int(pieces[pieces > 1].sum()),
         thinnest=_least_square(labels, damaged),
-        size=_size_that_keeps(labels, size, count),
+        size=_size_that_keeps(labels, shape, count),
     )
 
 
-def _pieces_at(labels: np.ndarray, size: int, count: int) -> np.ndarray:
+def _pieces_at(labels: np.ndarray, shape: tuple[int, ...], count: int) -> np.ndarray:
     """(count,) int: into how many pieces each region falls when it is resized; 0 for one that is
     lost."""
-    rows, columns = (nearest(side, size) for side in labels.shape)
+    rows, columns = (nearest(*sides) for sides in zip(labels.shape, shape, strict=True))
     small = labels.take(rows, axis=0).take(columns, axis=1)
     number, connected = cv2.connectedComponents((small > 0).view(np.uint8), connectivity=8)
     pairs = _distinct(small.ravel() * np.int64(number) + connected.ravel())
@@ -104,12 +106,12 @@ def _least_square(labels: np.ndarray, damaged: np.ndarray) -> int:
     return min(labels.shape)
 
 
-def _size_that_keeps(labels: np.ndarray, size: int, count: int) -> int:
+def _size_that_keeps(labels: np.ndarray, shape: tuple[int, ...], count: int) -> int:
     longest = max(labels.shape)
     for factor in FACTORS:
-        tried = -(-int(size * factor) // STEP) * STEP
+        tried = -(-int(max(shape) * factor) // STEP) * STEP
         if tried >= longest:
             break
-        if (_pieces_at(labels, tried, count) == 1).mean() >= KEPT:
+        if (_pieces_at(labels, (tried, tried), count) == 1).mean() >= KEPT:
             return tried
     return -(-longest // STEP) * STEP

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import mmap
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,26 +16,31 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from tqdm import tqdm
 
+from segacc.data.reading.decode import DecodeError
 from segacc.data.reading.depth import ValueRange
 from segacc.data.regions import Regions
 from segacc.labels import Labels
+from segacc.sizes import Size, parse_size, size_text, width_height
 
 COUNTED = ("background", "foreground", *(f"regions_{field.name}" for field in fields(Regions)))
 """Columns of numbers that a prepared file has of each mask."""
+BATCH_BYTES = 16 << 20  # of pixels in a record batch, which bounds the memory of preparing
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """Prepared samples of one split; `split[i]` is (image, label map).
 
-    The image is (S, S, C) uint8 in 0..255, the label map (S, S) uint8 (`segacc.labels`). Both are
+    The image is (H, W, C) uint8 in 0..255, the label map (H, W) uint8 (`segacc.labels`). Both are
     read-only views on the memory-mapped file. A split is pickled as its path alone, so it costs
     nothing to hand it to the workers of a DataLoader.
     """
 
     path: Path
-    side: int  # S
+    height: int  # H
+    width: int  # W
     channels: int  # C
     names: list[str]
     sizes: np.ndarray  # (N, 2) int32: height and width before the resize
@@ -48,9 +55,9 @@ class Split:
     _mapped: mmap.mmap
 
     @property
-    def pixel_bytes(self) -> int:
-        """What a pixel takes with its label."""
-        return self.channels + 1
+    def bytes_of_image(self) -> int:
+        """What an image takes with its labels."""
+        return self.height * self.width * (self.channels + 1)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -73,7 +80,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set at `size` x `size`.
+    """A data set, at one size.
 
     The fingerprint is that of pixels and names. It does not depend on paths, on the machine or on
     the number of processes that prepared the data.
@@ -81,7 +88,7 @@ class Prepared:
 
     splits: dict[str, Split]
     fingerprint: str
-    size: int
+    size: Size
     labels: Labels
     own_range: ValueRange | None = None
     """of images with 16 bits per channel: what `prepare` finds for this data set. They are scaled
@@ -114,14 +121,15 @@ def open_split(path: Path) -> Split:
             raise FileNotFoundError(path)
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     with pa.ipc.open_stream(pa.py_buffer(mapped)) as reader:
-        size = int(reader.schema.metadata[b"size"])
+        width, height = width_height(parse_size([reader.schema.metadata[b"size"].decode()]))
         ends = reader.schema.metadata.get(b"value_range", b"").split()
-        channels = reader.schema.field("image").type.byte_width // size**2
+        channels = reader.schema.field("image").type.byte_width // (height * width)
         batches = list(reader)
     table = pa.Table.from_batches(batches).drop_columns(["image", "mask"]).to_pydict()
     return Split(
         path=path,
-        side=size,
+        height=height,
+        width=width,
         channels=channels,
         names=table["name"],
         sizes=np.array([table["height"], table["width"]], dtype=np.int32).T,
@@ -134,10 +142,65 @@ def open_split(path: Path) -> Split:
         value_range=(int(ends[0]), int(ends[1])) if ends else None,
         fingerprint=_digest(table["name"], [pixels.hex() for pixels in table["digest"]]).hex(),
         images=[pixels.hex() for pixels in table["image_digest"]],
-        _images=[_pixels(batch, "image", (size, size, channels)) for batch in batches],
-        _label_maps=[_pixels(batch, "mask", (size, size)) for batch in batches],
+        _images=[_pixels(batch, "image", (height, width, channels)) for batch in batches],
+        _label_maps=[_pixels(batch, "mask", (height, width)) for batch in batches],
         _mapped=mapped,
     )
+
+
+def write_split(
+    path: Path,
+    rows: Iterable[dict[str, Any] | DecodeError],
+    size: Size,
+    channels: int,
+    bar: tqdm[Any] | None = None,
+    value_range: ValueRange | None = None,
+) -> list[DecodeError]:
+    """Write a split in bounded memory. It goes on after an error, to find all of them.
+
+    Args:
+        rows: of `prepared_row`, with images of this size and number of channels.
+        value_range: by which images of 16 bits per channel were scaled, if there are any.
+
+    Returns:
+        the errors among `rows`.
+    """
+    metadata, pixels = {"size": size_text(size)}, math.prod(width_height(size))
+    if value_range is not None:
+        metadata["value_range"] = "{} {}".format(*value_range)
+    schema = pa.schema(
+        {
+            "image": pa.binary(pixels * channels),
+            "mask": pa.binary(pixels),
+            "name": pa.string(),
+            "height": pa.int32(),
+            "width": pa.int32(),
+            "digest": pa.binary(32),
+            "image_digest": pa.binary(8),
+            **{name: pa.int32() for name in COUNTED},
+        },
+        metadata=metadata,
+    )
+    errors: list[DecodeError] = []
+    done: list[dict[str, Any]] = []
+    batch = max(1, BATCH_BYTES // (pixels * (channels + 1)))
+    with open(path, "wb") as file:
+        with pa.ipc.new_stream(file, schema) as writer:
+            for row in rows:
+                if bar is not None:
+                    bar.update()
+                if isinstance(row, DecodeError):
+                    errors.append(row)
+                else:
+                    done.append(row)
+                if len(done) == batch:
+                    writer.write_batch(pa.RecordBatch.from_pylist(done, schema=schema))
+                    done = []
+            if done:
+                writer.write_batch(pa.RecordBatch.from_pylist(done, schema=schema))
+        file.flush()
+        os.fsync(file.fileno())
+    return errors
 
 
 def columns_digest(path: Path) -> bytes:

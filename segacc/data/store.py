@@ -15,6 +15,7 @@ from segacc.data.rows import Source
 from segacc.data.split import Prepared, _digest, columns_digest, open_split
 from segacc.errors import write_text
 from segacc.labels import BINARY, Labels
+from segacc.sizes import Size
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -50,14 +51,18 @@ def open_prepared(folder: Path) -> Prepared:
     return _opened(folder, said["splits"], Labels.from_config(said.get("labels")))
 
 
-def describe(folder: Path, source: Source, size: int) -> str:
+def describe(folder: Path, source: Source, size: Size) -> str:
     """Write the description of a prepared set beside its splits.
 
     Returns:
         the name that its folder gets: it says what is in it.
     """
     labels = source.coding.labels
-    about = {"made_of": _where(source.rows), "size": size, "splits": list(source.rows)}
+    about: dict[str, object] = {
+        "made_of": _where(source.rows),
+        "size": size,
+        "splits": list(source.rows),
+    }
     about["labels"] = labels.to_config()
     write_text(_about(folder), json.dumps(about))
     # Splits of equal pixels may still differ in other columns.
@@ -82,6 +87,6 @@ def _where(splits: DatasetDict) -> str:
 def _opened(folder: Path, names: Iterable[str], labels: Labels) -> Prepared:
     splits = {name: open_split(folder / f"{name}.arrow") for name in names}
     first = next(iter(splits.values()))
-    size = first.side
+    size: Size = first.width if first.width == first.height else (first.width, first.height)
     fingerprint = _digest(size, sorted((name, s.fingerprint) for name, s in splits.items()))
     return Prepared(splits, fingerprint.hex(), size, labels, first.value_range)

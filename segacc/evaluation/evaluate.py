@@ -6,32 +6,22 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
-from segacc.config import EvaluateConfig, Reading, TrainConfig, read_run_config
-from segacc.data.content import masks_of, why_meaningless
-from segacc.data.known import absolute, find_again, known_data, prepare_found
-from segacc.data.reading.depth import WHOLE, about_other_range
-from segacc.data.reading.sources import load_dataset
-from segacc.data.rows import Source
-from segacc.data.split import Prepared, Split
+from segacc.config import EvaluateConfig
 from segacc.errors import InputError, disk_errors
-from segacc.evaluation.notes import notes_on
+from segacc.evaluation.load import Evaluation, load_evaluation
 from segacc.evaluation.results import (
     calibration_table,
     class_table,
     print_results,
-    results_folder,
     write_results,
 )
-from segacc.labels import check_same_classes
 from segacc.metrics.counts import (
     class_probabilities,
     confusion_matrices,
@@ -41,41 +31,14 @@ from segacc.metrics.counts import (
 from segacc.metrics.intervals import INTERVALS, Score
 from segacc.metrics.scores import ImageStats, formulas, image_stats, scores_with_intervals
 from segacc.metrics.thresholds import levels_of
-from segacc.models.segmenter import Segmenter
-from segacc.models.weights import load_segmenter
 from segacc.prediction.logits import predict_split
 from segacc.report.page import write_report
 from segacc.report.pictures import detail_folder, in_palette, picture_name, triptych
 from segacc.report.scored import read_scored
-from segacc.runtime.accelerator import is_out_of_memory, make_accelerator, uses_gpu
+from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import gather_images, is_lost_connection
-from segacc.runtime.threads import set_threads
 
 HALF = 0.5
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is scored on what, and how."""
-
-    config: EvaluateConfig
-    trained: TrainConfig
-    """the config of the run"""
-    accelerator: Accelerator
-    precision: str
-    """fp32, bf16 or fp16"""
-    model: Segmenter
-    threshold: float
-    dataset: str
-    reading: Reading
-    source: str
-    """where the data set is, as in `KnownData`"""
-    data: Prepared
-    split: Split
-    folder: Path
-    """for the results"""
-    notes: tuple[str, ...]
-    """why the scores may mislead, in sentences"""
 
 
 @dataclass(frozen=True)
@@ -117,61 +80,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
                 print_results(folder, split, found.at_threshold, record, config.explain)
     evaluation.accelerator.end_training()
     return {name: score.value for name, score in scores.items()}
-
-
-def load_evaluation(config: EvaluateConfig) -> Evaluation:
-    """Load the run's best model, and the split to score it on.
-
-    Raises:
-        InputError: the folder has no model, or the data set no such split.
-    """
-    trained = read_run_config(config.run)
-    precision = "fp32" if trained.precision == "fp16" and not uses_gpu() else trained.precision
-    accelerator = make_accelerator(precision)
-    set_threads(accelerator)
-    model = load_segmenter(config.run).to(accelerator.device)
-    known = known_data(config.run)
-    dataset = config.dataset or known.dataset
-    reading = Reading.of(vars(config))
-    if config.dataset:
-        source: Source | Prepared = load_dataset(config.dataset, reading)
-    else:
-        reading = reading.over(known.reading)
-        source = find_again(replace(known, reading=reading))
-    assert trained.size is not None
-    data = prepare_found(source, trained.size, model.value_range or WHOLE)
-    check_same_classes(data.labels, model.labels, str(config.run))
-    if config.threshold is not None and data.labels.logits > 1:
-        raise InputError(
-            f"--threshold {config.threshold} decides between two classes, and {config.run} has "
-            f"{data.labels.classes}, of which the most probable one is predicted: leave it out."
-        )
-    if config.split not in data.splits:
-        raise InputError(
-            f"--split {config.split}: {dataset} has no such split, it has {', '.join(data.splits)}."
-        )
-    split = data.splits[config.split]
-    if data.labels.classes == 2 and (why := why_meaningless(masks_of(split))):
-        raise InputError(
-            f"--split {config.split} of {dataset}: {why}; score a split with foreground and "
-            "background, or look at the masks that `segacc predict` writes."
-        )
-    unlike = about_other_range(model.value_range, data.own_range)
-    return Evaluation(
-        config=config,
-        trained=trained,
-        accelerator=accelerator,
-        precision=precision,
-        model=model,
-        threshold=model.threshold if config.threshold is None else config.threshold,
-        dataset=dataset,
-        reading=reading,
-        source=absolute(config.dataset or known.source or known.dataset),
-        data=data,
-        split=split,
-        folder=results_folder(config, data.fingerprint, known.fingerprint),
-        notes=notes_on(config, data, split, known) + ((unlike,) if unlike else ()),
-    )
 
 
 def make_folders(evaluation: Evaluation) -> None:
@@ -249,20 +157,6 @@ def record_of(
 ) -> dict[str, Any]:
     """What metrics.json holds."""
     config, images, labels = evaluation.config, len(evaluation.split), evaluation.data.labels
-    picked = "validation" if config.threshold is None else "given"
-    of_two = {
-        "threshold": evaluation.threshold,
-        "threshold_from": picked,
-        "scores_at_half": {
-            name: asdict(score) for name, score in scores_with_intervals(found.at_half).items()
-        },
-    }
-    of_more = {
-        "threshold": None,
-        "threshold_from": None,
-        "classes": class_table(found.at_threshold, labels),
-        "confusion": found.confusion.tolist(),
-    }
     return {
         "model": evaluation.trained.model,
         "dataset": evaluation.dataset,
@@ -281,13 +175,31 @@ def record_of(
         "precision": evaluation.precision,
         "precision_of_training": evaluation.trained.precision,
         "scores": {name: asdict(score) for name, score in scores.items()},
-        **(of_two if labels.logits == 1 else of_more),
+        **(_of_two_classes if labels.logits == 1 else _of_more_classes)(evaluation, found),
         "constant_mask_iou": constant_mask_iou(found.at_threshold.counts),
         "formulas": formulas(labels.logits),
         "intervals": INTERVALS,
         "seconds": found.seconds,
         "img_per_s": images / found.seconds,  # of all processes, which work at the same time
         "calibration": calibration_table(found.at_threshold),
+    }
+
+
+def _of_two_classes(evaluation: Evaluation, found: SplitStats) -> dict[str, Any]:
+    at_half = scores_with_intervals(found.at_half)
+    return {
+        "threshold": evaluation.threshold,
+        "threshold_from": "validation" if evaluation.config.threshold is None else "given",
+        "scores_at_half": {name: asdict(score) for name, score in at_half.items()},
+    }
+
+
+def _of_more_classes(evaluation: Evaluation, found: SplitStats) -> dict[str, Any]:
+    return {
+        "threshold": None,
+        "threshold_from": None,
+        "per_class": class_table(found.at_threshold, evaluation.data.labels),
+        "confusion": found.confusion.tolist(),
     }
 
 

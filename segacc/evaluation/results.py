@@ -26,6 +26,7 @@ from segacc.metrics.scores import (
 )
 from segacc.metrics.tables import per_image_csv
 from segacc.report.pictures import detail_folder, overview, picture_name
+from segacc.sizes import width_height
 
 OVERVIEW_IMAGES = 6
 
@@ -119,9 +120,10 @@ def print_results(
         record: as in metrics.json.
         explain: with the formula of each score.
     """
+    width, height = width_height(record["size"])
     print(
         f"{record['model']} on {record['split']} of {record['dataset']}: {len(split)} full images "
-        f"of {record['size']} x {record['size']} px, {_how(record)}\n"
+        f"of {width} x {height} px, {_how(record)}\n"
         + "".join(f"warning: {note}\n" for note in record["notes"])
         + _heading(record)
     )
@@ -135,15 +137,15 @@ def print_results(
         if explain:
             print(f"  {'':<13} {formula}")
     print(f"  {'constant':<13} {record['constant_mask_iou']:<17.4f}  iou of the best constant mask")
-    if "classes" in record:
-        _print_classes(record["classes"])
+    if "per_class" in record:
+        _print_classes(record["per_class"])
     print("  worst         " + ", ".join(split.names[i] for i in worst_first(stats)[:3]))
     if explain:
         print(f"  intervals: {INTERVALS}")
     print(
         f"written: {folder}: metrics.json, per_image.csv, overlays/, "
         f"{detail_folder(Labels.from_config(record['labels']))}/, overview.png\n"
-        f"look at: {folder / ('overview.png' if 'classes' in record else 'report.html')}",
+        f"look at: {folder / ('overview.png' if 'per_class' in record else 'report.html')}",
         flush=True,
     )
 

@@ -14,6 +14,7 @@ from segacc.config import read_run_config
 from segacc.labels import Labels
 from segacc.metrics.tables import counts_of_rows
 from segacc.runs import read_epochs
+from segacc.sizes import size_text
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def read_scored_run(run: Path, split: str) -> ScoredRun | None:
     return ScoredRun(run, config, metrics, read_epochs(run), names, counts)
 
 
-def groups_of(runs: list[ScoredRun]) -> dict[tuple[str, int], list[ScoredRun]]:
+def groups_of(runs: list[ScoredRun]) -> dict[tuple[str, str], list[ScoredRun]]:
     """The runs by the images that they were scored on: fingerprint and size."""
     # An older version stored the fingerprint of the whole data set, not that of the split.
     of_split = {
@@ -61,11 +62,11 @@ def groups_of(runs: list[ScoredRun]) -> dict[tuple[str, int], list[ScoredRun]]:
         for run in runs
         if "split_fingerprint" in run.metrics
     }
-    groups: dict[tuple[str, int], list[ScoredRun]] = {}
+    groups: dict[tuple[str, str], list[ScoredRun]] = {}
     for run in runs:
         whole = run.metrics["fingerprint"]
         images = run.metrics.get("split_fingerprint") or of_split.get(whole, whole)
-        groups.setdefault((images, run.metrics["size"]), []).append(run)
+        groups.setdefault((images, size_text(run.metrics["size"])), []).append(run)
     return groups
 
 
@@ -113,7 +114,7 @@ def report_groups(runs: list[ScoredRun]) -> list[list[ScoredRun]]:
     The fingerprint depends on the size. So images of two sizes are taken for the same where their
     names are the same and the data set is called the same.
     """
-    reports: list[dict[int, list[ScoredRun]]] = []
+    reports: list[dict[str, list[ScoredRun]]] = []
     for (_, size), group in groups_of(runs).items():
         for by_size in reports:
             first = next(iter(by_size.values()))[0]

@@ -29,6 +29,7 @@ from segacc.models.probe import (
     parameters_by_depth,
 )
 from segacc.models.smp import make_smp_net, smp_stride
+from segacc.sizes import Size, parse_size
 
 
 class Segmenter(
@@ -48,7 +49,8 @@ class Segmenter(
         mean, std: per channel of the image in 0..1; where there are more channels than values,
             these begin again at the first.
         threshold: foreground is where the probability is above this. The validation split chose it.
-        size: width and height in px that images were resized to in training, if they were.
+        size: px that images were resized to in training, if they were: width and
+            height, or one number where these are equal.
         channels: channels of an image.
         channel_order: in which the network takes them; images are always RGB.
         value_range: the values that became 0 and 255 where images of 16 bits per channel were
@@ -82,7 +84,7 @@ class Segmenter(
         mean: Iterable[float] = IMAGENET_MEAN,
         std: Iterable[float] = IMAGENET_STD,
         threshold: float = 0.5,
-        size: int | None = None,
+        size: int | Iterable[int] | None = None,
         channels: int = 3,
         channel_order: ChannelOrder = "RGB",
         stride: int | None = None,
@@ -93,7 +95,9 @@ class Segmenter(
         self.architecture = architecture
         self.encoder_name = None if architecture == "transformers" else encoder
         self.threshold = threshold
-        self.size = size
+        self.size: Size | None = None
+        if size is not None:
+            self.size = size if isinstance(size, int) else parse_size(["{}x{}".format(*size)])
         self.value_range: tuple[int, int] | None = None
         if value_range is not None:
             low, high = value_range
@@ -199,7 +203,7 @@ class Segmenter(
             "channel_order": self.normalisation.channel_order,
             "stride": self.stride,
             "threshold": self.threshold,
-            "size": self.size,
+            "size": list(self.size) if isinstance(self.size, tuple) else self.size,
             "value_range": None if self.value_range is None else list(self.value_range),
             "labels": self.labels.to_config() if self.labels else None,
         }

@@ -28,6 +28,7 @@ from segacc.prediction.logits import TTA_FLIPS, predict_logits
 from segacc.prediction.reading import Notes, Read, readable
 from segacc.report.pictures import outlined
 from segacc.runtime.accelerator import is_out_of_memory
+from segacc.sizes import Size, width_height
 
 STEP_PIXELS = 2**22  # in one step at most, but for a single image that has more
 STRIP = 1024  # rows of an image of which the levels are computed at once
@@ -52,7 +53,7 @@ def predict_image(
     image: str | Path | np.ndarray,
     tta: str = "none",
     tile: int | None = None,
-    size: int | None = None,
+    size: Size | None = None,
 ) -> np.ndarray:
     """Predict one image.
 
@@ -62,7 +63,7 @@ def predict_image(
         tta: `none`, or the mean over flips: `h` the horizontal one, `hv` both and their product.
         tile: side in px of windows that overlap by half, for images that are too large to be
             predicted at once, or for models trained on crops.
-        size: side in px that the image is resized to first. None is `model.size`; with `tile`, or
+        size: px that the image is resized to first. None is `model.size`; with `tile`, or
             where the model has none, the image keeps its own size.
 
     Returns:
@@ -92,7 +93,7 @@ def predict_images(
     threshold: float | None = None,
     tta: str = "none",
     tile: int | None = None,
-    size: int | None = None,
+    size: Size | None = None,
     batch_size: int = 8,
 ) -> Done:
     """Predict images and write the files that the targets name (`segacc.prediction.find.plan`).
@@ -165,13 +166,13 @@ def _try_logits(
 def _check_options(
     tta: str,
     tile: int | None,
-    size: int | None,
+    size: Size | None,
     threshold: float | None = None,
     batch_size: int | None = None,
 ) -> None:
     for flag, value, least in (
         ("--tile", tile, 32),
-        ("--size", size, 8),
+        ("--size", size and min(width_height(size)), 8),
         ("--batch-size", batch_size, 1),
     ):
         if value is not None and value < least:
@@ -182,7 +183,7 @@ def _check_options(
         raise InputError(f"--tta {tta}: expected {', '.join(TTA_FLIPS)}.")
 
 
-def _side(model: Segmenter, tile: int | None, size: int | None) -> int | None:
+def _side(model: Segmenter, tile: int | None, size: Size | None) -> Size | None:
     """What images are resized to, None where they keep their size."""
     return size if size or tile else model.size
 

@@ -10,6 +10,7 @@ from segacc.evaluation.compare import model_columns
 from segacc.evaluation.scored_runs import ScoredRun
 from segacc.metrics.counts import constant_mask_iou, resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
+from segacc.sizes import size_text
 
 # IoU on test as published, by data and crop.
 PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
@@ -33,10 +34,11 @@ STUDY_NOTE = (
 
 def study_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
     """A line for each model and data set, over its seeds, in the study's order."""
-    groups: dict[tuple[str, int, bool, str], list[ScoredRun]] = {}
+    groups: dict[tuple[str, str, bool, str], list[ScoredRun]] = {}
     for run in runs:
         config = run.config["config"]
-        key = (config["dataset"], run.metrics["size"], bool(config["crop"]), config["model"])
+        size = size_text(run.metrics["size"])
+        key = (config["dataset"], size, bool(config["crop"]), config["model"])
         groups.setdefault(key, []).append(run)
     return [
         _study_row(seeds, PUBLISHED.get((dataset, cropped), {}).get(model))

@@ -132,8 +132,8 @@ def _remedy(split: Split) -> str:
     if not split.foreground.any() and any(regions.count for regions in split.regions):
         size = max(regions.size for regions in split.regions)
         return (
-            f"all foreground has vanished in the resize to {split.side} px: give --size {size}, "
-            f"and --crop {split.side} for the same memory"
+            f"all foreground has vanished in the resize to {split.width} x {split.height} px: give "
+            f"--size {size}, and --crop {min(split.width, split.height)} for the same memory"
         )
     return (
         "put images with foreground and background into it, or make the folders train and valid "

@@ -38,6 +38,7 @@ from segacc.runs import open_run
 from segacc.runtime.accelerator import make_accelerator
 from segacc.runtime.ranks import run_on_main
 from segacc.runtime.threads import keep_memory, set_threads
+from segacc.sizes import width_height
 from segacc.tracking.start import start_tracker
 from segacc.tracking.trackers import Tracker
 from segacc.training.banner import banner
@@ -160,7 +161,7 @@ def build(
         InputError: the model cannot be had, has other classes than the data set where it is that of
             a run to resume, or cannot train on one image at a time.
     """
-    assert config.weights is not None
+    assert config.weights is not None and config.size is not None
     set_seed(config.seed)
     if state:  # the state has all weights, so nothing is downloaded
         built = Built(model_from_state(state), f"of {state}")
@@ -174,7 +175,7 @@ def build(
         without_random_order(segmenter)
     segmenter.freeze(config.freeze_encoder, config.freeze_bn)
     if config.batch_size == config.accumulate and not config.freeze_bn:
-        side = min(config.crop or config.size or 0, 2 * segmenter.stride)
+        side = min(config.crop or min(width_height(config.size)), 2 * segmenter.stride)
         if needs_two_images(segmenter, segmenter.example_input(side=side)):
             raise InputError(
                 f"--batch-size {config.batch_size} leaves one image for each forward pass, and "

@@ -18,8 +18,8 @@ from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageColumn
 from PIL import Image
 
-from segacc.data import prepare as prepare_room
 from segacc.data import rows as rows_room
+from segacc.data import split as split_room
 from segacc.data import store
 from segacc.data.prepare import prepare as prepare_source
 from segacc.data.prepare import resize_image, resize_label_map
@@ -143,7 +143,7 @@ def test_images_of_the_right_size_are_untouched(tmp_path):
 
 def test_many_record_batches_read_as_one_sequence(source, monkeypatch):
     whole = prepare(source, SIZE)
-    monkeypatch.setattr(prepare_room, "BATCH_BYTES", 2 * SIZE * SIZE * 4)
+    monkeypatch.setattr(split_room, "BATCH_BYTES", 2 * SIZE * SIZE * 4)
     monkeypatch.setattr(store, "VERSION", 0)
     parts = prepare(source, SIZE)
     assert parts.fingerprint == whole.fingerprint

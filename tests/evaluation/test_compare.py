@@ -101,7 +101,7 @@ def test_a_name_with_a_bar_does_not_break_the_table(tmp_path):
 
 def counts_of(ious):
     tp = torch.tensor(ious).double() * 100
-    return torch.stack([tp, 0 * tp, 100 - tp, 0 * tp], dim=1)
+    return torch.stack([tp, 0 * tp, 100 - tp, 0 * tp], dim=1)[:, None]
 
 
 def test_a_constant_difference_has_no_doubt():

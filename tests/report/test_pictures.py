@@ -24,8 +24,8 @@ def test_panels_show_what_they_are_given_side_by_side():
     image = rng.integers(0, 256, (300, 280, 3), dtype=np.uint8)
     mask = np.zeros((300, 280), np.uint8)
     mask[:50] = 1
-    found = np.zeros((300, 280), bool)
-    found[:, :40] = True
+    found = np.zeros((300, 280), np.uint8)
+    found[:, :40] = 1
     sheet = np.asarray(triptych(image, mask, found, "a name   IoU 0.5"))
     assert sheet.shape == (300 + 2 * BAR, 3 * 280 + 2 * GAP, 3)
     panels = [sheet[BAR : BAR + 300, x : x + 280] for x in (0, 280 + GAP, 2 * (280 + GAP))]

@@ -14,7 +14,7 @@ from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.rows import Source
 from segacc.errors import InputError
-from segacc.evaluation.evaluate import load_evaluation
+from segacc.evaluation.load import load_evaluation
 from segacc.flags import parse_train
 from segacc.training.checks import check_data, check_flags, warnings_of
 from segacc.training.fit import fit
@@ -72,7 +72,7 @@ def test_foreground_that_has_vanished_in_the_resize_is_explained(folder):
     for path in (folder / "valid").glob("*.png"):
         cv2.imwrite(str(path), dot)
     said = refusal(folder, 16)
-    assert "all foreground has vanished in the resize to 16 px: give --size" in said
+    assert "all foreground has vanished in the resize to 16 x 16 px: give --size" in said
 
 
 def test_what_makes_a_score_doubtful_is_said_and_no_more(folder):

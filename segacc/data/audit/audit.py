@@ -30,6 +30,7 @@ from segacc.data.rows import read_row
 from segacc.data.value_range import NO_PIXELS, Histograms, histograms, range_of
 from segacc.labels import IGNORE, Coding
 from segacc.runtime.threads import cores, in_order
+from segacc.sizes import Size
 
 # Bits of 64 in which the perceptual hashes of two look-alikes may differ. Encoding, resizing,
 # brightening or cropping by 1 % changes up to 8 bits. Of unrelated images in the tissue and street
@@ -56,7 +57,9 @@ class _Sample:
     regions: Regions | None  # what the resize makes of the mask, if that was asked for
 
 
-def audit(dataset: str, reading: Reading = NO_FLAGS, size: int | None = None) -> list[AuditFinding]:
+def audit(
+    dataset: str, reading: Reading = NO_FLAGS, size: Size | None = None
+) -> list[AuditFinding]:
     """Everything wrong with a data set; errors first, then warnings and notes.
 
     Reads every file. `file` is relative to the data set's folder where it has one.
@@ -124,7 +127,7 @@ def _row(pair: Pair) -> dict[str, Any]:
 
 
 def _examine(
-    row: dict[str, Any], split: str, root: Path | None, size: int | None, coding: Coding
+    row: dict[str, Any], split: str, root: Path | None, size: Size | None, coding: Coding
 ) -> tuple[_Sample, Histograms] | AuditFinding:
     import imagehash
 
@@ -247,7 +250,7 @@ def _splits_to_score(samples: list[_Sample]) -> Iterator[AuditFinding]:
             yield AuditFinding(split, problem, "warning", "empty masks")
 
 
-def _small_objects(samples: list[_Sample], size: int) -> Iterator[AuditFinding]:
+def _small_objects(samples: list[_Sample], size: Size) -> Iterator[AuditFinding]:
     for split, group in groupby(samples, key=lambda sample: sample.split):
         regions = {sample.name: sample.regions for sample in group if sample.regions}
         if problem := lost_in_resize(list(regions), list(regions.values()), size):

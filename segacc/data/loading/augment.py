@@ -19,7 +19,7 @@ FLIP_CODES = {(False, False): None, (True, False): 1, (False, True): 0, (True, T
 
 
 class View(NamedTuple):
-    """How a sample is shown: which square of it, whether transposed, and how then flipped."""
+    """How a sample is shown: which part of it, whether transposed, and how then flipped."""
 
     top: int
     left: int
@@ -32,7 +32,7 @@ def stream_seed(seed: int, epoch: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0])
 
 
-def draw_view(flips: str, crop: int | None, side: int, state: int) -> View:
+def draw_view(flips: str, crop: int | None, height: int, width: int, state: int) -> View:
     """Draw a crop, then flips.
 
     Crops and flips are those of a Compose of albumentations 2.0.8 (RandomCrop; HorizontalFlip and
@@ -42,13 +42,13 @@ def draw_view(flips: str, crop: int | None, side: int, state: int) -> View:
     Args:
         flips: `none`, `h`, `hv`, or `d4` (all eight symmetries of the square).
         crop: side of the random crop in px, None for the full image.
-        side: width and height of the sample in px.
+        height, width: of the sample in px.
         state: of `stream_seed`.
     """
     stream = random.Random(state)
     stream.random()  # Compose draws first whether to do anything
-    places = side - crop + 1 if crop else 0
-    top, left = (int(places * stream.random()) for _ in range(2)) if crop else (0, 0)
+    sides = (height, width) if crop else ()
+    top, left = [int((side - (crop or 0) + 1) * stream.random()) for side in sides] or (0, 0)
     if flips == "d4":
         return View(top, left, *D4[np.random.default_rng(state).integers(len(D4))])
     columns = flips in ("h", "hv") and stream.random() < 0.5
@@ -60,13 +60,13 @@ def write_view(view: View, pixels: np.ndarray, out: np.ndarray) -> None:
     """Write what a view shows into its place in a batch. No pixel is interpolated.
 
     Args:
-        pixels: image (S, S, C) or label map (S, S), uint8.
-        out: (side, side, C) or (side, side) uint8, contiguous.
+        pixels: image (H, W, C) or label map (H, W), uint8.
+        out: the same at the size of the view, contiguous.
     """
     if out.ndim == 3 and out.shape[2] == 1:  # OpenCV would drop the axis
         pixels, out = pixels[..., 0], out[..., 0]
-    side = len(out)
-    shown = pixels[view.top : view.top + side, view.left : view.left + side]
+    height, width = out.shape[1::-1] if view.transpose else out.shape[:2]
+    shown = pixels[view.top : view.top + height, view.left : view.left + width]
     if view.transpose:
         # OpenCV, which is faster, transposes up to four channels.
         many = shown.ndim == 3 and shown.shape[2] > 4

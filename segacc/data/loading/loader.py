@@ -37,26 +37,33 @@ class TrainSamples(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.split)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the samples."""
+        return (self.crop, self.crop) if self.crop else (self.split.height, self.split.width)
+
     def bytes_of(self, samples: int) -> int:
         """What a batch of so many samples takes."""
-        return samples * (self.crop or self.split.side) ** 2 * self.split.pixel_bytes
+        if not self.crop:
+            return samples * self.split.bytes_of_image
+        return samples * self.crop**2 * (self.split.channels + 1)
 
     def view(self, epoch: int, index: int) -> View:
         """The crop and the flips of a sample in `epoch`."""
         state = stream_seed(self.seed, epoch, index)
-        return draw_view(self.flips, self.crop, self.split.side, state)
+        return draw_view(self.flips, self.crop, self.split.height, self.split.width, state)
 
     def __getitems__(self, keys: list[Key]) -> Batch:
         """A batch: images (B, H, W, C) uint8, label_maps (B, H, W) uint8, index (B,) int64."""
-        side = self.crop or self.split.side
-        images = np.empty((len(keys), side, side, self.split.channels), np.uint8)
-        label_maps = np.empty((len(keys), side, side), np.uint8)
+        shape = (len(keys), *self.shape)
+        images = np.empty((*shape, self.split.channels), np.uint8)
+        label_maps = np.empty(shape, np.uint8)
         for place, (epoch, index) in enumerate(keys):
             image, label_map = self.split[index]
             view = self.view(epoch, index)
             write_view(view, image, images[place])
             write_view(view, label_map, label_maps[place])
-            self._looked += max(AROUND_BYTES, self.split.pixel_bytes * self.split.side**2)
+            self._looked += max(AROUND_BYTES, self.split.bytes_of_image)
             if self._looked > LOOKED_BYTES:
                 self.split.forget()
                 self._looked = 0

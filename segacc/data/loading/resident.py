@@ -24,7 +24,7 @@ COPIED_BYTES = 64 << 20  # at a time, which bounds the memory of sending a split
 
 @dataclass(frozen=True)
 class Resident:
-    """A split on a device: (N, S, S, C + 1) uint8, the image's channels and then the label."""
+    """A split on a device: (N, H, W, C + 1) uint8, the image's channels and then the label."""
 
     split: Split
     pixels: Tensor
@@ -33,9 +33,14 @@ class Resident:
         return len(self.split)
 
     @property
-    def side(self) -> int:
-        """S."""
-        return self.split.side
+    def height(self) -> int:
+        """H."""
+        return self.split.height
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return self.split.width
 
 
 def fits(device: torch.device, splits: Sequence[Split]) -> bool:
@@ -48,15 +53,15 @@ def fits(device: torch.device, splits: Sequence[Split]) -> bool:
 
 def bytes_of(split: Split) -> int:
     """What a split takes on a device."""
-    return len(split) * split.side**2 * split.pixel_bytes
+    return len(split) * split.bytes_of_image
 
 
 def send(split: Split, device: torch.device) -> Resident:
     """Copy a split to a device."""
-    side, channels = split.side, split.channels
-    shape = (len(split), side, side, split.pixel_bytes)
+    channels = split.channels
+    shape = (len(split), split.height, split.width, channels + 1)
     pixels = torch.empty(shape, dtype=torch.uint8, device=device)
-    at_once = max(1, COPIED_BYTES // (side**2 * split.pixel_bytes))
+    at_once = max(1, COPIED_BYTES // split.bytes_of_image)
     for first in range(0, len(split), at_once):
         places = range(first, min(first + at_once, len(split)))
         part = full_images(split, list(places))
@@ -65,31 +70,34 @@ def send(split: Split, device: torch.device) -> Resident:
     return Resident(split, pixels)
 
 
-def views_of(resident: Resident, indices: Sequence[int], views: Sequence[View], side: int) -> Batch:
+def views_of(
+    resident: Resident, indices: Sequence[int], views: Sequence[View], shape: tuple[int, int]
+) -> Batch:
     """The same as `write_view` writes of each sample, as a batch that is on the device already.
 
     All pixels of the batch are read at once, each from its place in the split: one image at a time
     would cost a GPU more in launches than in copying.
     """
-    device, whole = resident.pixels.device, resident.split.side
+    device, split = resident.pixels.device, resident.split
+    height, width = shape
     rows = [
         (i, v.top, v.left, v.transpose, v.flip in (0, -1), v.flip in (1, -1))
         for i, v in zip(indices, views, strict=True)
     ]
     table = _to_device(rows, device)
     index, top, left, transpose, flip_rows, flip_columns = table.T[..., None, None]
-    place = torch.arange(side, device=device)
-    row = torch.where(flip_rows > 0, side - 1 - place[:, None], place[:, None])
-    column = torch.where(flip_columns > 0, side - 1 - place, place)
+    rows_of, columns_of = (torch.arange(side, device=device) for side in shape)
+    row = torch.where(flip_rows > 0, height - 1 - rows_of[:, None], rows_of[:, None])
+    column = torch.where(flip_columns > 0, width - 1 - columns_of, columns_of)
     # A transposed view was flipped after it was transposed, so its rows are columns of the image.
     source_row = top + torch.where(transpose > 0, column, row)
     source_column = left + torch.where(transpose > 0, row, column)
-    places = (index * whole + source_row) * whole + source_column
+    places = (index * split.height + source_row) * split.width + source_column
     return _batch(_read_pixels(resident.pixels, places), table[:, 0])
 
 
 def _read_pixels(pixels: Tensor, places: Tensor) -> Tensor:
-    """(..., D) of pixels (N, S, S, D) uint8 at their places (...), counted over N, S and S."""
+    """(..., D) of pixels (N, H, W, D) uint8 at their places (...), counted over N, H and W."""
     depth = pixels.shape[-1]
     if depth == 4:  # RGB and a label: read as one number, which is faster
         flat = pixels.view(torch.int32).view(-1)
@@ -101,9 +109,9 @@ def resident_batches(
     resident: Resident, samples: TrainSamples, sampler: StepSampler
 ) -> Iterator[Batch]:
     """The same batches as `train_loader` loads."""
-    side = samples.crop or samples.split.side
     for keys in sampler:
-        yield views_of(resident, [i for _, i in keys], [samples.view(*key) for key in keys], side)
+        views = [samples.view(*key) for key in keys]
+        yield views_of(resident, [i for _, i in keys], views, samples.shape)
 
 
 def whole_images(split: Split | Resident, indices: list[int]) -> Batch:

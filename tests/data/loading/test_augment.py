@@ -23,7 +23,7 @@ def coordinates(side=20):
 
 def augmented(flips, crop, image, mask, state):
     side = crop or len(image)
-    view = draw_view(flips, crop, len(image), state)
+    view = draw_view(flips, crop, *image.shape[:2], state)
     out = np.zeros((side, side, 3), np.uint8), np.full((side, side), 9, np.uint8)
     write_view(view, image, out[0])
     write_view(view, mask, out[1])

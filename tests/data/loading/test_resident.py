@@ -49,7 +49,9 @@ def test_every_view_is_what_the_loader_writes(split, side, device):
     views += [View(0, 64 - side, False, flip) for flip in FLIP_CODES.values()]
     indices = [i % len(split) for i in range(len(views))]
     resident = send(split, torch.device(device))
-    batch = {key: value.cpu() for key, value in views_of(resident, indices, views, side).items()}
+    batch = {
+        key: value.cpu() for key, value in views_of(resident, indices, views, (side, side)).items()
+    }
     for place, (index, view) in enumerate(zip(indices, views, strict=True)):
         image, mask = (torch.zeros_like(batch[key][place]) for key in ("images", "label_maps"))
         image, mask = image.contiguous().numpy(), mask.contiguous().numpy()

@@ -1,0 +1,105 @@
+"""load_evaluation(): the model of a run, and the split that it is scored on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from segacc.config import EvaluateConfig, Reading, TrainConfig, read_run_config
+from segacc.data.content import masks_of, why_meaningless
+from segacc.data.known import absolute, find_again, known_data, prepare_found
+from segacc.data.reading.depth import WHOLE, about_other_range
+from segacc.data.reading.sources import load_dataset
+from segacc.data.rows import Source
+from segacc.data.split import Prepared, Split
+from segacc.errors import InputError
+from segacc.evaluation.notes import notes_on
+from segacc.evaluation.results import (
+    results_folder,
+)
+from segacc.labels import check_same_classes
+from segacc.models.segmenter import Segmenter
+from segacc.models.weights import load_segmenter
+from segacc.runtime.accelerator import make_accelerator, uses_gpu
+from segacc.runtime.threads import set_threads
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is scored on what, and how."""
+
+    config: EvaluateConfig
+    trained: TrainConfig
+    """the config of the run"""
+    accelerator: Accelerator
+    precision: str
+    """fp32, bf16 or fp16"""
+    model: Segmenter
+    threshold: float
+    dataset: str
+    reading: Reading
+    source: str
+    """where the data set is, as in `KnownData`"""
+    data: Prepared
+    split: Split
+    folder: Path
+    """for the results"""
+    notes: tuple[str, ...]
+    """why the scores may mislead, in sentences"""
+
+
+def load_evaluation(config: EvaluateConfig) -> Evaluation:
+    """Load the run's best model, and the split to score it on.
+
+    Raises:
+        InputError: the folder has no model, or the data set no such split.
+    """
+    trained = read_run_config(config.run)
+    precision = "fp32" if trained.precision == "fp16" and not uses_gpu() else trained.precision
+    accelerator = make_accelerator(precision)
+    set_threads(accelerator)
+    model = load_segmenter(config.run).to(accelerator.device)
+    known = known_data(config.run)
+    dataset = config.dataset or known.dataset
+    reading = Reading.of(vars(config))
+    if config.dataset:
+        source: Source | Prepared = load_dataset(config.dataset, reading)
+    else:
+        reading = reading.over(known.reading)
+        source = find_again(replace(known, reading=reading))
+    assert trained.size is not None
+    data = prepare_found(source, trained.size, model.value_range or WHOLE)
+    check_same_classes(data.labels, model.labels, str(config.run))
+    if config.threshold is not None and data.labels.logits > 1:
+        raise InputError(
+            f"--threshold {config.threshold} decides between two classes, and {config.run} has "
+            f"{data.labels.classes}, of which the most probable one is predicted: leave it out."
+        )
+    if config.split not in data.splits:
+        raise InputError(
+            f"--split {config.split}: {dataset} has no such split, it has {', '.join(data.splits)}."
+        )
+    split = data.splits[config.split]
+    if data.labels.classes == 2 and (why := why_meaningless(masks_of(split))):
+        raise InputError(
+            f"--split {config.split} of {dataset}: {why}; score a split with foreground and "
+            "background, or look at the masks that `segacc predict` writes."
+        )
+    unlike = about_other_range(model.value_range, data.own_range)
+    return Evaluation(
+        config=config,
+        trained=trained,
+        accelerator=accelerator,
+        precision=precision,
+        model=model,
+        threshold=model.threshold if config.threshold is None else config.threshold,
+        dataset=dataset,
+        reading=reading,
+        source=absolute(config.dataset or known.source or known.dataset),
+        data=data,
+        split=split,
+        folder=results_folder(config, data.fingerprint, known.fingerprint),
+        notes=notes_on(config, data, split, known) + ((unlike,) if unlike else ()),
+    )
