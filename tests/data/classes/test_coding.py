@@ -1,0 +1,87 @@
+"""From classes, --classes and --ignore to how masks are coded."""
+
+import pytest
+
+from segacc.data.classes.coding import classes_of_flag, make_coding
+from segacc.data.classes.lists import NamedClass
+from segacc.errors import InputError
+from segacc.labels import IGNORE, colours_for
+
+STREET = [
+    NamedClass("road", ((0, 0),)),
+    NamedClass("car", ((7, 9),)),
+    NamedClass("void", ((2, 2),)),
+]
+
+
+def test_names_alone_have_the_numbers_of_their_places():
+    coding = make_coding(classes_of_flag("a, b,c"))
+    assert coding.labels.names == ("a", "b", "c")
+    assert coding.values == ((0, 0, 0), (1, 1, 1), (2, 2, 2)) and coding.colours == ()
+    assert coding.labels.colours == colours_for(("a", "b", "c"))
+
+
+def test_two_names_alone_are_the_classes_of_binary_masks():
+    coding = make_coding(classes_of_flag("background,gland"))
+    assert coding.is_binary and coding.labels.names == ("background", "gland")
+    assert make_coding(classes_of_flag("gland")).labels == coding.labels
+
+
+def test_a_class_that_is_ignored_is_no_class_and_later_ones_move_up():
+    classes = [NamedClass(name) for name in ("a", "void", "b", "c")]
+    coding = make_coding(classes, ignore=["VOID"])
+    assert coding.labels.names == ("a", "b", "c")
+    assert coding.values == ((0, 0, 0), (1, 1, IGNORE), (2, 2, 1), (3, 3, 2))
+
+
+def test_values_may_be_ignored_also_of_a_class():
+    coding = make_coding(STREET, ignore=["8-9", "40"])
+    assert coding.values[-2:] == ((8, 9, IGNORE), (40, 40, IGNORE))
+    assert coding.labels.names == ("road", "car", "void")
+
+
+def test_colours_of_the_file_are_those_of_the_class():
+    classes = [NamedClass("a", colours=((1, 2, 3),)), NamedClass("b"), NamedClass("c", ((5, 5),))]
+    coding = make_coding(classes)
+    assert coding.colours == (((1, 2, 3), 0),)
+    assert coding.labels.colours[0] == (1, 2, 3) and len(set(coding.labels.colours)) == 3
+
+
+def test_polygons_leave_a_background():
+    coding = make_coding([NamedClass("car"), NamedClass("person")], ["person"], of_shapes=True)
+    assert coding.labels.names == ("background", "car")
+    assert dict(coding.shapes) == {
+        "background": 0, "car": 1, "person": IGNORE, "0": 1, "1": IGNORE,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("classes", "ignore", "said"),
+    [
+        (STREET, ["cars"], r"--ignore cars: did you mean car\? Expected values .*road, car, void"),
+        (STREET, ["car", "void"], r"the classes are road without the ignored ones \(car, void\)"),
+        (
+            [NamedClass("a", ((0, 5),)), NamedClass("b", ((5, 5),))],
+            [],
+            "0-5 of a and 5 of b overlap",
+        ),
+        (
+            [NamedClass("a", (), ((1, 1, 1),)), NamedClass("b", (), ((1, 1, 1),))],
+            [],
+            "colour 1 1 1",
+        ),
+        (
+            [NamedClass(str(i)) for i in range(255)],
+            [],
+            "there are 255 classes: expected at most 254",
+        ),
+    ],
+)
+def test_what_cannot_be_coded_is_one_sentence(classes, ignore, said):
+    with pytest.raises(InputError, match=said):
+        make_coding(classes, ignore)
+
+
+def test_a_file_that_is_not_there_is_named():
+    with pytest.raises(InputError, match=r"--classes some/classes.txt: there is no such file"):
+        classes_of_flag("some/classes.txt")

@@ -1,0 +1,47 @@
+"""classes.txt: what its lines say, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from segacc.data.classes.lists import NamedClass, read_list, write_list
+from segacc.errors import InputError
+
+PATH = Path("classes.txt")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("gland", NamedClass("gland")),
+        ("gland: 7", NamedClass("gland", ((7, 7),))),
+        ("gland: 1-255", NamedClass("gland", ((1, 255),))),
+        ("gland: 3, 7-9", NamedClass("gland", ((3, 3), (7, 9)))),
+        ("road: 128 64 128", NamedClass("road", colours=((128, 64, 128),))),
+        ("road: #804080", NamedClass("road", colours=((128, 64, 128),))),
+        ("road: 3; 128 64 128", NamedClass("road", ((3, 3),), ((128, 64, 128),))),
+        ("128 64 128\tRoad", NamedClass("Road", colours=((128, 64, 128),))),  # Cambridge
+        ("#804080 road", NamedClass("road", colours=((128, 64, 128),))),
+        ("  traffic light  ", NamedClass("traffic light")),
+        ("Straße: 5", NamedClass("Straße", ((5, 5),))),
+    ],
+)
+def test_a_line_says_a_name_and_what_stands_for_it(line, expected):
+    assert read_list(PATH, line) == [expected]
+    assert read_list(PATH, write_list([expected])) == [expected]
+
+
+def test_lines_of_one_name_are_one_class_and_comments_do_not_count():
+    text = "# made by hand\n\nbackground: 0\r\ngland: 1\ngland: 2-9\n"
+    assert read_list(PATH, text) == [
+        NamedClass("background", ((0, 0),)),
+        NamedClass("gland", ((1, 1), (2, 9))),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["gland: 9-3", "gland: x", "gland: 300 0 0", ": 7", "gland: 70000", "gland: 1,,2"]
+)
+def test_a_line_that_is_not_understood_is_named(line):
+    with pytest.raises(InputError, match=r"classes.txt, line 2: found .*expected a name, or"):
+        read_list(PATH, f"background: 0\n{line}\n")
