@@ -101,7 +101,9 @@ def test_one_encoder_of_each_family_gets_the_gradients_of_the_plain_format():
             continue
         printed = done.stdout.split() or [done.stderr[-300:]]
         print(family, name, printed[-1], flush=True)
-        # Rounding alone gives up to 1e-3, where it moves a value over the edge of a ReLU.
-        if done.returncode or not float(printed[-1]) < 1e-2:
+        # Rounding alone gives up to 1e-3, where it moves a value over the edge of a ReLU. Visformer
+        # amplifies it: there the plain format, too, is off by up to 1e-2 from float64, and the two
+        # from each other by 2e-2. What oneDNN gets wrong is off by about 1.
+        if done.returncode or not float(printed[-1]) < 5e-2:
             wrong[name] = printed[-1]
     assert wrong == {}
