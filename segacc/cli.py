@@ -14,7 +14,7 @@ import tyro
 
 from segacc.config import SIZE_SPEC, STUDY_MODELS, EvaluateConfig, TrackerName, TrainConfig
 from segacc.data_commands import cache, check, prepare
-from segacc.errors import InputError, is_local_main, run_program
+from segacc.errors import InputError, is_local_main, plural, run_program
 from segacc.flags import parse_evaluate, parse_train, with_home
 from segacc.sizes import Size
 
@@ -68,6 +68,9 @@ def predict(
 ) -> int:
     """Write a mask for each image: a PNG at the image's own size, foreground 255, the rest 0.
 
+    With more than two classes a mask holds the number of the class, and a palette of their colours;
+    DIR/classes.txt lists both.
+
     Images that cannot be read are listed at the end and do not stop the rest.
 
     Args:
@@ -75,8 +78,9 @@ def predict(
         images: files, folders (with the folders in them), or globs in quotes, with ** too.
         out: a new folder. A mask is named after its image; folders below a given one are kept.
         probabilities: write DIR/probabilities too: 8-bit gray, where a value v means a probability
-            above v/256 and up to (v+1)/256; the mask at a threshold t is where v >= 256 t.
-        overlays: write DIR/overlays too: the images with the foreground tinted and outlined.
+            above v/256 and up to (v+1)/256; the mask at a threshold t is where v >= 256 t. With
+            more than two classes a folder for each image, with a file for each class.
+        overlays: write DIR/overlays too: the images with what was found tinted and outlined.
         threshold: a pixel is foreground where the probability is above this.
         tta: take the mean over flips: h horizontally, hv vertically and both ways as well.
         tile: predict windows of this width and height that overlap by half, at the image's own
@@ -92,22 +96,21 @@ def predict(
     jobs = plan(images, out, probabilities, overlays)  # before the slow import of torch
     from segacc.models.weights import load_segmenter
     from segacc.prediction.files import predict_images
+    from segacc.prediction.writing import write_legend
     from segacc.runtime.accelerator import make_accelerator
     from segacc.runtime.threads import set_threads
 
     accelerator = make_accelerator("fp32")
     set_threads(accelerator)
     segmenter = load_segmenter(model).to(accelerator.device)
+    write_legend(out, segmenter.labels)
     done = predict_images(segmenter, jobs, threshold, tta, tile, size, batch_size)
     if done.failed:
         print(f"without a mask, {len(done.failed)} of {len(jobs)} images:", file=sys.stderr)
         print("\n".join(f"  {sentence}" for sentence in done.failed), file=sys.stderr)
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)
-    speed = len(jobs) / done.seconds
-    rate = f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"
-    masks = "mask" if done.masks == 1 else "masks"
-    print(f"{done.masks} {masks} in {out}, {rate} img/s on {accelerator.device.type}")
+    print(f"{plural(done.masks, 'mask')} in {out}, {done.speed} on {accelerator.device.type}")
     return int(bool(done.failed))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,28 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
 from segacc.data.prepare import resize_image
 from segacc.data.reading.decode import DecodeError, Encoded, decode_image
 from segacc.data.reading.depth import WHOLE
 from segacc.errors import InputError
-from segacc.labels import BINARY, write_mask
-from segacc.metrics.thresholds import levels_of
 from segacc.models.segmenter import Segmenter
 from segacc.prediction.find import Target
 from segacc.prediction.logits import TTA_FLIPS, predict_logits
 from segacc.prediction.reading import Notes, Read, readable
-from segacc.report.pictures import outlined
+from segacc.prediction.writing import probability_maps, write_files
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.sizes import Size, width_height
 
 STEP_PIXELS = 2**22  # in one step at most, but for a single image that has more
-STRIP = 1024  # rows of an image of which the levels are computed at once
-JPEG_SIDE = 65_500  # what the format can hold
 
 
 @dataclass(frozen=True)
@@ -46,6 +39,12 @@ class Done:
     notes: list[str]
     """sentences on images whose values are unlike those that the model was trained on"""
     seconds: float
+
+    @property
+    def speed(self) -> str:
+        """Images per second."""
+        rate = (self.masks + len(self.failed)) / self.seconds
+        return f"{rate:.0f} img/s" if rate >= 10 else f"{rate:.2g} img/s"
 
 
 def predict_image(
@@ -67,7 +66,8 @@ def predict_image(
             where the model has none, the image keeps its own size.
 
     Returns:
-        (H, W) float32 in 0..1: the probability of foreground, at the image's own size.
+        (H, W) float32 in 0..1: the probability of foreground, at the image's own size; with more
+        than two classes (K, H, W), of each class.
 
     Raises:
         InputError: the image cannot be used, or an argument is out of range.
@@ -84,7 +84,9 @@ def predict_image(
     side = _side(model, tile, size)
     pixels = image if side is None else resize_image(image, side)
     logits = _logits(model, [pixels], tta, tile)
-    return _probabilities(logits, (image.shape[0], image.shape[1])).numpy()
+    maps = probability_maps(logits, (image.shape[0], image.shape[1]))
+    found = np.stack([of_class.numpy() for of_class in maps])
+    return found[0] if len(found) == 1 else found
 
 
 def predict_images(
@@ -98,7 +100,8 @@ def predict_images(
 ) -> Done:
     """Predict images and write the files that the targets name (`segacc.prediction.find.plan`).
 
-    Masks hold 0 and 255. Probabilities are levels (`segacc.metrics.thresholds.levels_of`): a pixel
+    Masks hold 0 and 255; with more than two classes the number of the class, with a palette of the
+    classes' colours. Probabilities are levels (`segacc.metrics.thresholds.levels_of`): a pixel
     of value v has a probability above v / 256 and of (v + 1) / 256 at most, so the mask at the
     threshold k / 256 is where v >= k. An image that cannot be read, or that needs more memory than
     there is, does not stop the others.
@@ -113,6 +116,11 @@ def predict_images(
         InputError: an argument is out of range, or a file cannot be written.
     """
     _check_options(tta, tile, size, threshold, batch_size)
+    if threshold is not None and model.labels and model.labels.logits > 1:
+        raise InputError(
+            f"--threshold {threshold} decides between two classes, and the model has "
+            f"{model.labels.classes}, of which the most probable one is predicted: leave it out."
+        )
     threshold = model.threshold if threshold is None else threshold
     if tile:
         batch_size = 1
@@ -128,7 +136,7 @@ def predict_images(
                 failed += [_too_large(one, tile) for one in batch]
             else:
                 for one, own in zip(batch, logits.split(1), strict=True):
-                    _write(one, _probabilities(own, one.shape), threshold)
+                    write_files(one, probability_maps(own, one.shape), threshold, model.labels)
             bar.update(len(batch))
     seconds = time.perf_counter() - started
     return Done(len(targets) - len(failed), failed, notes.sentences(), seconds)
@@ -211,26 +219,11 @@ def _logits(
     tile: int | None,
     progress: Callable[[float], object] | None = None,
 ) -> Tensor:
-    """(B, 1, H, W) float32 logits of images (H, W, 3), with `tile` on the CPU."""
+    """(B, K, H, W) float32 logits of images (H, W, 3), with `tile` on the CPU."""
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     if not tile:
         batch = batch.to(next(model.parameters()).device)
-    logits = predict_logits(model, batch, tta, tile, progress)
-    if logits.shape[1] != 1:
-        raise InputError(
-            f"the model tells {logits.shape[1]} classes apart: expected one for binary masks."
-        )
-    return logits
-
-
-def _probabilities(logits: Tensor, shape: tuple[int, int]) -> Tensor:
-    """(H, W) float32 on the CPU, at the image's own size; overwrites the logits (1, 1, h, w)."""
-    probabilities = logits.sigmoid_()
-    if probabilities.shape[-2:] != shape:
-        probabilities = functional.interpolate(
-            probabilities, size=shape, mode="bilinear", align_corners=False, antialias=True
-        )
-    return probabilities[0, 0].cpu()
+    return predict_logits(model, batch, tta, tile, progress)
 
 
 def _too_large(one: Read, tile: int | None) -> str:
@@ -240,30 +233,3 @@ def _too_large(one: Read, tile: int | None) -> str:
         f"image {one.target.image} needs more memory than there is (predicted at {width} x "
         f"{height} px); give {remedy}"
     )
-
-
-def _write(one: Read, probabilities: Tensor, threshold: float) -> None:
-    mask = write_mask((probabilities > threshold).numpy(), BINARY)
-    _save(Image.fromarray(mask), one.target.mask, "PNG")
-    if one.target.probabilities:
-        levels = torch.cat([levels_of(strip) for strip in probabilities.split(STRIP)])
-        _save(Image.fromarray(levels.numpy()), one.target.probabilities, "PNG")
-    if one.target.overlay:
-        assert one.original is not None
-        overlay = outlined(one.original, mask)
-        overlay.thumbnail((JPEG_SIDE, JPEG_SIDE))
-        _save(overlay, one.target.overlay, "JPEG")
-
-
-def _save(picture: Image.Image, path: Path, file_format: str) -> None:
-    """Write the file whole: one that exists is complete."""
-    aside = path.with_name(".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(aside, file_format, quality=90)  # PNG has none
-        aside.replace(path)
-    except OSError as error:
-        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-        raise InputError(
-            f"{path} could not be written ({what}): give an --out folder that can hold it."
-        ) from error

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from segacc.errors import InputError, command
-from segacc.labels import BINARY, IGNORE, Labels
+from segacc.labels import BINARY, IGNORE, Labels, is_background
 
 SUFFIX = ".png"
 LONGEST_NAME = 255  # bytes, of most file systems
@@ -160,6 +160,27 @@ def outlined(image: np.ndarray, mask: np.ndarray) -> Image.Image:
     marked = cv2.LUT(image, tints[None])
     cv2.copyTo(image, (mask == 0).view(np.uint8), marked)
     marked[(mask != 0) & (inside == 0)] = MARK
+    return Image.fromarray(marked)
+
+
+def tinted(image: np.ndarray, label_map: np.ndarray, labels: Labels) -> Image.Image:
+    """The image with each class tinted in its colour, the background excepted; lines are drawn
+    where classes meet.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        label_map: (H, W) uint8.
+    """
+    import cv2
+
+    palette = palette_of(labels)
+    marked = cv2.addWeighted(image, 0.5, palette[label_map], 0.5, 0)
+    plain = [i for i, name in enumerate(labels.names) if is_background(name)] or [IGNORE]
+    cv2.copyTo(image, (label_map == plain[0]).view(np.uint8), marked)
+    reach = 2 * max(1, round(max(label_map.shape) / 800)) + 1
+    inner = cv2.erode(label_map, np.ones((reach, reach), np.uint8), borderValue=255)
+    edges = inner != label_map
+    marked[edges] = palette[label_map[edges]]
     return Image.fromarray(marked)
 
 

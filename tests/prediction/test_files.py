@@ -12,15 +12,19 @@ from PIL import Image, ImageDraw
 from small import run_program, write_blobs
 from torch import nn
 
+from segacc.data.classes.coding import make_coding
+from segacc.data.classes.files import read_class_file
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.reading.decode import Encoded, decode_image
 from segacc.data.rows import Source
 from segacc.errors import InputError
+from segacc.labels import BINARY, Labels, colours_for
 from segacc.models.segmenter import Segmenter
 from segacc.prediction.files import STEP_PIXELS, predict_image, predict_images
 from segacc.prediction.find import plan
 from segacc.prediction.logits import predict_split
+from segacc.prediction.writing import write_legend
 
 
 class Bright(nn.Module):
@@ -29,6 +33,7 @@ class Bright(nn.Module):
     def __init__(self, threshold=0.5, size=None):
         super().__init__()
         self.threshold, self.size, self.value_range = threshold, size, None
+        self.labels = BINARY
         self.net = nn.Conv2d(3, 1, 1)
         nn.init.constant_(self.net.weight, 0.1 / 3)
         nn.init.constant_(self.net.bias, -12.85)
@@ -296,9 +301,55 @@ def test_an_array_is_an_image_too(tmp_path):
             predict_image(Bright(), wrong)
 
 
-def test_a_model_of_several_classes_is_refused(tmp_path):
-    with pytest.raises(InputError, match="tells 3 classes apart"):
-        predict_image(tiny(classes=3), scene())
+class Channels(Bright):
+    """The class of a pixel is its brightest channel."""
+
+    def __init__(self, size=None):
+        super().__init__(size=size)
+        self.labels = Labels(("red", "green", "a/b"), colours_for(("red", "green", "a/b")))
+
+    def forward(self, images):
+        return images.float() / 50
+
+
+def test_of_several_classes_a_mask_holds_the_number_and_shows_the_colour(tmp_path):
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :20, 0], image[:, 20:45, 1], image[:, 45:, 2] = 200, 200, 200
+    jobs = plan([save(tmp_path / "a.png", image)], tmp_path / "out", True, True)
+    assert predict_images(Channels(), jobs).masks == 1
+    with Image.open(tmp_path / "out" / "a.png") as mask:
+        assert mask.mode == "P"
+        assert (np.asarray(mask) == image.argmax(axis=2)).all()
+        assert mask.convert("RGB").getpixel((50, 5)) == Channels().labels.colours[2]
+    files = sorted(path.name for path in (tmp_path / "out" / "probabilities" / "a").iterdir())
+    assert files == ["000-red.png", "001-green.png", "002-a-b.png"]
+    levels = np.asarray(Image.open(tmp_path / "out" / "probabilities" / "a" / "001-green.png"))
+    found = predict_image(Channels(), image)
+    assert found.shape == (3, 40, 60)
+    np.testing.assert_allclose(found.sum(axis=0), 1, rtol=1e-6)
+    assert (levels == np.ceil(found[1] * 256).clip(1) - 1).all()
+    assert Image.open(tmp_path / "out" / "overlays" / "a.jpg").size == (60, 40)
+
+
+def test_several_classes_are_told_apart_at_the_size_of_the_image(tmp_path):
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:32, :, 0], image[32:, :, 1] = 200, 200
+    jobs = plan([save(tmp_path / "a.png", image)], tmp_path / "out")
+    predict_images(Channels(), jobs, size=(24, 16))
+    mask = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+    assert mask.shape == (64, 96) and (mask[:30] == 0).all() and (mask[34:] == 1).all()
+
+
+def test_a_threshold_between_several_classes_is_refused(tmp_path):
+    with pytest.raises(InputError, match="--threshold 0.4 decides between two classes, and the"):
+        predict_images(Channels(), [], threshold=0.4)
+
+
+def test_the_legend_is_a_list_of_classes_that_is_read_again(tmp_path):
+    labels = Channels().labels
+    write_legend(tmp_path / "out", labels)
+    again = make_coding(read_class_file(tmp_path / "out" / "classes.txt"))
+    assert again.labels == labels and again.values == ((0, 0, 0), (1, 1, 1), (2, 2, 2))
 
 
 LARGE = """
@@ -309,7 +360,7 @@ from segacc.prediction.find import plan
 from segacc.prediction.files import predict_images
 
 class Bright(torch.nn.Conv2d):
-    threshold, size, value_range = 0.5, None, None
+    threshold, size, value_range, labels = 0.5, None, None, None
     def forward(self, images):
         return super().forward(images.float())
 

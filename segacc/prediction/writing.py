@@ -1,0 +1,118 @@
+"""What `segacc predict` writes of an image: its mask, its probabilities, an overlay."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from segacc.data.classes.lists import NamedClass, write_list
+from segacc.errors import InputError, disk_errors, write_text
+from segacc.labels import BINARY, Labels, write_mask
+from segacc.metrics.counts import class_probabilities
+from segacc.metrics.thresholds import levels_of
+from segacc.prediction.reading import Read
+from segacc.report.pictures import in_palette, outlined, tinted
+
+STRIP = 1024  # rows of an image of which the levels are computed at once
+JPEG_SIDE = 65_500  # what the format can hold
+LEGEND = "classes.txt"
+
+
+def probability_maps(logits: Tensor, shape: tuple[int, int]) -> Iterator[Tensor]:
+    """Of each of K classes (H, W) float32 in 0..1 on the CPU, at the image's own size. One is in
+    memory at a time.
+
+    Args:
+        logits: (1, K, h, w); with one, they are overwritten.
+    """
+    probabilities = logits.sigmoid_() if logits.shape[1] == 1 else class_probabilities(logits)
+    for of_class in probabilities.split(1, dim=1):
+        if of_class.shape[-2:] != shape:
+            of_class = functional.interpolate(
+                of_class, size=shape, mode="bilinear", align_corners=False, antialias=True
+            )
+        yield of_class[0, 0].cpu()
+
+
+def write_files(one: Read, maps: Iterator[Tensor], threshold: float, labels: Labels | None) -> None:
+    """Write the files that the image's target names.
+
+    Args:
+        maps: of `probability_maps`.
+        threshold: for two classes, foreground is where the probability is above this.
+        labels: None where nobody has named the classes.
+    """
+    if labels is None or labels.logits == 1:
+        _write_binary(one, next(maps), threshold)
+    else:
+        _write_classes(one, maps, labels)
+
+
+def write_legend(folder: Path, labels: Labels | None) -> None:
+    """Write the numbers, names and colours of more than two classes, as --classes reads them."""
+    if labels is None or labels.logits == 1:
+        return
+    classes = [
+        NamedClass(name, ((number, number),), (colour,))
+        for number, (name, colour) in enumerate(zip(labels.names, labels.colours, strict=True))
+    ]
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / LEGEND, write_list(classes))
+
+
+def _write_binary(one: Read, probabilities: Tensor, threshold: float) -> None:
+    mask = write_mask((probabilities > threshold).numpy(), BINARY)
+    _save(Image.fromarray(mask), one.target.mask, "PNG")
+    if one.target.probabilities:
+        _save_levels(probabilities, one.target.probabilities)
+    if one.target.overlay:
+        assert one.original is not None
+        _save_overlay(outlined(one.original, mask), one.target.overlay)
+
+
+def _write_classes(one: Read, maps: Iterator[Tensor], labels: Labels) -> None:
+    best = torch.full(one.shape, -1.0)
+    found = np.zeros(one.shape, np.uint8)
+    for number, probabilities in enumerate(maps):
+        found[(probabilities > best).numpy()] = number  # of equal ones the first, as argmax
+        torch.maximum(best, probabilities, out=best)
+        if one.target.probabilities:
+            name = re.sub(r"[^\w.-]", "-", f"{number:03d}-{labels.names[number]}.png")
+            _save_levels(probabilities, one.target.probabilities.with_suffix("") / name)
+    _save(in_palette(found, labels), one.target.mask, "PNG")
+    if one.target.overlay:
+        assert one.original is not None
+        _save_overlay(tinted(one.original, found, labels), one.target.overlay)
+
+
+def _save_levels(probabilities: Tensor, path: Path) -> None:
+    levels = torch.cat([levels_of(strip) for strip in probabilities.split(STRIP)])
+    _save(Image.fromarray(levels.numpy()), path, "PNG")
+
+
+def _save_overlay(overlay: Image.Image, path: Path) -> None:
+    overlay.thumbnail((JPEG_SIDE, JPEG_SIDE))
+    _save(overlay, path, "JPEG")
+
+
+def _save(picture: Image.Image, path: Path, file_format: str) -> None:
+    """Write the file whole: one that exists is complete."""
+    aside = path.with_name(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(aside, file_format, quality=90)  # PNG has none
+        aside.replace(path)
+    except OSError as error:
+        what = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+        raise InputError(
+            f"{path} could not be written ({what}): give an --out folder that can hold it."
+        ) from error
