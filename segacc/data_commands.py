@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from segacc.config import SIZE_ARG, Binarise, Classes, Ignore, Pairs, Reading, check_reading
-from segacc.errors import InputError
+from segacc.errors import InputError, quoted
 from segacc.sizes import Size, width_height
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
@@ -71,6 +71,7 @@ def check(
     classes: Classes = None,
     ignore: Ignore = None,
     all_names: bool = False,
+    write_classes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
 ) -> int:
     """List everything that is wrong with a data set, each kind of fault with a few names of files.
 
@@ -83,18 +84,35 @@ def check(
         classes: what `segacc train` takes as --classes.
         ignore: what `segacc train` takes as --ignore.
         all_names: name every file, not the first three of each kind.
+        write_classes: only look at what the masks hold, and write a list of classes into this new
+            file, for --classes; of colours and values that are not known you give the names.
 
     Returns:
         1 when there is an error that stops training, else 0.
     """
     reading = Reading(pairs, binarise, classes, ignore)
     check_reading(reading)
+    if write_classes is not None:
+        return _write_classes(dataset, reading, write_classes)
     from segacc.data.audit.audit import audit
     from segacc.data.audit.findings import format_findings
 
     findings = audit(dataset, reading, size)
     print(format_findings(findings, all_names))
     return int(any(f.severity == "error" for f in findings))
+
+
+def _write_classes(dataset: str, reading: Reading, path: Path) -> int:
+    if path.exists():
+        raise InputError(f"--write-classes {path} exists: give a new file.")
+    from segacc.data.audit.audit import open_for_check
+    from segacc.data.audit.classes import propose_classes
+
+    _, _, splits, _ = open_for_check(dataset, reading)
+    text, said = propose_classes(splits.values())
+    path.write_text(text, encoding="utf-8")
+    print(f"{text}{said}\nwritten: {path} (--classes {quoted(path)})")
+    return 0
 
 
 def cache(prune: bool = False, days: float | None = None, gb: float | None = None) -> None:

@@ -19,11 +19,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from segacc.config import NO_FLAGS, Reading
+from segacc.data.audit.classes import class_balance, pixels_of_classes
 from segacc.data.audit.findings import AuditFinding, Severity
 from segacc.data.content import Masks, doubts, lost_in_resize, why_meaningless
 from segacc.data.reading.convert import scan_folder
 from segacc.data.reading.decode import DecodeError, Encoded
 from segacc.data.reading.depth import to_8_bits
+from segacc.data.reading.masks import about_unknown
 from segacc.data.reading.pairing import Finding, Pair
 from segacc.data.regions import Regions, regions_after_resize
 from segacc.data.rows import read_row
@@ -54,7 +56,16 @@ class _Sample:
     background_pixels: int
     foreground_pixels: int
     foreground: int  # its value in the mask's file, 0 where there is none
+    pixels: np.ndarray  # (256,) of each value of the label map
     regions: Regions | None  # what the resize makes of the mask, if that was asked for
+
+
+@dataclass(frozen=True)
+class _UnknownValues:
+    """A mask with values that no class owns."""
+
+    mask: str
+    pixels: dict[str, int]
 
 
 def audit(
@@ -70,10 +81,11 @@ def audit(
     Raises:
         InputError: there is no such data set.
     """
-    root, structure, splits, coding = _open(dataset, reading)
+    root, structure, splits, coding = open_for_check(dataset, reading)
     findings = [AuditFinding(f.file, f.problem, "error", "files") for f in structure]
     samples: list[_Sample] = []
     values: defaultdict[str, Histograms] = defaultdict(lambda: NO_PIXELS)
+    unknown: dict[str, dict[str, int]] = {}
     with (
         ThreadPoolExecutor(cores()) as pool,
         tqdm(
@@ -86,18 +98,24 @@ def audit(
                 bar.update()
                 if isinstance(result, AuditFinding):
                     findings.append(result)
+                elif isinstance(result, _UnknownValues):
+                    unknown[result.mask] = result.pixels
                 else:
                     sample, its_values = result
                     samples.append(sample)
                     values[split] += its_values
+    if unknown:
+        findings.append(AuditFinding("masks", about_unknown(unknown), "error", "unknown values"))
     for check in (_same_images, _similar_images, _mask_values, _mask_shares, _splits_to_score):
         findings += check(samples)
     if size:
         findings += _small_objects(samples, size)
+    if coding.labels.classes > 2:
+        findings += class_balance([(s.split, s.pixels) for s in samples], coding.labels)
     return findings + list(_value_ranges(values))
 
 
-def _open(
+def open_for_check(
     dataset: str, reading: Reading
 ) -> tuple[Path | None, tuple[Finding, ...], Mapping[str, Collection[Any]], Coding]:
     """The data set's folder, what is wrong with its names, per split the rows that pair up, and how
@@ -128,7 +146,7 @@ def _row(pair: Pair) -> dict[str, Any]:
 
 def _examine(
     row: dict[str, Any], split: str, root: Path | None, size: Size | None, coding: Coding
-) -> tuple[_Sample, Histograms] | AuditFinding:
+) -> tuple[_Sample, Histograms] | AuditFinding | _UnknownValues:
     import imagehash
 
     def file(column: str) -> str:
@@ -141,6 +159,8 @@ def _examine(
         pair = read_row(row, coding)
     except DecodeError as error:
         file_name = file("mask" if error.role == "mask" else "image")
+        if error.unknown:
+            return _UnknownValues(file_name, error.unknown)
         return AuditFinding(file_name, error.problem, "error", "images and masks")
     image, label_map = pair.values, pair.label_map
     values = histograms(pair)
@@ -159,6 +179,7 @@ def _examine(
         background_pixels=background,
         foreground_pixels=label_map.size - background - int((label_map == IGNORE).sum()),
         foreground=pair.foreground,
+        pixels=pixels_of_classes(label_map),
         regions=regions_after_resize(label_map, size) if size else None,
     )
     return sample, values

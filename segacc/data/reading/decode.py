@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from segacc.data.reading.depth import WHOLE, ValueRange, deep_values, to_8_bits
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
-from segacc.data.reading.masks import MaskOfFile, labels_of_file
+from segacc.data.reading.masks import MaskOfFile, labels_of_file, pixels_of_file
 from segacc.errors import InputError
 from segacc.labels import BINARY_CODING, Coding, MaskValueError, UnknownValueError
 
@@ -172,6 +172,11 @@ def read_labels(mask: Encoded, coding: Coding = BINARY_CODING) -> tuple[MaskOfFi
     if pending != 1:
         read = replace(read, label_map=_AS_SEEN[pending](read.label_map))
     return read, orientation
+
+
+def read_mask_pixels(mask: Encoded) -> tuple[np.ndarray, np.ndarray | None]:
+    """What the file of a mask holds (`pixels_of_file`), whatever it means. Raises DecodeError."""
+    return pixels_of_file(_open(mask, "mask")[0])
 
 
 def _open(encoded: Encoded, role: str) -> tuple[Image.Image, bytes, int, int]:

@@ -97,6 +97,15 @@ def _classes_of_file(opened: Image.Image, coding: Coding) -> np.ndarray:
     raise MaskValueError("is coloured, and the classes have values but no colours")
 
 
+def pixels_of_file(opened: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """What a mask that is loaded holds: numbers (H, W) of any type, with the palette (256, 3) uint8
+    if it has one, or colours (H, W, 3) uint8."""
+    numbers = _numbers(opened)
+    if numbers is None:
+        return np.asarray(opened.convert("RGB")), None
+    return numbers, _palette(opened) if opened.mode == "P" else None
+
+
 def _numbers(opened: Image.Image) -> np.ndarray | None:
     """The values (H, W) of a mask of numbers, in the type of its file; None where it is coloured.
 
@@ -179,13 +188,19 @@ def _palette_values(opened: Image.Image) -> np.ndarray:
     """
     indices = np.asarray(opened)
     used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    entries = np.array(opened.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-    palette[: len(entries)] = entries
+    palette = _palette(opened)
     colours = {tuple(entry) for entry in palette[used].tolist()}
     if colours <= {(0, 0, 0), (255, 255, 255)} and len(colours) == len(used):
         return palette[indices, 0]
     return indices
+
+
+def _palette(opened: Image.Image) -> np.ndarray:
+    """(256, 3) uint8: the colour of each number; black where the palette is shorter."""
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    entries = np.array(opened.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+    palette[: len(entries)] = entries
+    return palette
 
 
 def _is_smeared(values: np.ndarray, is_jpeg: bool) -> bool:

@@ -1,0 +1,133 @@
+"""Checking a data set with classes, and proposing classes where nobody has named them."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from segacc.config import Reading
+from segacc.data.audit.audit import audit, open_for_check
+from segacc.data.audit.classes import propose_classes
+from segacc.data.classes.palettes import PALETTES
+from segacc.data_commands import check
+from segacc.errors import InputError
+
+SPLITS = {"train": 3, "valid": 2, "test": 2}
+READING = Reading(classes="road,car,sky", ignore=None)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Masks in which each third is of one class, and the first row is ignored."""
+    monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for split, count in SPLITS.items():
+        (tmp_path / "set" / split).mkdir(parents=True)
+        for i in range(count):
+            image = cv2.resize(rng.integers(0, 255, (6, 6, 3), np.uint8), (60, 60))
+            cv2.imwrite(str(tmp_path / "set" / split / f"{i}.jpg"), image)
+            label_map = np.arange(60, dtype=np.uint8)[:, None].repeat(60, 1) // 20
+            label_map[0] = 255
+            save(tmp_path / "set" / split / f"{i}.png", label_map)
+    return tmp_path / "set"
+
+
+def save(path, mask, palette=None):
+    picture = Image.fromarray(mask)
+    if palette is not None:
+        picture.putpalette(list(np.array(palette, np.uint8).ravel()))
+    picture.save(path)
+
+
+def masks_of(folder):
+    return sorted(folder.glob("*/*.png"))
+
+
+def proposed(folder):
+    return propose_classes(open_for_check(str(folder), Reading())[2].values())
+
+
+def test_the_shares_of_the_classes_are_noted_per_split(folder):
+    notes = [f for f in audit(str(folder), READING) if f.topic == "shares of the classes"]
+    assert [note.file for note in notes] == ["train", "valid", "test"]
+    assert notes[0].problem == "car 33.9%, sky 33.9%, road 32.2%; 1.7% of all pixels are ignored"
+    assert all(note.severity == "note" for note in notes)
+
+
+def test_a_class_that_is_missing_from_a_split_or_rare_is_a_warning(folder):
+    for mask in (folder / "train").glob("*.png"):
+        save(mask, np.zeros((60, 60), np.uint8))
+    rare = np.ones((60, 60), np.uint8)
+    rare[0, 0] = 0
+    for mask in (folder / "valid").glob("*.png"):
+        save(mask, rare)
+    found = {(f.file, f.topic): f for f in audit(str(folder), READING)}
+    missing = found["train", "classes that are missing"]
+    assert missing.problem == "has no pixel of car, sky: no model can learn this"
+    assert found["valid", "classes that are missing"].problem.startswith("has no pixel of sky: the")
+    assert found["valid", "rare classes"].problem == "less than 0.1% of the pixels are road"
+    assert ("test", "classes that are missing") not in found
+
+
+def test_values_that_no_class_owns_are_one_error_with_counts(folder, tmp_path):
+    (tmp_path / "two.txt").write_text("road: 0\ncar: 1\n")
+    reading = Reading(classes=str(tmp_path / "two.txt"))
+    (error,) = [f for f in audit(str(folder), reading) if f.severity == "error"]
+    assert error.problem.startswith(
+        "7 masks (train/0.png, train/1.png, train/2.png and 4 more) hold"
+    )
+    assert "no class owns: 2 (8,400 pixels in 7 masks); add these to the classes" in error.problem
+
+
+def test_numbers_are_proposed_as_classes_and_255_is_not(folder):
+    text, said = proposed(folder)
+    assert text == "background: 0\nclass1: 1\nclass2: 2\n"
+    assert said == "the masks hold 3 values; give the classes their names"
+
+
+def test_numbers_of_objects_are_one_class(folder):
+    for mask in masks_of(folder):
+        save(mask, np.arange(3600, dtype=np.uint16).reshape(60, 60) % 200)
+    text, said = proposed(folder)
+    assert text == "background: 0\nobject: 1-199\n" and "those of objects" in said
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_known_colours_get_their_names(folder, name):
+    colours = list(PALETTES[name])[:4]
+    for mask in masks_of(folder):
+        save(mask, np.array(colours, np.uint8)[np.arange(3600).reshape(60, 60) % 4])
+    text, said = proposed(folder)
+    assert said == f"the colours of the masks are those of {name}"
+    assert [line.partition(":")[0] for line in text.splitlines()] == [
+        PALETTES[name][colour] for colour in colours
+    ]
+
+
+def test_a_known_palette_names_the_numbers(folder):
+    voc = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
+    for mask in masks_of(folder):
+        label_map = np.array(Image.open(mask))
+        save(mask, label_map, voc + [(0, 0, 0)] * 252 + [(224, 224, 192)])
+    text, said = proposed(folder)
+    assert said == "the palette of the masks is that of PASCAL VOC"
+    assert text == "background: 0; 0 0 0\naeroplane: 1; 128 0 0\nbicycle: 2; 0 128 0\n"
+
+
+def test_other_colours_are_listed_the_most_frequent_first(folder):
+    for mask in masks_of(folder):
+        pixels = np.zeros((60, 60, 3), np.uint8)
+        pixels[:10], pixels[10:15], pixels[15:17] = (9, 8, 7), (200, 10, 10), 255
+        save(mask, pixels)
+    assert (
+        proposed(folder)[0] == "background: 0 0 0\ncolour9-8-7: 9 8 7\ncolour200-10-10: 200 10 10\n"
+    )
+
+
+def test_the_proposal_is_written_and_can_be_used_at_once(folder, tmp_path, capsys):
+    path = tmp_path / "my classes.txt"
+    assert check(str(folder), write_classes=path) == 0
+    assert f"--classes '{path}'" in capsys.readouterr().out
+    assert not [f for f in audit(str(folder), Reading(classes=str(path))) if f.severity == "error"]
+    with pytest.raises(InputError, match="exists: give a new file"):
+        check(str(folder), write_classes=path)
