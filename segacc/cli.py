@@ -16,7 +16,7 @@ from segacc.config import SIZE_SPEC, STUDY_MODELS, EvaluateConfig, TrackerName, 
 from segacc.data_commands import cache, check, prepare
 from segacc.errors import InputError, is_local_main, plural, run_program
 from segacc.flags import parse_evaluate, parse_train, with_home
-from segacc.sizes import Size
+from segacc.sizes import AnySize
 
 Images = Annotated[
     tuple[str, ...],
@@ -34,6 +34,11 @@ Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 def _shown(metavar: str, default: str) -> object:
     """How --help shows an option whose default, None, is filled in later."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+SizeToPredict = Annotated[
+    AnySize | None, _shown("PX|WxH|native", "the model's, but with --tile native"), SIZE_SPEC
+]
 
 
 def train(args: Sequence[str], prog: str | None = None) -> None:
@@ -61,9 +66,7 @@ def predict(
     threshold: Annotated[float | None, _shown("P", "the model's")] = None,
     tta: Literal["none", "h", "hv"] = "none",
     tile: Annotated[int | None, _shown("PX", "none")] = None,
-    size: Annotated[
-        Size | None, _shown("PX|WxH", "the model's, but with --tile none"), SIZE_SPEC
-    ] = None,
+    size: SizeToPredict = None,
     batch_size: int = 8,
 ) -> int:
     """Write a mask for each image: a PNG at the image's own size, foreground 255, the rest 0.
@@ -85,7 +88,8 @@ def predict(
         tta: take the mean over flips: h horizontally, hv vertically and both ways as well.
         tile: predict windows of this width and height that overlap by half, at the image's own
             size: in bounded memory, however large the image is.
-        size: resize images to this width and height first; masks keep the images' own size.
+        size: resize images to this width and height first, or with native not at all; masks keep
+            the images' own size.
         batch_size: images per step; fewer where they are large.
 
     Returns:

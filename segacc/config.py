@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from segacc.errors import InputError
-from segacc.sizes import Size, parse_size, size_text
+from segacc.sizes import AnySize, parse_size, size_of_json, size_text
 
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
@@ -43,12 +43,12 @@ def _arg(metavar: str, default: str) -> object:
 
 SIZE_SPEC: object = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
-    metavar="PX|WxH",
+    metavar="PX|WxH|native",
     instance_from_str=parse_size,
-    is_instance=lambda value: value is None or isinstance(value, int | tuple),
+    is_instance=lambda value: value is None or isinstance(value, int | tuple | str),
     str_from_instance=lambda value: ["none" if value is None else size_text(value)],
 )
-SIZE_ARG = (tyro.conf.arg(metavar="PX|WxH"), SIZE_SPEC)
+SIZE_ARG = (tyro.conf.arg(metavar="PX|WxH|native"), SIZE_SPEC)
 Pairs = Annotated[tuple[str, ...], _arg("IMAGES=MASKS", "found by names and contents")]
 Binarise = Annotated[int | None, _arg("VALUE", "none: they are refused")]
 Classes = Annotated[str | None, _arg("FILE|NAMES", "the data set's own, else binary masks")]
@@ -106,11 +106,15 @@ class TrainConfig:
     ignore: Ignore = None
     """classes or values whose pixels do not count, with commas between them"""
     size: Annotated[
-        Size | None, _arg("PX|WxH", "128 pedestrian, else 256, or 512 with --crop"), SIZE_SPEC
+        AnySize | None,
+        _arg("PX|WxH|native", "128 pedestrian, else 256, or 512 with --crop"),
+        SIZE_SPEC,
     ] = None
-    """images are resized to this width and height once, before training: 256, or 480x360"""
+    """images are resized to this width and height once, before training: 256, or 480x360; with
+    native they keep their sizes, which may differ if there is a --crop"""
     crop: Annotated[int | None, _arg("PX", "none")] = None
-    """train on random crops of this width and height; evaluation always sees the full image"""
+    """train on random crops of this width and height; evaluation always sees the full image. Images
+    of native size that are smaller are padded, and the padding does not count"""
     flips: Annotated[Flips | None, _arg("none|h|hv|d4", "h pedestrian or --crop, else hv")] = None
     """random flips in training; d4 adds quarter turns"""
 
@@ -183,7 +187,7 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
     street = config.dataset in ("pedestrian", "demo-pedestrian")
     small = street or config.dataset == "gland-128"
     flips, weights = config.flips, config.weights
-    size: Size | None = config.size
+    size: AnySize | None = config.size
     has_own_encoder = config.model == "segformer" or "/" in config.model
     if has_own_encoder and config.encoder is not None:
         raise InputError(
@@ -278,6 +282,6 @@ def read_run_config(run: Path) -> TrainConfig:
     for name in ("output_dir", "resume"):
         values[name] = Path(values[name]) if values.get(name) else None
     values["pairs"] = tuple(values.get("pairs", ()))  # runs of 0.1.0 have none
-    if isinstance(values.get("size"), list):
-        values["size"] = tuple(values["size"])
+    if values.get("size"):
+        values["size"] = size_of_json(values["size"])
     return TrainConfig(**values)

@@ -12,14 +12,14 @@ import tyro
 
 from segacc.config import SIZE_ARG, Binarise, Classes, Ignore, Pairs, Reading, check_reading
 from segacc.errors import InputError, quoted
-from segacc.sizes import Size, width_height
+from segacc.sizes import AnySize, sides_in_words
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 
 
 def prepare(
     dataset: Dataset,
-    size: Annotated[Size, *SIZE_ARG] = 256,
+    size: Annotated[AnySize, *SIZE_ARG] = 256,
     save: Path | None = None,
     pairs: Pairs = (),
     binarise: Binarise = None,
@@ -45,9 +45,8 @@ def prepare(
 
     source = load_dataset(dataset, reading)
     prepared = prepare_dataset(source, size)
-    width, height = width_height(size)
     for name, split in prepared.splits.items():
-        print(f"{name:<6} {len(split):>6} images of {width} x {height} px in {split.path}")
+        print(f"{name:<6} {len(split):>6} images of {sides_in_words(size)} in {split.path}")
     if prepared.value_range:
         low, high = prepared.value_range
         print(f"images of 16 bits per channel: {low}..{high} become 0..255")
@@ -65,7 +64,7 @@ def prepare(
 
 def check(
     dataset: Dataset,
-    size: Annotated[Size | None, *SIZE_ARG] = None,
+    size: Annotated[AnySize | None, *SIZE_ARG] = None,
     pairs: Pairs = (),
     binarise: Binarise = None,
     classes: Classes = None,
@@ -97,7 +96,7 @@ def check(
     from segacc.data.audit.audit import audit
     from segacc.data.audit.findings import format_findings
 
-    findings = audit(dataset, reading, size)
+    findings = audit(dataset, reading, None if isinstance(size, str) else size)
     print(format_findings(findings, all_names))
     return int(any(f.severity == "error" for f in findings))
 

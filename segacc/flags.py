@@ -23,7 +23,7 @@ from segacc.config import (
     with_protocol,
 )
 from segacc.errors import InputError, is_local_main, quoted
-from segacc.sizes import width_height
+from segacc.sizes import AnySize, size_text, width_height
 
 # What may differ when a run is continued: nothing that would make it another run.
 MAY_CHANGE = [
@@ -106,7 +106,6 @@ def fill(config: TrainConfig) -> TrainConfig:
 def check_values(config: TrainConfig) -> None:
     """Raises InputError for a value out of range. (In __post_init__ tyro would reword it.)"""
     for flag, value, least in (
-        ("--size", config.size and min(width_height(config.size)), 8),
         ("--crop", config.crop, 8),
         ("--batch-size", config.batch_size, 1),
         ("--accumulate", config.accumulate, 1),
@@ -129,21 +128,31 @@ def check_values(config: TrainConfig) -> None:
         raise InputError(f"--lr {config.lr}: expected a number above 0 and at most 10.")
     if not 0 <= config.warmup < 1:
         raise InputError(f"--warmup {config.warmup}: expected a share of the steps, 0 to below 1.")
-    width, height = width_height(config.size) if config.size else (0, 0)
-    if config.crop and config.size and config.crop > min(width, height):
-        raise InputError(
-            f"--crop {config.crop} is larger than the images, which are resized to {width} x "
-            f"{height}: give a crop of at most {min(width, height)} or a larger --size."
-        )
-    if config.flips == "d4" and width != height and not config.crop:
-        raise InputError(
-            f"--flips d4 turns images by quarters, which makes {width} x {height} another shape: "
-            "give --flips hv, a --crop, or a square --size."
-        )
+    check_size(config.size, config.crop, config.flips)
     if config.batch_size % config.accumulate:
         raise InputError(
             f"--batch-size {config.batch_size} cannot be computed in {config.accumulate} equal "
             f"parts: give an --accumulate that divides it."
+        )
+
+
+def check_size(size: AnySize | None, crop: int | None, flips: str | None) -> None:
+    """Raises InputError for a size that is too small, or that does not fit the crop or the flips.
+    Of native sizes nothing is known here."""
+    if size is None or isinstance(size, str):
+        return
+    width, height = width_height(size)
+    if min(width, height) < 8:
+        raise InputError(f"--size {size_text(size)}: expected 8 or more.")
+    if crop and crop > min(width, height):
+        raise InputError(
+            f"--crop {crop} is larger than the images, which are resized to {width} x {height}: "
+            f"give a crop of at most {min(width, height)}, a larger --size, or --size native."
+        )
+    if flips == "d4" and width != height and not crop:
+        raise InputError(
+            f"--flips d4 turns images by quarters, which makes {width} x {height} another shape: "
+            "give --flips hv, a --crop, or a square --size."
         )
 
 
@@ -169,6 +178,8 @@ def with_home(args: Sequence[str]) -> list[str]:
 
 def _shown(value: object) -> object:
     """A flag's value as the user gives it."""
+    if isinstance(value, tuple) and value and isinstance(value[0], int):
+        return "{}x{}".format(*value)
     return " ".join(value) or "none" if isinstance(value, tuple) else value
 
 

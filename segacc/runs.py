@@ -26,7 +26,7 @@ from segacc.errors import InputError, disk_errors, quoted, write_text
 from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
-from segacc.sizes import size_text
+from segacc.sizes import size_in_words
 
 LIBRARIES = (
     "torch",
@@ -229,7 +229,7 @@ tags: [semantic-segmentation, pytorch_model_hub_mixin]
 
 # {config.model} on {dataset}
 
-{task} of {dataset} at {size_text(config.size or 0)} px{crop}. Started from the weights
+{task} of {dataset} at {size_in_words(config.size or 0)}{crop}. Started from the weights
 `{config.weights}`, loss `{config.loss}`, seed {config.seed}.
 
 Validation split, full images{threshold}, epoch {line["epoch"]}:

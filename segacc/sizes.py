@@ -1,12 +1,17 @@
-"""Sizes that images are resized to: 256, or 480x360."""
+"""Sizes that images are resized to: 256, 480x360, or native, where each keeps its own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any, Final, Literal
 
 Size = int | tuple[int, int]
 """What images are resized to, in px: width and height, or one number where these are equal."""
+
+NATIVE: Final = "native"
+AnySize = Size | Literal["native"]
+"""A size that images are resized to, or that each keeps its own."""
 
 
 def width_height(size: Size) -> tuple[int, int]:
@@ -14,15 +19,49 @@ def width_height(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def size_text(size: Size) -> str:
-    """A size as it is given: `256`, or `480x360`."""
-    return str(size) if isinstance(size, int) else "{}x{}".format(*size)
+def size_of(width: int, height: int) -> Size:
+    """The size with these sides."""
+    return width if width == height else (width, height)
 
 
-def parse_size(words: Sequence[str]) -> Size:
+def size_text(size: AnySize) -> str:
+    """A size as it is given: `256`, `480x360` or `native`."""
+    return "{}x{}".format(*size) if isinstance(size, tuple) else str(size)
+
+
+def size_in_words(size: AnySize) -> str:
+    """A size for people: `256 px`, `480x360 px` or `native size`."""
+    return "native size" if isinstance(size, str) else f"{size_text(size)} px"
+
+
+def sides_in_words(size: AnySize) -> str:
+    """Both sides for people: `480 x 360 px` or `native size`."""
+    if isinstance(size, str):
+        return size_in_words(size)
+    return "{} x {} px".format(*width_height(size))
+
+
+def parse_size(words: Sequence[str]) -> AnySize:
     """The inverse of `size_text`. Raises ValueError."""
+    if words[0] == NATIVE:
+        return NATIVE
     found = re.fullmatch(r"(\d+)(?:x(\d+))?", words[0])
     if not found:
-        raise ValueError(f"{words[0]} is no size: expected 256, or 480x360 (width x height)")
-    width, height = int(found[1]), int(found[2] or found[1])
-    return width if width == height else (width, height)
+        raise ValueError(
+            f"{words[0]} is no size: expected 256, 480x360 (width x height), or native"
+        )
+    return size_of(int(found[1]), int(found[2] or found[1]))
+
+
+def size_of_json(value: Any) -> AnySize:
+    """A size that was written as JSON, which has no tuples."""
+    return parse_size([size_text(tuple(value) if isinstance(value, list) else value)])
+
+
+def scaled_to(sides: tuple[int, ...], longer: int, step: int) -> tuple[int, ...]:
+    """Two sides of the same shape as `sides`, as multiples of `step`.
+
+    Args:
+        longer: px, what the longer one becomes; a multiple of `step`.
+    """
+    return tuple(-(-longer * side // (max(sides) * step)) * step for side in sides)

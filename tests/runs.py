@@ -23,29 +23,32 @@ from segacc.metrics.counts import constant_mask_iou, count_pixels, predicted_lab
 from segacc.metrics.thresholds import LEVELS
 from segacc.report.pictures import picture_name
 from segacc.report.scored import Scored, read_scored
+from segacc.sizes import NATIVE, size_of
 
 PER_IMAGE = "name,height,width,iou,dice,precision,recall,boundary_iou,hd95,ece,tp,fp,fn,tn"
 
 
 def a_split(names: Sequence[str], images: Sequence[np.ndarray], masks: Sequence[np.ndarray]):
-    """A prepared split of arrays, as it would be mapped from a file."""
-    sizes = np.array([mask.shape for mask in masks], np.int32) * 2  # before the resize
-    side = len(images[0])
+    """A prepared split of arrays, as it would be mapped from a file; of native size if their shapes
+    differ."""
+    sizes = np.array([mask.shape for mask in masks], np.int32)
+    same = bool((sizes == sizes[0]).all())
+    height, width = masks[0].shape
     return Split(
         path=Path("-"),
-        height=side,
-        width=side,
+        size=size_of(width, height) if same else NATIVE,
+        shape=(height, width) if same else None,
         channels=images[0].shape[-1],
         names=list(names),
-        sizes=sizes,
+        sizes=sizes * 2 if same else sizes,  # before the resize
         background=np.array([(mask == 0).sum() for mask in masks], np.int32),
         foreground=np.array([((mask != 0) & (mask != IGNORE)).sum() for mask in masks], np.int32),
-        regions=[regions_after_resize(mask, side) for mask in masks],
+        regions=[regions_after_resize(mask, mask.shape) for mask in masks],
         value_range=None,
         fingerprint="0" * 64,
         images=[f"{i:016x}" for i in range(len(names))],
-        _images=[np.stack(images)],
-        _label_maps=[np.stack(masks)],
+        _images=[images],
+        _label_maps=[masks],
         _mapped=mmap.mmap(-1, 1),
     )
 

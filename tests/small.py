@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,25 @@ def write_blobs(
             cv2.circle(mask, centre, int(rng.integers(size // 8, size // 4)), 255, -1)
             image = rng.integers(0, 120, (size, size, 3), dtype=np.uint8) + (mask // 2)[..., None]
             cv2.imwrite(str(folder / split / f"{split}{i}.jpg"), image)
+            cv2.imwrite(str(folder / split / f"{split}{i}.png"), mask)
+    return folder
+
+
+def write_shapes(
+    folder: Path, shapes: Sequence[tuple[int, int]], train: int = 8, valid: int = 4, test: int = 3
+) -> Path:
+    """Like `write_blobs`, without loss, and with these heights and widths in turns."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("valid", valid), ("test", test)):
+        (folder / split).mkdir(parents=True)
+        for i in range(count):
+            height, width = shapes[i % len(shapes)]
+            mask = np.zeros((height, width), np.uint8)
+            centre = int(rng.integers(width // 4, 3 * width // 4)), height // 2
+            cv2.circle(mask, centre, min(height, width) // 4, 255, -1)
+            image = rng.integers(0, 120, (height, width, 3), dtype=np.uint8)
+            image += (mask // 2)[..., None]
+            cv2.imwrite(str(folder / split / f"{split}{i}.bmp"), image)
             cv2.imwrite(str(folder / split / f"{split}{i}.png"), mask)
     return folder
 

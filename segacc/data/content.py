@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segacc.data.regions import Regions
+from segacc.data.regions import STEP, Regions
 from segacc.data.split import Split
 from segacc.errors import some_names
-from segacc.sizes import Size, size_text, width_height
+from segacc.sizes import Size, scaled_to, size_of, size_text, width_height
 
 EMPTY = 0.2
 """Share of empty masks from which they are worth a warning."""
@@ -97,11 +97,12 @@ def lost_in_resize(names: Sequence[str], regions: Sequence[Regions], size: Size)
     enough = sizes[-(len(sizes) // 10) - 1]  # for nine of ten
     kept = sum(needed <= enough for needed in sizes)
     thinnest = min(regions[i].thinnest for i in damaged)
-    text, crop = size_text(size), min(width_height(size))
+    larger = size_of(*scaled_to(width_height(size), enough, STEP))
     return (
-        f"of the {count} connected regions in the masks, the resize to {text} px removes {lost} "
-        f"and breaks {broken} (into {pieces} pieces), in {len(damaged)} of {len(names)} images "
-        f"({some_names([names[i] for i in damaged])}); the thinnest was {thinnest} px wide. --size "
-        f"{enough} keeps them in {kept} of these {len(damaged)}; with --crop {crop} a step then "
-        "takes as much memory as now"
+        f"of the {count} connected regions in the masks, the resize to {size_text(size)} px "
+        f"removes {lost} and breaks {broken} (into {pieces} pieces), in {len(damaged)} of "
+        f"{len(names)} images ({some_names([names[i] for i in damaged])}); the thinnest was "
+        f"{thinnest} px wide. --size {size_text(larger)} keeps them in {kept} of these "
+        f"{len(damaged)}; with --crop {min(width_height(size))} a step then takes as much memory "
+        "as now"
     )

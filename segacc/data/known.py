@@ -19,7 +19,7 @@ from segacc.data.rows import Source
 from segacc.data.split import Prepared, Split
 from segacc.data.store import find_prepared
 from segacc.errors import InputError
-from segacc.sizes import Size
+from segacc.sizes import AnySize
 
 TRAINED_ON = "trained_on.csv"
 """a file in a run's folder: a digest of each image that it learns from or is validated on"""
@@ -109,7 +109,7 @@ def find_to_train(dataset: str, reading: Reading, resume: Path | None) -> Source
 
 
 def prepare_found(
-    source: Source | Prepared, size: Size, value_range: ValueRange | None = None
+    source: Source | Prepared, size: AnySize, value_range: ValueRange | None = None
 ) -> Prepared:
     """`prepare` of a source; what is prepared stays as it is."""
     return source if isinstance(source, Prepared) else prepare(source, size, value_range)

@@ -36,19 +36,20 @@ from segacc.data.store import describe, open_prepared, prepared_dir
 from segacc.data.value_range import find_range
 from segacc.errors import InputError
 from segacc.labels import BINARY_CODING, IGNORE, Coding
-from segacc.sizes import Size, size_text, width_height
+from segacc.sizes import AnySize, Size, size_in_words, width_height
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
 PIXEL_BYTES = CHANNELS + 1  # of a prepared pixel and its label
+UNKNOWN_BYTES = 1 << 20  # for an image of native size; processes then get one at a time
 
 
 @dataclass(frozen=True)
 class _Recipe:
     """What a prepared set depends on, beside its source; as `prepare` takes it."""
 
-    size: Size
+    size: AnySize
     value_range: ValueRange | None
     coding: Coding
 
@@ -59,7 +60,7 @@ class _Recipe:
         return _digest(store.VERSION, parts, *more)
 
 
-def prepare(source: Source, size: Size, value_range: ValueRange | None = None) -> Prepared:
+def prepare(source: Source, size: AnySize, value_range: ValueRange | None = None) -> Prepared:
     """The data set `source` at a size, from the cache where it was prepared before.
 
     It is found there by the files' names, sizes and times, without reading them. Of many processes
@@ -97,7 +98,7 @@ def _prepared(source: Source, recipe: _Recipe) -> Prepared:
         return open_prepared(once_by_content(key, fill))
 
 
-def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
+def resize_image(image: np.ndarray, size: AnySize) -> np.ndarray:
     """Resize an image (H, W, 3) uint8; one of that size stays as it is.
 
     The filter is Pillow's bicubic one. It widens with the scale, so that shrinking does not alias.
@@ -106,6 +107,8 @@ def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
     aliases fully where one side shrinks and the other grows. Pillow computes in integers, so the
     bytes are the same on every machine.
     """
+    if isinstance(size, str):
+        return image
     # `reducing_gap` makes photos that shrink by more than 6 faster, and changes no other image.
     resized = Image.fromarray(image).resize(
         width_height(size), Image.Resampling.BICUBIC, reducing_gap=3.0
@@ -113,8 +116,10 @@ def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
     return np.asarray(resized)
 
 
-def resize_label_map(label_map: np.ndarray, size: Size) -> np.ndarray:
+def resize_label_map(label_map: np.ndarray, size: AnySize) -> np.ndarray:
     """Resize a label map (H, W) uint8: each pixel takes the nearest one's label."""
+    if isinstance(size, str):
+        return label_map
     sides = width_height(size)
     return np.asarray(Image.fromarray(label_map).resize(sides, Image.Resampling.NEAREST))
 
@@ -147,15 +152,16 @@ def _fill(folder: Path, source: Source, recipe: _Recipe) -> str:
         the folder's name.
     """
     size, count = recipe.size, sum(len(rows) for rows in source.rows.values())
-    needed = count * _bytes_at(size)
+    # How much images of native size need is known once they are read.
+    needed = 0 if isinstance(size, str) else count * _bytes_at(size)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{count} images at {size_text(size)} px need {needed / 1e9:.1f} GB in the cache "
+            f"{count} images at {size_in_words(size)} need {needed / 1e9:.1f} GB in the cache "
             f"{cache_dir()}, which has {free / 1e9:.1f} GB free; set SEGACC_CACHE to a folder on a "
             "larger disk"
         )
-    logging.getLogger("segacc").info("preparing %d images at %s px, once", count, size_text(size))
+    logging.getLogger("segacc").info(f"preparing {count} images at {size_in_words(size)}, once")
     try:
         errors = _write_splits(folder, source.rows, recipe)
     except _RangeNeededError:
@@ -175,13 +181,13 @@ def _write_splits(folder: Path, splits: DatasetDict, recipe: _Recipe) -> list[De
     errors: list[DecodeError] = []
     in_doubt: dict[str, float] = {}
     rows = in_processes(
-        partial(_prepare_rows, recipe=recipe), list(splits.values()), _bytes_at(size)
+        partial(_prepare_rows, recipe=recipe),
+        list(splits.values()),
+        UNKNOWN_BYTES if isinstance(size, str) else _bytes_at(size),
     )
-    total = sum(map(len, splits.values()))
+    total, doing = sum(map(len, splits.values())), f"preparing at {size_in_words(size)}"
     with (
-        tqdm(
-            total=total, desc=f"preparing at {size_text(size)} px", unit="img", disable=None
-        ) as bar,
+        tqdm(total=total, desc=doing, unit="img", disable=None) as bar,
         closing(rows) as prepared,
     ):
         for name, its_rows in splits.items():
@@ -236,7 +242,7 @@ def prepared_row(
     digest = hashlib.sha256(image_bytes)
     image_digest = digest.digest()[:8]
     digest.update(mask_bytes)
-    regions = regions_after_resize(whole, (label_map.shape[1], label_map.shape[0]))
+    regions = regions_after_resize(whole, label_map.shape)
     background, ignored = int((label_map == 0).sum()), int((label_map == IGNORE).sum())
     return {
         "image": image_bytes,

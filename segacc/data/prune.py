@@ -15,7 +15,7 @@ from pathlib import Path
 
 from segacc.config import cache_dir
 from segacc.data.store import prepared_dir
-from segacc.sizes import size_text
+from segacc.sizes import size_in_words, size_of_json
 
 DAY = 24 * 60 * 60
 
@@ -154,8 +154,8 @@ def _prepared(folder: Path) -> tuple[str, Path]:
         return "not finished", folder
     for about in folder.glob("about-*.json"):
         found = json.loads(about.read_text(encoding="utf-8"))
-        size = size_text(found["size"])
-        return f"{found['made_of']} at {size} px", about
+        size = size_in_words(size_of_json(found["size"]))
+        return f"{found['made_of']} at {size}", about
     return "prepared by an earlier version", folder
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from segacc.labels import IGNORE
-from segacc.sizes import Size, width_height
+from segacc.sizes import scaled_to
 
 FACTORS = (1.5, 2, 3, 4, 6, 8, 12, 16)
 """Multiples of a size that are tried, to find one that keeps what is lost."""
@@ -37,17 +37,18 @@ class Regions:
     """px before the resize: the side of the largest square that fits into the thinnest region that
     was lost or fell into pieces; 0 where none did"""
     size: int
-    """px to resize to, so that nearly all regions stay whole; 0 where none was lost or broken"""
+    """px of the longer side to resize to, so that nearly all regions stay whole; 0 where none was
+    lost or broken"""
 
 
-def regions_after_resize(label_map: np.ndarray, size: Size) -> Regions:
+def regions_after_resize(label_map: np.ndarray, shape: tuple[int, ...]) -> Regions:
     """Compare a label map with what is left of it at another size.
 
     Args:
         label_map: (H, W) uint8.
+        shape: height and width after the resize.
     """
     height, width = label_map.shape
-    shape = width_height(size)[::-1]
     assert label_map.dtype == np.uint8 and IGNORE == 255
     things = (label_map + np.uint8(1) > 1).view(np.uint8)  # 255 + 1 is 0 in 8 bits
     count, labels = cv2.connectedComponents(things, connectivity=8)
@@ -112,6 +113,6 @@ def _size_that_keeps(labels: np.ndarray, shape: tuple[int, ...], count: int) -> 
         tried = -(-int(max(shape) * factor) // STEP) * STEP
         if tried >= longest:
             break
-        if (_pieces_at(labels, (tried, tried), count) == 1).mean() >= KEPT:
+        if (_pieces_at(labels, scaled_to(shape, tried, STEP), count) == 1).mean() >= KEPT:
             return tried
     return -(-longest // STEP) * STEP

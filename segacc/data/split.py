@@ -8,9 +8,10 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from segacc.data.reading.decode import DecodeError
 from segacc.data.reading.depth import ValueRange
 from segacc.data.regions import Regions
 from segacc.labels import Labels
-from segacc.sizes import Size, parse_size, size_text, width_height
+from segacc.sizes import AnySize, parse_size, size_text, width_height
 
 COUNTED = ("background", "foreground", *(f"regions_{field.name}" for field in fields(Regions)))
 """Columns of numbers that a prepared file has of each mask."""
@@ -39,8 +40,8 @@ class Split:
     """
 
     path: Path
-    height: int  # H
-    width: int  # W
+    size: AnySize  # that images were resized to
+    shape: tuple[int, int] | None  # (H, W) of all images; None where their sizes differ
     channels: int  # C
     names: list[str]
     sizes: np.ndarray  # (N, 2) int32: height and width before the resize
@@ -50,14 +51,19 @@ class Split:
     value_range: ValueRange | None  # by which 16 bits were made 8; None where there are none
     fingerprint: str  # of pixels and names, in order
     images: list[str]  # 16 hex digits of a hash of each image's pixels, without its mask
-    _images: list[np.ndarray]  # a record batch each; all but the last have the same length
-    _label_maps: list[np.ndarray]
+    _images: Sequence[Sequence[np.ndarray]]  # all but the last part have the same length
+    _label_maps: Sequence[Sequence[np.ndarray]]
     _mapped: mmap.mmap
 
     @property
     def bytes_of_image(self) -> int:
-        """What an image takes with its labels."""
-        return self.height * self.width * (self.channels + 1)
+        """What an image takes with its labels; all images have one shape."""
+        assert self.shape is not None
+        return math.prod(self.shape) * (self.channels + 1)
+
+    def shape_of(self, index: int) -> tuple[int, int]:
+        """(H, W) of an image."""
+        return self.shape or (int(self.sizes[index, 0]), int(self.sizes[index, 1]))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -80,7 +86,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set, at one size.
+    """A data set, of which all images have one size or each its own.
 
     The fingerprint is that of pixels and names. It does not depend on paths, on the machine or on
     the number of processes that prepared the data.
@@ -88,7 +94,7 @@ class Prepared:
 
     splits: dict[str, Split]
     fingerprint: str
-    size: Size
+    size: AnySize
     labels: Labels
     own_range: ValueRange | None = None
     """of images with 16 bits per channel: what `prepare` finds for this data set. They are scaled
@@ -121,18 +127,32 @@ def open_split(path: Path) -> Split:
             raise FileNotFoundError(path)
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     with pa.ipc.open_stream(pa.py_buffer(mapped)) as reader:
-        width, height = width_height(parse_size([reader.schema.metadata[b"size"].decode()]))
-        ends = reader.schema.metadata.get(b"value_range", b"").split()
-        channels = reader.schema.field("image").type.byte_width // (height * width)
-        batches = list(reader)
+        schema, batches = reader.schema, list(reader)
     table = pa.Table.from_batches(batches).drop_columns(["image", "mask"]).to_pydict()
+    sizes = np.array([table["height"], table["width"]], dtype=np.int32).T
+    size = parse_size([schema.metadata[b"size"].decode()])
+    ends = schema.metadata.get(b"value_range", b"").split()
+    said = [table["name"], [pixels.hex() for pixels in table["digest"]]]
+    images: Sequence[Sequence[np.ndarray]]
+    label_maps: Sequence[Sequence[np.ndarray]]
+    if isinstance(size, str):
+        said.append(sizes.tolist())  # which equal pixels do not say
+        channels = int(schema.metadata[b"channels"])
+        shape = (int(sizes[0, 0]), int(sizes[0, 1])) if (sizes == sizes[0]).all() else None
+        images = [_own_shapes(batches, "image", [(h, w, channels) for h, w in sizes.tolist()])]
+        label_maps = [_own_shapes(batches, "mask", sizes.tolist())]
+    else:
+        shape = width_height(size)[::-1]
+        channels = schema.field("image").type.byte_width // math.prod(shape)
+        images = _one_shape(batches, "image", (*shape, channels))
+        label_maps = _one_shape(batches, "mask", shape)
     return Split(
         path=path,
-        height=height,
-        width=width,
+        size=size,
+        shape=shape,
         channels=channels,
         names=table["name"],
-        sizes=np.array([table["height"], table["width"]], dtype=np.int32).T,
+        sizes=sizes,
         background=np.array(table["background"], dtype=np.int32),
         foreground=np.array(table["foreground"], dtype=np.int32),
         regions=[
@@ -140,10 +160,10 @@ def open_split(path: Path) -> Split:
             for row in zip(*(table[f"regions_{f.name}"] for f in fields(Regions)), strict=True)
         ],
         value_range=(int(ends[0]), int(ends[1])) if ends else None,
-        fingerprint=_digest(table["name"], [pixels.hex() for pixels in table["digest"]]).hex(),
+        fingerprint=_digest(*said).hex(),
         images=[pixels.hex() for pixels in table["image_digest"]],
-        _images=[_pixels(batch, "image", (height, width, channels)) for batch in batches],
-        _label_maps=[_pixels(batch, "mask", (height, width)) for batch in batches],
+        _images=images,
+        _label_maps=label_maps,
         _mapped=mapped,
     )
 
@@ -151,7 +171,7 @@ def open_split(path: Path) -> Split:
 def write_split(
     path: Path,
     rows: Iterable[dict[str, Any] | DecodeError],
-    size: Size,
+    size: AnySize,
     channels: int,
     bar: tqdm[Any] | None = None,
     value_range: ValueRange | None = None,
@@ -159,19 +179,52 @@ def write_split(
     """Write a split in bounded memory. It goes on after an error, to find all of them.
 
     Args:
-        rows: of `prepared_row`, with images of this size and number of channels.
+        rows: of `prepared_row`, with images of this number of channels.
+        size: of all images; or native, where each has its own.
         value_range: by which images of 16 bits per channel were scaled, if there are any.
 
     Returns:
         the errors among `rows`.
     """
-    metadata, pixels = {"size": size_text(size)}, math.prod(width_height(size))
+    schema = _schema(size, channels, value_range)
+    errors: list[DecodeError] = []
+    done: list[dict[str, Any]] = []
+    held = 0
+    with open(path, "wb") as file:
+        with pa.ipc.new_stream(file, schema) as writer:
+            for row in rows:
+                if bar is not None:
+                    bar.update()
+                if isinstance(row, DecodeError):
+                    errors.append(row)
+                    continue
+                done.append(row)
+                taken = len(row["image"]) + len(row["mask"])
+                held += taken
+                if held + taken > BATCH_BYTES:  # so parts of one shape have the same length
+                    writer.write_batch(pa.RecordBatch.from_pylist(done, schema=schema))
+                    done, held = [], 0
+            if done:
+                writer.write_batch(pa.RecordBatch.from_pylist(done, schema=schema))
+        file.flush()
+        os.fsync(file.fileno())
+    return errors
+
+
+def _schema(size: AnySize, channels: int, value_range: ValueRange | None) -> pa.Schema:
+    metadata = {"size": size_text(size)}
     if value_range is not None:
         metadata["value_range"] = "{} {}".format(*value_range)
-    schema = pa.schema(
+    if isinstance(size, str):
+        metadata["channels"] = str(channels)
+        image_type, mask_type = pa.large_binary(), pa.large_binary()
+    else:
+        pixels = math.prod(width_height(size))
+        image_type, mask_type = pa.binary(pixels * channels), pa.binary(pixels)
+    return pa.schema(
         {
-            "image": pa.binary(pixels * channels),
-            "mask": pa.binary(pixels),
+            "image": image_type,
+            "mask": mask_type,
             "name": pa.string(),
             "height": pa.int32(),
             "width": pa.int32(),
@@ -181,26 +234,6 @@ def write_split(
         },
         metadata=metadata,
     )
-    errors: list[DecodeError] = []
-    done: list[dict[str, Any]] = []
-    batch = max(1, BATCH_BYTES // (pixels * (channels + 1)))
-    with open(path, "wb") as file:
-        with pa.ipc.new_stream(file, schema) as writer:
-            for row in rows:
-                if bar is not None:
-                    bar.update()
-                if isinstance(row, DecodeError):
-                    errors.append(row)
-                else:
-                    done.append(row)
-                if len(done) == batch:
-                    writer.write_batch(pa.RecordBatch.from_pylist(done, schema=schema))
-                    done = []
-            if done:
-                writer.write_batch(pa.RecordBatch.from_pylist(done, schema=schema))
-        file.flush()
-        os.fsync(file.fileno())
-    return errors
 
 
 def columns_digest(path: Path) -> bytes:
@@ -214,7 +247,26 @@ def _digest(*parts: Any) -> bytes:
     return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 
-def _pixels(batch: pa.RecordBatch, column: str, shape: tuple[int, ...]) -> np.ndarray:
-    """(rows, *shape) uint8, a view on the mapped file."""
-    flat = np.frombuffer(batch.column(column).buffers()[1], dtype=np.uint8)
-    return flat[: batch.num_rows * int(np.prod(shape))].reshape(-1, *shape)
+def _one_shape(
+    batches: Sequence[pa.RecordBatch], column: str, shape: tuple[int, ...]
+) -> list[Sequence[np.ndarray]]:
+    """Of each batch (rows, *shape) uint8, a view on the mapped file."""
+    parts: list[Sequence[np.ndarray]] = []
+    for batch in batches:
+        flat = np.frombuffer(batch.column(column).buffers()[1], dtype=np.uint8)
+        rows: Any = flat[: batch.num_rows * math.prod(shape)].reshape(-1, *shape)
+        parts.append(rows)
+    return parts
+
+
+def _own_shapes(
+    batches: Sequence[pa.RecordBatch], column: str, shapes: Sequence[Sequence[int]]
+) -> list[np.ndarray]:
+    """Of each row an array of its shape, uint8, a view on the mapped file."""
+    rows: list[np.ndarray] = []
+    for batch in batches:
+        _, offsets, data = batch.column(column).buffers()
+        ends = np.frombuffer(offsets, dtype=np.int64)[: batch.num_rows + 1].tolist()
+        flat = np.frombuffer(data, dtype=np.uint8)
+        rows += [flat[start:end] for start, end in pairwise(ends)]
+    return [row.reshape(shape) for row, shape in zip(rows, shapes, strict=True)]

@@ -15,7 +15,7 @@ from segacc.data.rows import Source
 from segacc.data.split import Prepared, _digest, columns_digest, open_split
 from segacc.errors import write_text
 from segacc.labels import BINARY, Labels
-from segacc.sizes import Size
+from segacc.sizes import AnySize
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -51,7 +51,7 @@ def open_prepared(folder: Path) -> Prepared:
     return _opened(folder, said["splits"], Labels.from_config(said.get("labels")))
 
 
-def describe(folder: Path, source: Source, size: Size) -> str:
+def describe(folder: Path, source: Source, size: AnySize) -> str:
     """Write the description of a prepared set beside its splits.
 
     Returns:
@@ -87,6 +87,5 @@ def _where(splits: DatasetDict) -> str:
 def _opened(folder: Path, names: Iterable[str], labels: Labels) -> Prepared:
     splits = {name: open_split(folder / f"{name}.arrow") for name in names}
     first = next(iter(splits.values()))
-    size: Size = first.width if first.width == first.height else (first.width, first.height)
-    fingerprint = _digest(size, sorted((name, s.fingerprint) for name, s in splits.items()))
-    return Prepared(splits, fingerprint.hex(), size, labels, first.value_range)
+    fingerprint = _digest(first.size, sorted((name, s.fingerprint) for name, s in splits.items()))
+    return Prepared(splits, fingerprint.hex(), first.size, labels, first.value_range)

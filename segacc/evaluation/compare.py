@@ -24,13 +24,14 @@ from segacc.evaluation.scored_runs import (
     notes_of,
     read_scored_run,
     report_groups,
+    size_of_scores,
     way_of_scoring,
 )
 from segacc.metrics.counts import resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
 from segacc.report.page import write_report
 from segacc.report.scored import Scored, read_scored
-from segacc.sizes import parse_size, size_text
+from segacc.sizes import size_of_json
 
 COMPARISON_NOTE = (
     "iou is over all pixels of the split, iou_image the mean over its images; in brackets the 95 % "
@@ -116,7 +117,7 @@ def model_columns(run: ScoredRun) -> dict[str, str]:
     return {
         "model": config["model"],
         "backbone": backbone,
-        "data": f"{Path(metrics['dataset'].rstrip('/')).name} {size_text(metrics['size'])}{crop}",
+        "data": f"{Path(metrics['dataset'].rstrip('/')).name} {size_of_scores(run)}{crop}",
         "parameters (M)": f"{run.config['parameters']['whole'] / 1e6:.1f}",
     }
 
@@ -198,7 +199,7 @@ def _with_images(run: ScoredRun, split: str) -> Scored:
     if data is None:
         value_range = tuple(metrics.get("value_range") or WHOLE)  # 0.1.0 wrote none
         found = find_again(known)
-        data = prepare_found(found, parse_size([size_text(metrics["size"])]), value_range)
+        data = prepare_found(found, size_of_json(metrics["size"]), value_range)
     if data.fingerprint != known.fingerprint:
         raise InputError(
             f"{run.run}: the data set {known.dataset} has changed since the run was scored on it: "

@@ -26,7 +26,7 @@ from segacc.metrics.scores import (
 )
 from segacc.metrics.tables import per_image_csv
 from segacc.report.pictures import detail_folder, overview, picture_name
-from segacc.sizes import width_height
+from segacc.sizes import sides_in_words, size_of_json
 
 OVERVIEW_IMAGES = 6
 
@@ -120,10 +120,9 @@ def print_results(
         record: as in metrics.json.
         explain: with the formula of each score.
     """
-    width, height = width_height(record["size"])
     print(
         f"{record['model']} on {record['split']} of {record['dataset']}: {len(split)} full images "
-        f"of {width} x {height} px, {_how(record)}\n"
+        f"of {sides_in_words(size_of_json(record['size']))}, {_how(record)}\n"
         + "".join(f"warning: {note}\n" for note in record["notes"])
         + _heading(record)
     )

@@ -14,7 +14,7 @@ from segacc.config import read_run_config
 from segacc.labels import Labels
 from segacc.metrics.tables import counts_of_rows
 from segacc.runs import read_epochs
-from segacc.sizes import size_text
+from segacc.sizes import size_of_json, size_text
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,13 @@ def groups_of(runs: list[ScoredRun]) -> dict[tuple[str, str], list[ScoredRun]]:
     for run in runs:
         whole = run.metrics["fingerprint"]
         images = run.metrics.get("split_fingerprint") or of_split.get(whole, whole)
-        groups.setdefault((images, size_text(run.metrics["size"])), []).append(run)
+        groups.setdefault((images, size_of_scores(run)), []).append(run)
     return groups
+
+
+def size_of_scores(run: ScoredRun) -> str:
+    """The size that images had when the run was scored, as text."""
+    return size_text(size_of_json(run.metrics["size"]))
 
 
 def way_of_scoring(run: ScoredRun) -> str:

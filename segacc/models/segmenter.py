@@ -29,7 +29,7 @@ from segacc.models.probe import (
     parameters_by_depth,
 )
 from segacc.models.smp import make_smp_net, smp_stride
-from segacc.sizes import Size, parse_size
+from segacc.sizes import Size, size_of
 
 
 class Segmenter(
@@ -49,8 +49,8 @@ class Segmenter(
         mean, std: per channel of the image in 0..1; where there are more channels than values,
             these begin again at the first.
         threshold: foreground is where the probability is above this. The validation split chose it.
-        size: px that images were resized to in training, if they were: width and
-            height, or one number where these are equal.
+        size: px that images were resized to in training, if they were: width and height, or one
+            number where these are equal.
         channels: channels of an image.
         channel_order: in which the network takes them; images are always RGB.
         value_range: the values that became 0 and 255 where images of 16 bits per channel were
@@ -97,7 +97,7 @@ class Segmenter(
         self.threshold = threshold
         self.size: Size | None = None
         if size is not None:
-            self.size = size if isinstance(size, int) else parse_size(["{}x{}".format(*size)])
+            self.size = size if isinstance(size, int) else size_of(*size)
         self.value_range: tuple[int, int] | None = None
         if value_range is not None:
             low, high = value_range

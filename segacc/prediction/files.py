@@ -23,7 +23,7 @@ from segacc.prediction.logits import TTA_FLIPS, predict_logits
 from segacc.prediction.reading import Notes, Read, readable
 from segacc.prediction.writing import probability_maps, write_files
 from segacc.runtime.accelerator import is_out_of_memory
-from segacc.sizes import Size, width_height
+from segacc.sizes import NATIVE, AnySize, width_height
 
 STEP_PIXELS = 2**22  # in one step at most, but for a single image that has more
 
@@ -52,7 +52,7 @@ def predict_image(
     image: str | Path | np.ndarray,
     tta: str = "none",
     tile: int | None = None,
-    size: Size | None = None,
+    size: AnySize | None = None,
 ) -> np.ndarray:
     """Predict one image.
 
@@ -62,8 +62,8 @@ def predict_image(
         tta: `none`, or the mean over flips: `h` the horizontal one, `hv` both and their product.
         tile: side in px of windows that overlap by half, for images that are too large to be
             predicted at once, or for models trained on crops.
-        size: px that the image is resized to first. None is `model.size`; with `tile`, or
-            where the model has none, the image keeps its own size.
+        size: px that the image is resized to first; `native` is its own size. None is
+            `model.size`; with `tile`, or where the model has none, the image's own size.
 
     Returns:
         (H, W) float32 in 0..1: the probability of foreground, at the image's own size; with more
@@ -81,8 +81,7 @@ def predict_image(
             f"the image is an array of shape {image.shape} and type {image.dtype}: expected RGB, "
             "(H, W, 3) uint8 in 0..255."
         )
-    side = _side(model, tile, size)
-    pixels = image if side is None else resize_image(image, side)
+    pixels = resize_image(image, _size(model, tile, size))
     logits = _logits(model, [pixels], tta, tile)
     maps = probability_maps(logits, (image.shape[0], image.shape[1]))
     found = np.stack([of_class.numpy() for of_class in maps])
@@ -95,7 +94,7 @@ def predict_images(
     threshold: float | None = None,
     tta: str = "none",
     tile: int | None = None,
-    size: Size | None = None,
+    size: AnySize | None = None,
     batch_size: int = 8,
 ) -> Done:
     """Predict images and write the files that the targets name (`segacc.prediction.find.plan`).
@@ -128,7 +127,7 @@ def predict_images(
     failed: list[str] = []
     notes = Notes(model.value_range)
     ahead = 0 if tile else batch_size
-    images = readable(targets, _side(model, tile, size), model.value_range, ahead)
+    images = readable(targets, _size(model, tile, size), model.value_range, ahead)
     with tqdm(total=len(targets), desc="predicting", unit="img", disable=None) as bar:
         for batch in _batches(_read_ones(images, failed, notes, bar), batch_size):
             logits = _try_logits(model, batch, tta, tile, bar)
@@ -174,13 +173,14 @@ def _try_logits(
 def _check_options(
     tta: str,
     tile: int | None,
-    size: Size | None,
+    size: AnySize | None,
     threshold: float | None = None,
     batch_size: int | None = None,
 ) -> None:
+    side = None if size is None or isinstance(size, str) else min(width_height(size))
     for flag, value, least in (
         ("--tile", tile, 32),
-        ("--size", size and min(width_height(size)), 8),
+        ("--size", side, 8),
         ("--batch-size", batch_size, 1),
     ):
         if value is not None and value < least:
@@ -191,9 +191,9 @@ def _check_options(
         raise InputError(f"--tta {tta}: expected {', '.join(TTA_FLIPS)}.")
 
 
-def _side(model: Segmenter, tile: int | None, size: Size | None) -> Size | None:
-    """What images are resized to, None where they keep their size."""
-    return size if size or tile else model.size
+def _size(model: Segmenter, tile: int | None, size: AnySize | None) -> AnySize:
+    """What images are resized to."""
+    return size or (NATIVE if tile else model.size or NATIVE)
 
 
 def _batches(images: Iterable[Read], batch_size: int) -> Iterator[list[Read]]:

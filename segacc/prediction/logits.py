@@ -116,13 +116,13 @@ def predict_split(
     """Predict this rank's share of a split on full images.
 
     Every batch has the same shape: a short one is filled up with its last image, whose copies are
-    dropped again. So what is found in an image does not depend on which images are beside it, and
-    thereby on the number of ranks.
+    dropped again. Images of different shapes are predicted one by one. So what is found in an image
+    does not depend on which images are beside it, and thereby on the number of ranks.
 
     Args:
         model: in evaluation mode, and not wrapped by DDP, whose forward waits for the other ranks
             (they may have fewer images).
-        batch_size: images per step of this rank.
+        batch_size: images per step of this rank, where all have one shape.
         check: called before every batch, equally often on all ranks.
         tta, tile: as in `predict_logits`.
 
@@ -131,6 +131,8 @@ def predict_split(
     """
     assert not model.training
     world = accelerator.num_processes
+    if split.shape is None:
+        batch_size = 1
     share = rank_share(len(split), accelerator.process_index, world)
     for first in range(0, -(-len(split) // world), batch_size):
         if check:

@@ -17,7 +17,7 @@ from segacc.data.reading.depth import WHOLE, ValueRange, share_outside, to_8_bit
 from segacc.errors import some_names
 from segacc.prediction.find import Target
 from segacc.runtime.threads import cores, in_order
-from segacc.sizes import Size
+from segacc.sizes import AnySize
 
 OUTSIDE = 0.05
 """Share of pixels outside of the model's range above which an image is noted."""
@@ -31,7 +31,7 @@ class Read:
 
     target: Target
     pixels: np.ndarray
-    """(S, S, 3) uint8 as the model gets it"""
+    """(H, W, 3) uint8 as the model gets it"""
     shape: tuple[int, int]
     """its own height and width"""
     original: np.ndarray | None
@@ -43,12 +43,12 @@ class Read:
 
 
 def readable(
-    targets: Sequence[Target], size: Size | None, value_range: ValueRange | None, ahead: int
+    targets: Sequence[Target], size: AnySize, value_range: ValueRange | None, ahead: int
 ) -> Iterator[Read | DecodeError]:
     """The images in order, or why one cannot be read.
 
     Args:
-        size: what images are resized to; None where they keep their size.
+        size: what images are resized to.
         value_range: the model's.
         ahead: images that are read while the ones before them are predicted. With tiles it is 0,
             so that one large image is in memory at a time.
@@ -58,13 +58,13 @@ def readable(
         yield from in_order(pool, read_one, targets, most=ahead)
 
 
-def _read(target: Target, size: Size | None, value_range: ValueRange | None) -> Read | DecodeError:
+def _read(target: Target, size: AnySize, value_range: ValueRange | None) -> Read | DecodeError:
     try:
         values = read_values(Encoded(path=str(target.image), bytes=None))
     except DecodeError as error:
         return error
     image = to_8_bits(values, value_range or WHOLE)
-    pixels = image if size is None else resize_image(image, size)
+    pixels = resize_image(image, size)
     shape = (image.shape[0], image.shape[1])
     original = image if target.overlay else None
     return Read(target, pixels, shape, original, _unlike(values, value_range), int(values.max()))

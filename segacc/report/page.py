@@ -26,6 +26,7 @@ from segacc.report import figures
 from segacc.report.gallery import SIDE, GalleryImage, choose_images, gallery_image
 from segacc.report.scored import Scored, label_runs
 from segacc.report.summary import Summary, image_histogram, summarise
+from segacc.sizes import sides_in_words, size_of_json
 
 MOST_PICTURES = 600  # in the page; an image needs one, its mask one, and each run one more
 MOST_POINTS = 1000  # in the chart of IoUs, of all runs together
@@ -68,7 +69,9 @@ def write_report(path: Path, runs: list[Scored], table: list[dict[str, str]] | N
         shared=len(shared),
         gallery=gallery,
         names={picture.point: picture.name for picture in gallery},
-        reduced=any(max(run.mask(0).shape) > SIDE for run in runs),
+        reduced=any(
+            max(run.split.shape_of(i)) > SIDE for run in runs for i in range(len(run.names))
+        ),
         side=SIDE,
         worst=most // 2,
         histograms=histograms,
@@ -119,9 +122,16 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown_as = (figures.number_text, figures.interval_text, figures.threshold_text)
+    shown_as = (figures.number_text, figures.interval_text, figures.threshold_text, size_words)
     environment.filters |= {function.__name__: function for function in shown_as}
     return environment
+
+
+def size_words(size: Any) -> str:
+    """A size of metrics.json or config.json for people: 480 x 360 px, with a real sign."""
+    return sides_in_words(size_of_json(size)).replace(
+        " x ", "\N{THIN SPACE}\N{MULTIPLICATION SIGN}\N{THIN SPACE}"
+    )
 
 
 def _source(environment: Environment, file: str) -> Markup:

@@ -22,6 +22,7 @@ SUFFIX = ".png"
 LONGEST_NAME = 255  # bytes, of most file systems
 TITLES = ("image", "ground truth", "prediction")
 SMALLEST = 256  # px; panels that are narrower are enlarged
+LARGEST = 1024  # px of the longer side; panels that are larger are reduced
 GAP = 6  # px between panels
 BAR = 20  # px, height of a line of text
 MARK = (255, 214, 10)  # is seen well on tissue and streets, by colour-blind people too
@@ -126,18 +127,19 @@ def triptych(
         image: (H, W, 3) uint8 RGB.
         mask, prediction: (H, W) uint8, label maps.
     """
-    scale = max(1, SMALLEST // mask.shape[1])
-    height, width = mask.shape[0] * scale, mask.shape[1] * scale
+    palette = palette_of(labels)
+    panels = [
+        reduced(image, LARGEST, Image.Resampling.LANCZOS),
+        *(reduced(palette[m], LARGEST, Image.Resampling.NEAREST) for m in (mask, prediction)),
+    ]
+    scale = max(1, min(SMALLEST // mask.shape[1], LARGEST // max(mask.shape)))
+    width, height = (side * scale for side in panels[0].size)
     sheet = Image.new("RGB", (3 * width + 2 * GAP, height + 2 * BAR), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13)
-    palette = palette_of(labels)
-    panels = [image, palette[mask], palette[prediction]]
     for i, (panel, title) in enumerate(zip(panels, TITLES, strict=True)):
         left = i * (width + GAP)
-        shown = (
-            Image.fromarray(panel).convert("RGB").resize((width, height), Image.Resampling.NEAREST)
-        )
+        shown = panel.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
         sheet.paste(shown, (left, BAR))
         draw.text((left + 3, 2), title, INK, font)
     draw.text((3, height + BAR + 2), caption, INK, font)

@@ -12,7 +12,7 @@ from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.flags import RESUME_MAY_CHANGE, parse_train
 from segacc.models.smp import check_architecture
-from segacc.sizes import Size
+from segacc.sizes import AnySize
 
 CROPPED = ("linknet", "deeplabv3plus")
 """models that the study also trained on crops of the full-size gland images"""
@@ -107,7 +107,7 @@ def check_same(cell: Cell) -> None:
     check_same_data(cell.run, cell.dataset, wanted.size)
 
 
-def check_same_data(run: Path, dataset: str, size: Size | None) -> None:
+def check_same_data(run: Path, dataset: str, size: AnySize | None) -> None:
     """Raises InputError when the run was made with other images than those of `dataset`."""
     known = known_data(run)
     assert size is not None

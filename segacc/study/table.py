@@ -7,10 +7,9 @@ import statistics
 import torch
 
 from segacc.evaluation.compare import model_columns
-from segacc.evaluation.scored_runs import ScoredRun
+from segacc.evaluation.scored_runs import ScoredRun, size_of_scores
 from segacc.metrics.counts import constant_mask_iou, resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
-from segacc.sizes import size_text
 
 # IoU on test as published, by data and crop.
 PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
@@ -37,8 +36,7 @@ def study_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
     groups: dict[tuple[str, str, bool, str], list[ScoredRun]] = {}
     for run in runs:
         config = run.config["config"]
-        size = size_text(run.metrics["size"])
-        key = (config["dataset"], size, bool(config["crop"]), config["model"])
+        key = (config["dataset"], size_of_scores(run), bool(config["crop"]), config["model"])
         groups.setdefault(key, []).append(run)
     return [
         _study_row(seeds, PUBLISHED.get((dataset, cropped), {}).get(model))

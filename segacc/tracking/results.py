@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from segacc.labels import BINARY
-from segacc.report.pictures import Picture, picture_name, triptych
+from segacc.report.pictures import LARGEST, Picture, picture_name, reduced, triptych
 from segacc.runs import read_epochs
 from segacc.tracking import wandb_run
 from segacc.tracking.start import read_record
@@ -103,8 +104,20 @@ def predict_pictures(
         counts = count_pixels(predicted, label_maps, labels.classes)
         iou = mean_over_classes(iou_of(counts), counts)[0].nan_to_num(0).item()
         found = predicted[0].cpu().numpy()
-        pictures.append(Picture(split.names[index], *split[index], found, iou, labels))
+        pictures.append(Picture(split.names[index], *_reduced(*split[index], found), iou, labels))
     return pictures
+
+
+def _reduced(
+    image: np.ndarray, truth: np.ndarray, found: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image and its label maps, small enough for a tracker."""
+    nearest = Image.Resampling.NEAREST
+    return (
+        np.asarray(reduced(image, LARGEST, Image.Resampling.LANCZOS)),
+        np.asarray(reduced(truth, LARGEST, nearest)),
+        np.asarray(reduced(found, LARGEST, nearest)),
+    )
 
 
 def log_pictures(tracker: Tracker, key: str, step: int, pictures: list[Picture]) -> None:

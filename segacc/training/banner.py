@@ -17,7 +17,7 @@ from segacc.errors import command, quoted, some_names
 from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
-from segacc.sizes import size_text
+from segacc.sizes import size_in_words
 from segacc.training.checkpoint import Progress
 from segacc.training.checks import warnings_of
 from segacc.training.losses import has_region_loss
@@ -57,7 +57,7 @@ def banner(
         "device": f"{device_name(accelerator.device)}, {resolved_precision(accelerator)}, "
         f"{torch.get_num_threads()} threads and {loading} per process",
         "batch": batch,
-        "data": f"{counts}; {size_text(data.size)} px"
+        "data": f"{counts}; {size_in_words(data.size)}"
         + (f", crops of {config.crop} px in training only" if config.crop else "")
         + f", flips {config.flips}"
         + about_range(data.value_range)

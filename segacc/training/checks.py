@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
 from segacc.config import TrainConfig
 from segacc.data.content import doubts, lost_in_resize, masks_of, why_meaningless
 from segacc.data.loading.workers import MORE_ROOM
+from segacc.data.regions import STEP
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError, how_to_continue
 from segacc.runs import check_output_dir
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import is_lost_connection
+from segacc.sizes import scaled_to, sides_in_words, size_of, size_text, width_height
 from segacc.tracking.start import check_tracker
 from segacc.training.losses import make_loss
 
@@ -110,8 +113,10 @@ def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
 
 
 def check_data(config: TrainConfig, data: Prepared) -> None:
-    """Raises InputError when the batch is larger than the training set, or when all of train or of
-    valid is background, or foreground."""
+    """Raises InputError when the batch is larger than the training set, when all of train or of
+    valid is background, or foreground, or when images of different shapes would make a batch."""
+    if not config.crop:
+        check_shapes(config, data.splits["train"])
     for name in ("train", "valid"):
         split = data.splits[name]
         why = why_meaningless(masks_of(split)) if data.labels.classes == 2 else None
@@ -127,13 +132,36 @@ def check_data(config: TrainConfig, data: Prepared) -> None:
         )
 
 
+def check_shapes(config: TrainConfig, train: Split) -> None:
+    """Raises InputError where whole images make no batch: their sizes differ, or do after turns."""
+    if train.shape is None:
+        by_size = train.sizes.prod(axis=1, dtype=np.int64)
+        ends = (
+            "{1} x {0} px ({2})".format(*train.sizes[i], train.names[i])
+            for i in (by_size.argmin(), by_size.argmax())
+        )
+        raise InputError(
+            f"--size native leaves the training images of {config.dataset} at different sizes, "
+            f"from {' to '.join(ends)}, and those of a batch need one: give --crop 256 to train on "
+            "random crops, or a --size that all are resized to."
+        )
+    if config.flips == "d4" and train.shape[0] != train.shape[1]:
+        raise InputError(
+            f"--flips d4 turns images by quarters, and the images of {config.dataset} are "
+            f"{train.shape[1]} x {train.shape[0]} px: give --flips hv, a --crop, or a square "
+            "--size."
+        )
+
+
 def _remedy(split: Split) -> str:
     """What to do about a split that cannot be scored; the end of a sentence."""
-    if not split.foreground.any() and any(regions.count for regions in split.regions):
-        size = max(regions.size for regions in split.regions)
+    lost = not split.foreground.any() and any(regions.count for regions in split.regions)
+    if lost and not isinstance(split.size, str):
+        sides = width_height(split.size)
+        larger = scaled_to(sides, max(regions.size for regions in split.regions), STEP)
         return (
-            f"all foreground has vanished in the resize to {split.width} x {split.height} px: give "
-            f"--size {size}, and --crop {min(split.width, split.height)} for the same memory"
+            f"all foreground has vanished in the resize to {sides_in_words(split.size)}: give "
+            f"--size {size_text(size_of(*larger))}, and --crop {min(sides)} for the same memory"
         )
     return (
         "put images with foreground and background into it, or make the folders train and valid "
@@ -151,6 +179,8 @@ def warnings_of(data: Prepared) -> list[str]:
             said += [f"{name}: {doubt}" for doubt in doubts(masks_of(split)) if name != "train"]
     names = [name for split in data.splits.values() for name in split.names]
     regions = [of_mask for split in data.splits.values() for of_mask in split.regions]
+    if isinstance(data.size, str):
+        return said
     lost = lost_in_resize(names, regions, data.size)
     return [*said, lost] if lost else said
 

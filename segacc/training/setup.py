@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -170,12 +171,15 @@ def build(
         built = build_model(config.model, config.encoder, config.weights, labels.logits)
     segmenter = built.model
     segmenter.labels = labels
-    segmenter.size, segmenter.threshold = config.size, 0.5  # not those stored with the weights
+    # Not those stored with the weights.
+    segmenter.size = None if isinstance(config.size, str) else config.size
+    segmenter.threshold = 0.5
     if config.deterministic:
         without_random_order(segmenter)
     segmenter.freeze(config.freeze_encoder, config.freeze_bn)
     if config.batch_size == config.accumulate and not config.freeze_bn:
-        side = min(config.crop or min(width_height(config.size)), 2 * segmenter.stride)
+        side = config.crop or (min(width_height(segmenter.size)) if segmenter.size else math.inf)
+        side = int(min(side, 2 * segmenter.stride))
         if needs_two_images(segmenter, segmenter.example_input(side=side)):
             raise InputError(
                 f"--batch-size {config.batch_size} leaves one image for each forward pass, and "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ def validate(
     loss_fn, device, classes = make_loss(loss), accelerator.device, labels.classes
     # The same on any number of ranks: some 4 million pixels at most, which any GPU holds.
     most = 4 if device.type == "cpu" else 16
-    batch_size = min(most, max(1, 2**22 // (split.height * split.width)))
+    batch_size = min(most, max(1, 2**22 // math.prod(split.shape))) if split.shape else 1
     counts = [torch.zeros(0, labels.logits, 4, dtype=torch.long, device=device)]
     losses = [torch.zeros(0, device=device)]
     confusion = torch.zeros(classes, classes, dtype=torch.long, device=device)

@@ -7,6 +7,7 @@ from segacc.data.content import Masks, doubts, lost_in_resize, why_meaningless
 from segacc.data.prepare import resize_label_map
 from segacc.data.regions import Regions, nearest, regions_after_resize
 from segacc.labels import IGNORE
+from segacc.sizes import scaled_to
 
 
 def masks(*shares: float) -> Masks:
@@ -65,13 +66,13 @@ def test_dots_that_vanish_are_counted_and_a_size_that_keeps_them_is_found():
         label_map[80 * i : 80 * i + 2, 100:102] = 1
     label_map[200:300, 300:400] = 1
     label_map[400:410, 400:410] = IGNORE  # no thing
-    found = regions_after_resize(label_map, 128)
+    found = regions_after_resize(label_map, (128, 128))
     left = resize_label_map(label_map, 128)
     dots_left = sum(left[:, :50].any(axis=1))
     assert found == Regions(7, 6 - dots_left, 0, 0, thinnest=2, size=found.size)
     assert dots_left < 6
     assert 128 < found.size <= 256
-    assert regions_after_resize(label_map, found.size).lost == 0
+    assert regions_after_resize(label_map, (found.size,) * 2).lost == 0
 
 
 def test_a_crack_that_falls_into_pieces_is_one_broken_region():
@@ -79,18 +80,34 @@ def test_a_crack_that_falls_into_pieces_is_one_broken_region():
     y = np.arange(600) // 2
     for wide in (0, 1):
         label_map[y + 20 + wide, np.arange(600)] = 1
-    found = regions_after_resize(label_map, 96)
+    found = regions_after_resize(label_map, (96, 96))
     assert (found.count, found.lost, found.broken) == (1, 0, 1)
     assert found.pieces > 10
     assert found.thinnest == 2
     assert 96 < found.size < 400
-    assert regions_after_resize(label_map, found.size).broken == 0
+    assert regions_after_resize(label_map, (found.size,) * 2).broken == 0
 
 
 def test_nothing_vanishes_from_masks_that_are_not_shrunk():
     label_map = np.eye(60, dtype=np.uint8)
-    assert regions_after_resize(label_map, 64) == Regions(1, 0, 0, 0, 0, 0)
-    assert regions_after_resize(np.zeros((600, 600), np.uint8), 64) == Regions(0, 0, 0, 0, 0, 0)
+    assert regions_after_resize(label_map, (64, 64)) == Regions(1, 0, 0, 0, 0, 0)
+    empty = np.zeros((600, 600), np.uint8)
+    assert regions_after_resize(empty, (64, 64)) == Regions(0, 0, 0, 0, 0, 0)
+
+
+def test_the_advised_size_has_the_shape_of_the_one_that_is_too_small():
+    """Lines of 1 px in an image of 400 x 300 px, resized to a quarter."""
+    thin = np.zeros((300, 400), np.uint8)
+    thin[20:280, 10:390:13] = 1
+    found = regions_after_resize(thin, (75, 100))
+    assert found.lost > 5
+    wide = scaled_to((100, 75), found.size, 32)
+    assert wide[0] == found.size and wide[1] == -(-found.size * 3 // 4 // 32) * 32
+    damaged = regions_after_resize(thin, (wide[1], wide[0]))
+    assert damaged.lost + damaged.broken <= 0.05 * damaged.count
+    said = lost_in_resize(["a"], [found], (100, 75))
+    assert f"the resize to 100x75 px removes {found.lost}" in said
+    assert f"--size {wide[0]}x{wide[1]} keeps them" in said and "--crop 75" in said
 
 
 def test_what_vanishes_is_said_with_the_size_that_keeps_it():

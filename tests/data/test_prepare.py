@@ -17,6 +17,7 @@ import torch
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageColumn
 from PIL import Image
+from small import write_shapes
 
 from segacc.data import rows as rows_room
 from segacc.data import split as split_room
@@ -27,6 +28,7 @@ from segacc.data.rows import Source
 from segacc.data.split import Prepared
 from segacc.errors import InputError
 from segacc.labels import BINARY, Coding
+from segacc.sizes import AnySize
 
 FEATURES = Features(
     image=ImageColumn(decode=False), mask=ImageColumn(decode=False), name=Value("string")
@@ -34,7 +36,7 @@ FEATURES = Features(
 SIZE = 32
 
 
-def prepare(splits: DatasetDict, size: int, binarise: int | None = None) -> Prepared:
+def prepare(splits: DatasetDict, size: AnySize, binarise: int | None = None) -> Prepared:
     return prepare_source(Source(splits, Coding(BINARY, binarise=binarise)), size)
 
 
@@ -198,6 +200,74 @@ def test_resizing_moves_neither_image_nor_mask():
             np.testing.assert_allclose(found / weights.sum(), centre, atol=tolerance)
 
 
+# ---- native size
+
+SHAPES = [(48, 40), (30, 60), (8, 9), (48, 40), (100, 7)]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> DatasetDict:
+    return source_of(write_shapes(tmp_path / "mixed", SHAPES, train=5, valid=2, test=1))
+
+
+def files_of(source: DatasetDict, split: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    columns = ("image", "mask")
+    arrays = [
+        [np.asarray(Image.open(file_of(source, split, i, column))) for column in columns]
+        for i in range(len(source[split]))
+    ]
+    return [(image, mask // 255) for image, mask in arrays]
+
+
+@pytest.mark.parametrize("batch_bytes", [1, 20_000, 1 << 24])
+def test_images_of_native_size_are_the_decoded_files(mixed, batch_bytes, monkeypatch):
+    monkeypatch.setattr(split_room, "BATCH_BYTES", batch_bytes)
+    prepared = prepare(mixed, "native")
+    train = prepared.splits["train"]
+    assert prepared.size == "native" and train.shape is None and len(train) == 5
+    assert [train.shape_of(i) for i in range(5)] == SHAPES
+    for (image, label_map), (pixels, truth) in zip(train, files_of(mixed, "train"), strict=True):
+        np.testing.assert_array_equal(image, pixels)
+        np.testing.assert_array_equal(label_map, truth)
+        assert not image.flags.writeable and not label_map.flags.writeable
+    assert train.foreground.tolist() == [truth.sum() for _, truth in files_of(mixed, "train")]
+    assert all(regions.lost == regions.broken == 0 for regions in train.regions)
+    again = pickle.loads(pickle.dumps(train))
+    train.forget()
+    np.testing.assert_array_equal(again[4][0], train[4][0])
+    with pytest.raises(IndexError):
+        train[5]
+    assert store.find_prepared(prepared.fingerprint).splits["train"].path == train.path
+
+
+def test_native_images_that_happen_to_have_one_size_have_a_shape(source):
+    prepared = prepare(source, "native")
+    assert prepared.size == "native"
+    assert prepared.splits["train"].shape == prepared.splits["valid"].shape == (48, 40)
+    assert prepared.splits["train"].bytes_of_image == 48 * 40 * 4
+    assert prepared.fingerprint != prepare(source, (40, 48)).fingerprint
+
+
+def test_the_fingerprint_of_native_images_is_of_their_shapes_too(tmp_path):
+    """Here all pixels are the same, and so are their number and the names."""
+    for name, shape in (("one", (8, 18)), ("two", (12, 12))):
+        (tmp_path / name / "train").mkdir(parents=True)
+        Image.new("RGB", shape).save(tmp_path / name / "train" / "0.bmp")
+        Image.new("L", shape).save(tmp_path / name / "train" / "0.png")
+    one, two = (prepare(source_of(tmp_path / name), "native") for name in ("one", "two"))
+    assert one.splits["train"].images == two.splits["train"].images
+    assert one.fingerprint != two.fingerprint
+
+
+def test_many_processes_prepare_native_images_in_order(tmp_path, monkeypatch):
+    source = source_of(write_shapes(tmp_path / "set", SHAPES, train=40))
+    monkeypatch.setattr(rows_room, "cores", lambda: 2)
+    train = prepare(source, "native").splits["train"]
+    assert train.names == source["train"]["name"][:]
+    for (image, _), (pixels, _) in zip(train, files_of(source, "train"), strict=True):
+        np.testing.assert_array_equal(image, pixels)
+
+
 # ---- the file
 
 
@@ -227,6 +297,20 @@ def test_a_worker_process_reads_the_same_rows(source, method):
 
 
 # ---- the cache and the fingerprint
+
+
+@pytest.mark.parametrize(
+    ("size", "folder"),
+    [
+        (32, "70c3c95c479dabe06118b0697b4532b1-60ffc300"),
+        ((48, 32), "fab9539a86aacad5f16bb32cf75dd559-9e10590f"),
+    ],
+)
+def test_a_set_has_the_name_and_the_fingerprint_that_it_always_had(source, size, folder):
+    """Runs know their data by the fingerprint, and caches of earlier versions by the name."""
+    prepared = prepare(source, size)
+    assert prepared.splits["train"].path.parent.name == folder
+    assert prepared.fingerprint.startswith(folder.partition("-")[0])
 
 
 def test_a_second_time_no_image_is_read(source):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from small import write_blobs
+from small import write_blobs, write_shapes
 from torch import nn
 
 from segacc.data.prepare import prepare
@@ -64,6 +64,28 @@ def test_the_other_images_of_a_batch_do_not_change_the_logits_of_an_image(split,
         share = rank_of(accelerator, rank, 2)
         for indices, logits, _ in predict_split(model, split, share, 3, **way):
             assert torch.equal(logits, whole[indices])
+
+
+@pytest.mark.parametrize("way", [{}, {"tta": "hv", "tile": 32}])
+def test_images_of_different_sizes_are_predicted_one_by_one(tmp_path, accelerator, way):
+    """So every number of ranks finds the same, to the bit."""
+    shapes = [(40, 64), (33, 50), (40, 64), (70, 20)]
+    folder = write_shapes(tmp_path / "mixed", shapes, valid=7)
+    split = prepare(Source(convert_folder(folder)), "native").splits["valid"]
+    model = Segmenter("linknet", "tu-test_resnet").eval()
+    alone = []
+    for image, _ in split:
+        batch = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+        alone.append(predict_logits(model, batch, **way))
+    for world in (1, 2, 3):
+        seen = []
+        for rank in range(world):
+            share = rank_of(accelerator, rank, world)
+            for (index,), logits, label_maps in predict_split(model, split, share, 3, **way):
+                assert torch.equal(logits, alone[index])
+                assert (label_maps[0].numpy() == split[index][1]).all()
+                seen.append(index)
+        assert sorted(seen) == list(range(7))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])

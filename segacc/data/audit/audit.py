@@ -32,7 +32,7 @@ from segacc.data.rows import read_row
 from segacc.data.value_range import NO_PIXELS, Histograms, histograms, range_of
 from segacc.labels import IGNORE, Coding
 from segacc.runtime.threads import cores, in_order
-from segacc.sizes import Size
+from segacc.sizes import Size, width_height
 
 # Bits of 64 in which the perceptual hashes of two look-alikes may differ. Encoding, resizing,
 # brightening or cropping by 1 % changes up to 8 bits. Of unrelated images in the tissue and street
@@ -180,7 +180,7 @@ def _examine(
         foreground_pixels=label_map.size - background - int((label_map == IGNORE).sum()),
         foreground=pair.foreground,
         pixels=pixels_of_classes(label_map),
-        regions=regions_after_resize(label_map, size) if size else None,
+        regions=regions_after_resize(label_map, width_height(size)[::-1]) if size else None,
     )
     return sample, values
 

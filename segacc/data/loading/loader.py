@@ -40,7 +40,10 @@ class TrainSamples(Dataset[Batch]):
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the samples."""
-        return (self.crop, self.crop) if self.crop else (self.split.height, self.split.width)
+        if self.crop:
+            return self.crop, self.crop
+        assert self.split.shape is not None  # `check_data` asks for a crop otherwise
+        return self.split.shape
 
     def bytes_of(self, samples: int) -> int:
         """What a batch of so many samples takes."""
@@ -51,7 +54,7 @@ class TrainSamples(Dataset[Batch]):
     def view(self, epoch: int, index: int) -> View:
         """The crop and the flips of a sample in `epoch`."""
         state = stream_seed(self.seed, epoch, index)
-        return draw_view(self.flips, self.crop, self.split.height, self.split.width, state)
+        return draw_view(self.flips, self.crop, *self.split.shape_of(index), state)
 
     def __getitems__(self, keys: list[Key]) -> Batch:
         """A batch: images (B, H, W, C) uint8, label_maps (B, H, W) uint8, index (B,) int64."""
@@ -63,7 +66,7 @@ class TrainSamples(Dataset[Batch]):
             view = self.view(epoch, index)
             write_view(view, image, images[place])
             write_view(view, label_map, label_maps[place])
-            self._looked += max(AROUND_BYTES, self.split.bytes_of_image)
+            self._looked += max(AROUND_BYTES, image.nbytes + label_map.nbytes)
             if self._looked > LOOKED_BYTES:
                 self.split.forget()
                 self._looked = 0

@@ -17,6 +17,7 @@ from segacc.data.loading.augment import View
 from segacc.data.loading.loader import Batch, TrainSamples, full_images
 from segacc.data.loading.stream import StepSampler
 from segacc.data.split import Split
+from segacc.labels import IGNORE
 
 RESIDENT_SHARE = 0.25  # of a GPU's free memory, that images may take
 COPIED_BYTES = 64 << 20  # at a time, which bounds the memory of sending a split
@@ -24,7 +25,8 @@ COPIED_BYTES = 64 << 20  # at a time, which bounds the memory of sending a split
 
 @dataclass(frozen=True)
 class Resident:
-    """A split on a device: (N, H, W, C + 1) uint8, the image's channels and then the label."""
+    """A split of one shape on a device: (N, H, W, C + 1) uint8, the image's channels and then the
+    label."""
 
     split: Split
     pixels: Tensor
@@ -33,19 +35,15 @@ class Resident:
         return len(self.split)
 
     @property
-    def height(self) -> int:
-        """H."""
-        return self.split.height
-
-    @property
-    def width(self) -> int:
-        """W."""
-        return self.split.width
+    def shape(self) -> tuple[int, int]:
+        """H and W."""
+        _, height, width, _ = self.pixels.shape
+        return height, width
 
 
 def fits(device: torch.device, splits: Sequence[Split]) -> bool:
-    """Whether the splits leave a GPU most of its free memory for the model."""
-    if device.type != "cuda":
+    """Whether the splits leave a GPU most of its free memory for the model, each of one shape."""
+    if device.type != "cuda" or any(split.shape is None for split in splits):
         return False
     free, _ = torch.cuda.mem_get_info(device)
     return sum(map(bytes_of, splits)) <= RESIDENT_SHARE * free
@@ -59,7 +57,8 @@ def bytes_of(split: Split) -> int:
 def send(split: Split, device: torch.device) -> Resident:
     """Copy a split to a device."""
     channels = split.channels
-    shape = (len(split), split.height, split.width, channels + 1)
+    assert split.shape is not None
+    shape = (len(split), *split.shape, channels + 1)
     pixels = torch.empty(shape, dtype=torch.uint8, device=device)
     at_once = max(1, COPIED_BYTES // split.bytes_of_image)
     for first in range(0, len(split), at_once):
@@ -78,8 +77,8 @@ def views_of(
     All pixels of the batch are read at once, each from its place in the split: one image at a time
     would cost a GPU more in launches than in copying.
     """
-    device, split = resident.pixels.device, resident.split
-    height, width = shape
+    device, (height, width) = resident.pixels.device, shape
+    rows_there, columns_there = resident.shape
     rows = [
         (i, v.top, v.left, v.transpose, v.flip in (0, -1), v.flip in (1, -1))
         for i, v in zip(indices, views, strict=True)
@@ -92,8 +91,16 @@ def views_of(
     # A transposed view was flipped after it was transposed, so its rows are columns of the image.
     source_row = top + torch.where(transpose > 0, column, row)
     source_column = left + torch.where(transpose > 0, row, column)
-    places = (index * split.height + source_row) * split.width + source_column
-    return _batch(_read_pixels(resident.pixels, places), table[:, 0])
+    inside_row, inside_column = source_row, source_column
+    if height > rows_there or width > columns_there:  # the views reach out of their images
+        inside_row = source_row.clamp(max=rows_there - 1)
+        inside_column = source_column.clamp(max=columns_there - 1)
+    places = (index * rows_there + inside_row) * columns_there + inside_column
+    pixels = _read_pixels(resident.pixels, places)
+    if inside_row is not source_row:
+        outside = (inside_row != source_row) | (inside_column != source_column)
+        pixels[..., -1].masked_fill_(outside, IGNORE)
+    return _batch(pixels, table[:, 0])
 
 
 def _read_pixels(pixels: Tensor, places: Tensor) -> Tensor:

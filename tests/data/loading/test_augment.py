@@ -1,30 +1,34 @@
 """Augmentations: one stream per (seed, epoch, index), masks moved with their images."""
 
+import itertools
 import os
 import random
 
+import cv2
 import numpy as np
 import pytest
 
-from segacc.data.loading.augment import draw_view, stream_seed, write_view
+from segacc.data.loading.augment import View, draw_view, stream_seed, write_view
+from segacc.labels import IGNORE
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import looks for one on the network
 
+SHAPES = [(20, 20), (24, 30), (33, 17), (9, 40), (7, 5)]
 FLIPS = ["none", "h", "hv", "d4"]
 
 
-def coordinates(side=20):
+def coordinates(height=20, width=20):
     """An image whose pixels name their place, and a mask made from them."""
-    image = np.zeros((side, side, 3), np.uint8)
-    image[..., 0] = np.arange(side)[:, None]
-    image[..., 1] = np.arange(side)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.arange(height)[:, None]
+    image[..., 1] = np.arange(width)
     return image, (image[..., 0] % 2 ^ image[..., 1] % 3 > 0).astype(np.uint8)
 
 
 def augmented(flips, crop, image, mask, state):
-    side = crop or len(image)
-    view = draw_view(flips, crop, *image.shape[:2], state)
-    out = np.zeros((side, side, 3), np.uint8), np.full((side, side), 9, np.uint8)
+    shape = (crop, crop) if crop else mask.shape
+    view = draw_view(flips, crop, *mask.shape, state)
+    out = np.zeros((*shape, 3), np.uint8), np.full(shape, 9, np.uint8)
     write_view(view, image, out[0])
     write_view(view, mask, out[1])
     return out
@@ -34,12 +38,12 @@ def outcomes(flips, crop=None, count=64):
     return [augmented(flips, crop, *coordinates(), stream_seed(0, 0, i)) for i in range(count)]
 
 
-@pytest.mark.parametrize("flips", FLIPS)
-@pytest.mark.parametrize("crop", [None, 8, 20])
-def test_crops_and_flips_are_those_of_albumentations(flips, crop):
+def by_albumentations(flips, crop, pixels, states, border):
+    """What albumentations makes of an image or a mask; it pads with 255, or with what is next."""
     import albumentations as A
 
-    steps = [A.RandomCrop(crop, crop)] if crop else []
+    place = {"pad_if_needed": True, "pad_position": "top_left", "border_mode": border, "fill": 255}
+    steps = [A.RandomCrop(crop, crop, **place)] if crop else []
     steps += {
         "none": [],
         "h": [A.HorizontalFlip(p=0.5)],
@@ -47,13 +51,40 @@ def test_crops_and_flips_are_those_of_albumentations(flips, crop):
         "d4": [A.D4(p=1)],
     }[flips]
     reference = A.Compose(steps)
-    image, mask = coordinates()
-    for index in range(100):
-        state = stream_seed(1, 2, index)
+    for state in states:
         reference.set_random_state(np.random.default_rng(state), random.Random(state))
-        expected = reference(image=image, mask=mask)
+        yield reference(image=pixels)["image"]
+
+
+@pytest.mark.parametrize(
+    ("flips", "crop", "shape"),
+    [
+        case
+        for case in itertools.product(FLIPS, [None, 8, 20, 28], SHAPES)
+        if case[:2] != ("d4", None) or case[2] == (20, 20)  # the others are refused
+    ],
+)
+def test_crops_and_flips_are_those_of_albumentations(flips, crop, shape):
+    """Also of images that are smaller than the crop: these are padded at the bottom and right."""
+    image, mask = coordinates(*shape)
+    states = [stream_seed(1, 2, index) for index in range(50)]
+    images = by_albumentations(flips, crop, image, states, cv2.BORDER_REPLICATE)
+    masks = by_albumentations(flips, crop, mask, states, cv2.BORDER_CONSTANT)
+    for state, *expected in zip(states, images, masks, strict=True):
         found = augmented(flips, crop, image, mask, state)
-        assert (found[0] == expected["image"]).all() and (found[1] == expected["mask"]).all()
+        assert (found[0] == expected[0]).all() and (found[1] == expected[1]).all()
+        if crop:
+            inside = (found[1] != IGNORE).sum()
+            assert inside == min(crop, shape[0]) * min(crop, shape[1])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+def test_images_of_any_number_of_channels_are_padded(channels):
+    image = np.random.default_rng(0).integers(0, 256, (5, 9, channels), dtype=np.uint8)
+    out = np.zeros((12, 12, channels), np.uint8)
+    write_view(View(0, 0, True, 0), image, out)
+    padded = np.pad(image, ((0, 7), (0, 3), (0, 0)), mode="edge")
+    assert (out == padded.swapaxes(0, 1)[::-1]).all()
 
 
 @pytest.mark.parametrize("flips", FLIPS)

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from small import TINY, lines, write_blobs
+from small import TINY, lines, write_blobs, write_shapes
 
 from segacc.data.loading import start
 from segacc.data.loading.augment import D4, FLIP_CODES, View, write_view
@@ -23,6 +23,7 @@ from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.rows import Source
 from segacc.flags import parse_train
+from segacc.labels import IGNORE
 from segacc.training.fit import fit
 
 CPU = torch.device("cpu")
@@ -77,6 +78,29 @@ def test_the_stream_of_batches_is_that_of_the_loader(split, flips, crop):
             images, label_maps = to_device(batch, CPU)
             assert images.shape[1] == 3 and label_maps.ndim == 3
             assert images.dtype == label_maps.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("flips", ["none", "hv", "d4"])
+@pytest.mark.parametrize("shape", [(40, 64), (64, 40), (24, 30)])
+def test_images_smaller_than_the_crop_are_padded_as_the_loader_does(tmp_path, flips, shape):
+    small = write_shapes(tmp_path / "small", [shape])
+    split = prepare(Source(convert_folder(small)), "native").splits["train"]
+    assert split.shape == shape
+    samples = TrainSamples(split, flips, 48, seed=3)
+    share = StepSampler(len(split), 4, 3, start=0, stop=6)
+    loaded = train_loader(samples, share, Plan(0), pin_memory=False)
+    resident = resident_batches(send(split, CPU), samples, share)
+    for a, b in zip(loaded, resident, strict=True):
+        assert same(a, b)
+        inside = min(48, shape[0]) * min(48, shape[1])
+        assert (a["label_maps"] != IGNORE).sum() == 4 * inside
+
+
+def test_images_of_different_sizes_do_not_stay_on_a_gpu(tmp_path, monkeypatch):
+    folder = write_shapes(tmp_path / "mixed", [(30, 40), (20, 50)])
+    split = prepare(Source(convert_folder(folder)), "native").splits["train"]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**12, 10**12))
+    assert not fits(torch.device("cuda"), [split])
 
 
 def test_whole_images_are_those_of_the_file(split, monkeypatch):
