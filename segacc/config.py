@@ -237,6 +237,9 @@ class EvaluateConfig:
     """what the values or colours of the masks mean, as for training"""
     ignore: Annotated[str | None, _arg("CLASSES", "the run's, without --dataset")] = None
     """classes or values whose pixels do not count, as for training"""
+    at: Literal["model", "own"] = "model"
+    """the size of the images that are scored: `model`, as in training; `own`, as in their files, to
+    which the model's logits are resized, while masks stay as they are"""
     threshold: Annotated[float | None, _arg("P", "the model's, picked on validation")] = None
     """a pixel is foreground where the probability is above this"""
     tta: Literal["none", "h", "hv"] = "none"

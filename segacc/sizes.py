@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 Size = int | tuple[int, int]
@@ -39,6 +39,17 @@ def sides_in_words(size: AnySize) -> str:
     if isinstance(size, str):
         return size_in_words(size)
     return "{} x {} px".format(*width_height(size))
+
+
+def sizes_in_words(metrics: Mapping[str, Any]) -> str:
+    """The size of the images that were scored, and where the model saw them at another one, that.
+
+    Args:
+        metrics: of an evaluation, as in its metrics.json.
+    """
+    scored = sides_in_words(size_of_json(metrics["size"]))
+    seen = sides_in_words(size_of_json(metrics.get("seen_size", metrics["size"])))
+    return scored if seen == scored else f"{scored} (predicted at {seen})"
 
 
 def parse_size(words: Sequence[str]) -> AnySize:

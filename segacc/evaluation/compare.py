@@ -24,7 +24,7 @@ from segacc.evaluation.scored_runs import (
     notes_of,
     read_scored_run,
     report_groups,
-    size_of_scores,
+    sizes_shown,
     way_of_scoring,
 )
 from segacc.metrics.counts import resampled_iou
@@ -117,7 +117,7 @@ def model_columns(run: ScoredRun) -> dict[str, str]:
     return {
         "model": config["model"],
         "backbone": backbone,
-        "data": f"{Path(metrics['dataset'].rstrip('/')).name} {size_of_scores(run)}{crop}",
+        "data": f"{Path(metrics['dataset'].rstrip('/')).name} {sizes_shown(run)}{crop}",
         "parameters (M)": f"{run.config['parameters']['whole'] / 1e6:.1f}",
     }
 

@@ -31,7 +31,7 @@ from segacc.metrics.counts import (
 from segacc.metrics.intervals import INTERVALS, Score
 from segacc.metrics.scores import ImageStats, formulas, image_stats, scores_with_intervals
 from segacc.metrics.thresholds import levels_of
-from segacc.prediction.logits import predict_split
+from segacc.prediction.logits import predict_split, resize_logits
 from segacc.report.page import write_report
 from segacc.report.pictures import detail_folder, in_palette, picture_name, triptych
 from segacc.report.scored import read_scored
@@ -94,16 +94,13 @@ def make_folders(evaluation: Evaluation) -> None:
 
 def score_images(evaluation: Evaluation) -> SplitStats:
     """Predict each image once, write its pictures, count its pixels; ends when all ranks have."""
-    config, accelerator, split = evaluation.config, evaluation.accelerator, evaluation.split
+    accelerator, split = evaluation.accelerator, evaluation.split
     threshold, labels = evaluation.threshold, evaluation.data.labels
     width = ImageStats.width(labels.logits)
     own = [torch.zeros(0, 2 * width, dtype=torch.double)]
     confusion = torch.zeros(labels.classes, labels.classes, dtype=torch.long)
     seconds, began = 0.0, time.perf_counter()
-    batches = predict_split(
-        evaluation.model, split, accelerator, config.batch_size, tta=config.tta, tile=config.tile
-    )
-    for indices, logits, label_maps in batches:
+    for indices, logits, label_maps in predict(evaluation):
         probabilities, label_maps = class_probabilities(logits).cpu(), label_maps.cpu()
         seconds += time.perf_counter() - began
         stats = image_stats(probabilities, label_maps, threshold)
@@ -120,6 +117,31 @@ def score_images(evaluation: Evaluation) -> SplitStats:
     stats, at_half = (ImageStats.unpacked(part) for part in gathered.split(width, dim=1))
     confusion = accelerator.reduce(confusion.to(accelerator.device)).cpu()
     return SplitStats(stats, at_half, confusion, seconds)
+
+
+def predict(evaluation: Evaluation) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Predict this rank's share of the split, at the size at which it is scored.
+
+    Yields:
+        as `predict_split`, one image at a time where the size is not the model's.
+    """
+    config, seen, split = evaluation.config, evaluation.seen, evaluation.split
+    batches = predict_split(
+        evaluation.model,
+        seen,
+        evaluation.accelerator,
+        config.batch_size,
+        tta=config.tta,
+        tile=config.tile,
+    )
+    if seen is split:
+        yield from batches
+        return
+    for indices, logits, _ in batches:
+        for index, own in zip(indices, logits.split(1), strict=True):
+            label_map = torch.from_numpy(split[index][1].copy())[None]
+            yield [index], resize_logits(own, split.shape_of(index)), label_map
+        split.forget()
 
 
 def write_pictures(
@@ -168,6 +190,7 @@ def record_of(
         "images": images,
         "notes": list(evaluation.notes),
         "size": evaluation.data.size,
+        "seen_size": evaluation.seen.size,
         "value_range": evaluation.model.value_range,
         "labels": labels.to_config(),
         "tta": config.tta,

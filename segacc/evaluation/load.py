@@ -10,20 +10,19 @@ from accelerate import Accelerator
 from segacc.config import EvaluateConfig, Reading, TrainConfig, read_run_config
 from segacc.data.content import masks_of, why_meaningless
 from segacc.data.known import absolute, find_again, known_data, prepare_found
-from segacc.data.reading.depth import WHOLE, about_other_range
+from segacc.data.reading.depth import WHOLE, ValueRange, about_other_range
 from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import Source
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError
 from segacc.evaluation.notes import notes_on
-from segacc.evaluation.results import (
-    results_folder,
-)
+from segacc.evaluation.results import results_folder
 from segacc.labels import check_same_classes
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights import load_segmenter
 from segacc.runtime.accelerator import make_accelerator, uses_gpu
 from segacc.runtime.threads import set_threads
+from segacc.sizes import NATIVE, size_in_words
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,11 @@ class Evaluation:
     source: str
     """where the data set is, as in `KnownData`"""
     data: Prepared
+    """as it is scored, with `--at own` of native size"""
     split: Split
+    """the images and masks that are scored"""
+    seen: Split
+    """the same images at the size at which the model sees them"""
     folder: Path
     """for the results"""
     notes: tuple[str, ...]
@@ -70,7 +73,9 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
         reading = reading.over(known.reading)
         source = find_again(replace(known, reading=reading))
     assert trained.size is not None
-    data = prepare_found(source, trained.size, model.value_range or WHOLE)
+    value_range = model.value_range or WHOLE
+    seen = prepare_found(source, trained.size, value_range)
+    data = seen if config.at == "model" else at_own_sizes(source, seen, dataset, value_range)
     check_same_classes(data.labels, model.labels, str(config.run))
     if config.threshold is not None and data.labels.logits > 1:
         raise InputError(
@@ -82,6 +87,7 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
             f"--split {config.split}: {dataset} has no such split, it has {', '.join(data.splits)}."
         )
     split = data.splits[config.split]
+    assert split.names == seen.splits[config.split].names
     if data.labels.classes == 2 and (why := why_meaningless(masks_of(split))):
         raise InputError(
             f"--split {config.split} of {dataset}: {why}; score a split with foreground and "
@@ -100,6 +106,27 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
         source=absolute(config.dataset or known.source or known.dataset),
         data=data,
         split=split,
-        folder=results_folder(config, data.fingerprint, known.fingerprint),
-        notes=notes_on(config, data, split, known) + ((unlike,) if unlike else ()),
+        seen=seen.splits[config.split],
+        folder=results_folder(config, data.fingerprint, seen.fingerprint == known.fingerprint),
+        notes=notes_on(config, seen, known) + ((unlike,) if unlike else ()),
     )
+
+
+def at_own_sizes(
+    source: Source | Prepared, seen: Prepared, dataset: str, value_range: ValueRange
+) -> Prepared:
+    """The data set at the images' own sizes.
+
+    Args:
+        seen: the same at the model's size.
+
+    Raises:
+        InputError: it is not here, and the cache has it at another size.
+    """
+    if seen.size != NATIVE and isinstance(source, Prepared):
+        raise InputError(
+            f"--at own needs the images of {dataset} at their own sizes, but the data set is not "
+            f"here, and the cache has it at {size_in_words(seen.size)}: give --dataset with the "
+            "place where it is now."
+        )
+    return prepare_found(source, NATIVE, value_range)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from segacc.config import EvaluateConfig
 from segacc.data.known import KnownData, images_seen
-from segacc.data.split import Prepared, Split
+from segacc.data.split import Prepared
 
 USES = {"train": "trained on", "valid": "used to pick the epoch and the threshold"}
 
 
-def notes_on(
-    config: EvaluateConfig, data: Prepared, split: Split, known: KnownData
-) -> tuple[str, ...]:
+def notes_on(config: EvaluateConfig, data: Prepared, known: KnownData) -> tuple[str, ...]:
     """Sentences on images that the run has seen before it is scored on them.
 
     `--split train` asks for the images of the training, and `--split valid` for those of the
     validation, so they are then not named.
+
+    Args:
+        data: at the size at which the run has seen its images.
     """
+    split = data.splits[config.split]
     if config.dataset is None and config.split == "train":
         return ()
     seen = images_seen(config.run, data, split)

@@ -26,23 +26,24 @@ from segacc.metrics.scores import (
 )
 from segacc.metrics.tables import per_image_csv
 from segacc.report.pictures import detail_folder, overview, picture_name
-from segacc.sizes import sides_in_words, size_of_json
+from segacc.sizes import sizes_in_words
 
 OVERVIEW_IMAGES = 6
 
 
-def results_folder(config: EvaluateConfig, fingerprint: str, trained: str) -> Path:
+def results_folder(config: EvaluateConfig, fingerprint: str, is_own: bool) -> Path:
     """The folder for the results: RUN/test, or one that says in its name what is not as usual, so
     that the usual results stay as they are.
 
     Args:
         fingerprint: of the data set that is scored.
-        trained: the fingerprint of the data set that the run was trained on.
+        is_own: whether it is the data set that the run was trained on.
     """
-    how = [] if config.threshold is None else [f"threshold-{config.threshold}"]
+    how = [] if config.at == "model" else [f"at-{config.at}"]
+    how += [] if config.threshold is None else [f"threshold-{config.threshold}"]
     how += [] if config.tta == "none" else [f"tta-{config.tta}"]
     how += [] if config.tile is None else [f"tile-{config.tile}"]
-    if config.dataset is None or fingerprint == trained:
+    if config.dataset is None or is_own:
         return config.run / "-".join([config.split, *how])
     name = Path(os.path.abspath(config.dataset)).stem
     folder = config.run / "-".join([config.split, name, *how])
@@ -122,7 +123,7 @@ def print_results(
     """
     print(
         f"{record['model']} on {record['split']} of {record['dataset']}: {len(split)} full images "
-        f"of {sides_in_words(size_of_json(record['size']))}, {_how(record)}\n"
+        f"of {sizes_in_words(record)}, {_how(record)}\n"
         + "".join(f"warning: {note}\n" for note in record["notes"])
         + _heading(record)
     )

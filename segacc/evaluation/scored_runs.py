@@ -75,6 +75,14 @@ def size_of_scores(run: ScoredRun) -> str:
     return size_text(size_of_json(run.metrics["size"]))
 
 
+def sizes_shown(run: ScoredRun) -> str:
+    """The size at which the model saw the images, and where that is another one, how they were
+    scored."""
+    seen = size_text(size_of_json(run.metrics.get("seen_size", run.metrics["size"])))
+    scored = size_of_scores(run)
+    return seen if seen == scored else f"{seen}, scored at {scored} size"
+
+
 def way_of_scoring(run: ScoredRun) -> str:
     """What was not as usual when the run was scored; empty where all was."""
     metrics = run.metrics
@@ -109,7 +117,7 @@ def data_labels(runs: list[ScoredRun]) -> dict[Path, str]:
         for run in group:
             crop = f", crop {crop}" if (crop := run.config["config"]["crop"]) else ""
             digits = f" ({fingerprint[:8]})" if shared else ""
-            labels[run.run] = f"{data_name(run)} {size}{crop}{digits}"
+            labels[run.run] = f"{data_name(run)} {sizes_shown(run)}{crop}{digits}"
     return labels
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from segacc.data.loading.loader import rank_share, to_device
 from segacc.data.loading.resident import Resident, whole_images
@@ -86,6 +87,15 @@ def predict_logits(
     )
     assert isinstance(blended, Tensor)
     return blended
+
+
+def resize_logits(logits: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Logits (B, K, h, w) at another height and width, bilinear."""
+    if logits.shape[-2:] == shape:
+        return logits
+    return functional.interpolate(
+        logits, size=shape, mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def _gaussian(length: int, device: torch.device) -> Tensor:

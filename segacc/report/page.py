@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from segacc.report import figures
 from segacc.report.gallery import SIDE, GalleryImage, choose_images, gallery_image
 from segacc.report.scored import Scored, label_runs
 from segacc.report.summary import Summary, image_histogram, summarise
-from segacc.sizes import sides_in_words, size_of_json
+from segacc.sizes import sides_in_words, size_of_json, sizes_in_words
 
 MOST_PICTURES = 600  # in the page; an image needs one, its mask one, and each run one more
 MOST_POINTS = 1000  # in the chart of IoUs, of all runs together
@@ -122,16 +123,25 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown_as = (figures.number_text, figures.interval_text, figures.threshold_text, size_words)
+    shown_as: tuple[Callable[..., str], ...]
+    shown_as = (figures.number_text, figures.interval_text, figures.threshold_text)
+    shown_as += (size_words, scored_sizes)
     environment.filters |= {function.__name__: function for function in shown_as}
     return environment
 
 
 def size_words(size: Any) -> str:
-    """A size of metrics.json or config.json for people: 480 x 360 px, with a real sign."""
-    return sides_in_words(size_of_json(size)).replace(
-        " x ", "\N{THIN SPACE}\N{MULTIPLICATION SIGN}\N{THIN SPACE}"
-    )
+    """The size in config.json for people: 480 x 360 px."""
+    return _with_signs(sides_in_words(size_of_json(size)))
+
+
+def scored_sizes(metrics: dict[str, Any]) -> str:
+    """The size of the images that were scored, for people."""
+    return _with_signs(sizes_in_words(metrics))
+
+
+def _with_signs(text: str) -> str:
+    return text.replace(" x ", "\N{THIN SPACE}\N{MULTIPLICATION SIGN}\N{THIN SPACE}")
 
 
 def _source(environment: Environment, file: str) -> Markup:

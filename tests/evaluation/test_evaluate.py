@@ -166,11 +166,13 @@ def test_another_data_set_has_its_own_folder(run, tmp_path):
 
 def test_the_folder_of_the_results_says_what_is_not_as_usual(run, tmp_path):
     def folder(fingerprint, **flags):
-        return results_folder(EvaluateConfig(tmp_path, **flags), fingerprint, "own").name
+        config, is_own = EvaluateConfig(tmp_path, **flags), fingerprint == "own"
+        return results_folder(config, fingerprint, is_own).name
 
     assert folder("own") == folder("changed") == "test"
     assert folder("own", split="valid", threshold=0.99, tta="h") == "valid-threshold-0.99-tta-h"
     assert folder("own", dataset="/copy/of/it") == "test"
+    assert folder("own", at="own", tta="h") == "test-at-own-tta-h"
     assert folder("other", dataset="/a/data/", tile=64) == "test-data-tile-64"
     (tmp_path / "test-data").mkdir()
     (tmp_path / "test-data" / "metrics.json").write_text('{"fingerprint": "other"}')

@@ -9,12 +9,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from small import write_blobs, write_shapes
 from torch import nn
+from torch.nn import functional
 
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.rows import Source
 from segacc.models.segmenter import Segmenter
-from segacc.prediction.logits import predict_logits, predict_split
+from segacc.prediction.logits import predict_logits, predict_split, resize_logits
 from segacc.runtime.ranks import gather_images
 
 
@@ -207,6 +208,16 @@ def test_windows_take_no_copy_of_the_image(monkeypatch):
     predict_logits(pixelwise(), noise(100, 120), tile=32)
     (inputs,) = given
     assert inputs.untyped_storage().nbytes() == 4
+
+
+def test_logits_are_resized_bilinearly_and_without_aliasing():
+    logits = torch.randn(2, 3, 12, 20, generator=torch.Generator().manual_seed(0))
+    assert resize_logits(logits, (12, 20)) is logits
+    larger = resize_logits(logits, (31, 77))
+    torch.testing.assert_close(larger, functional.interpolate(logits, (31, 77), mode="bilinear"))
+    stripes = torch.zeros(1, 1, 64, 64)
+    stripes[..., ::2] = 1
+    assert (resize_logits(stripes, (16, 16)) - 0.5).abs().max() < 0.1
 
 
 def test_gathering_in_one_process_changes_nothing(accelerator):
