@@ -162,8 +162,9 @@ def test_native_images_give_the_same_run_on_two_processes_and_with_workers(mixed
     )
     assert one == workers
     for left, right in zip(one, two, strict=True):
-        for name, exact in (("train_loss", 1e-5), ("valid_loss", 1e-5), ("valid_iou", 1e-3)):
-            assert right[name] == pytest.approx(left[name], abs=exact)
+        # AdamW's first steps make much of rounding, as in tests/distributed/test_ddp_runs.py.
+        for name in ("train_loss", "valid_loss", "valid_iou"):
+            assert right[name] == pytest.approx(left[name], rel=1e-3), name
 
 
 def test_native_images_of_one_size_need_no_crop(tmp_path):
