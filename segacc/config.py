@@ -133,6 +133,13 @@ class TrainConfig:
 
     loss: str = "dice"
     """dice, ce (bce is the same), focal, lovasz, tversky, jaccard, or a sum such as dice+ce"""
+    class_weights: Annotated[str | None, _arg("balanced|FILE", "none: 1 for each")] = None
+    """weigh the pixels of each class in ce and focal: `balanced` by how rare it is in train, or a
+    file with lines such as `pole: 2.5`"""
+    ohem: Annotated[float | None, _arg("SHARE", "none: all pixels")] = None
+    """in ce and focal, count only this share of a batch's pixels, those of the largest loss"""
+    label_smoothing: float = 0.0
+    """in ce, the probability that is spread evenly over all classes"""
     batch_size: int = 16
     """the GLOBAL batch of one optimizer step: it is split over processes, so that more GPUs do not
     change the maths"""
@@ -180,30 +187,6 @@ class TrainConfig:
     """log some validation images to the tracker after every so many epochs; 0 for never"""
     debug: bool = False
     """show the traceback of an error"""
-
-
-def with_protocol(config: TrainConfig) -> TrainConfig:
-    """Fill open fields with the study's protocol; InputError for an encoder without effect."""
-    street = config.dataset in ("pedestrian", "demo-pedestrian")
-    small = street or config.dataset == "gland-128"
-    flips, weights = config.flips, config.weights
-    size: AnySize | None = config.size
-    has_own_encoder = config.model == "segformer" or "/" in config.model
-    if has_own_encoder and config.encoder is not None:
-        raise InputError(
-            f"--encoder {config.encoder} has no effect on --model {config.model}, which has its "
-            "own encoder: leave it out. (A larger SegFormer is --weights nvidia/mit-b2, for one.)"
-        )
-    encoder = None if has_own_encoder else config.encoder or "resnet34"
-    if size is None:
-        size = 128 if small else 512 if config.crop else 256
-    if flips is None:
-        flips = "h" if street or config.crop else "hv"
-    if weights is None and "/" in config.model:
-        weights = config.model
-    elif weights is None:
-        weights = SEGFORMER_B0 if config.model == "segformer" else "imagenet"
-    return dataclasses.replace(config, size=size, flips=flips, encoder=encoder, weights=weights)
 
 
 def check_reading(reading: Reading) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 import tyro
 
 from segacc.config import (
+    SEGFORMER_B0,
     EvaluateConfig,
     Reading,
     TrainConfig,
     check_reading,
     read_run_config,
-    with_protocol,
 )
 from segacc.errors import InputError, is_local_main, quoted
 from segacc.sizes import AnySize, size_text, width_height
@@ -103,6 +103,30 @@ def fill(config: TrainConfig) -> TrainConfig:
     return config
 
 
+def with_protocol(config: TrainConfig) -> TrainConfig:
+    """Fill open fields with the study's protocol; InputError for an encoder without effect."""
+    street = config.dataset in ("pedestrian", "demo-pedestrian")
+    small = street or config.dataset == "gland-128"
+    flips, weights = config.flips, config.weights
+    size: AnySize | None = config.size
+    has_own_encoder = config.model == "segformer" or "/" in config.model
+    if has_own_encoder and config.encoder is not None:
+        raise InputError(
+            f"--encoder {config.encoder} has no effect on --model {config.model}, which has its "
+            "own encoder: leave it out. (A larger SegFormer is --weights nvidia/mit-b2, for one.)"
+        )
+    encoder = None if has_own_encoder else config.encoder or "resnet34"
+    if size is None:
+        size = 128 if small else 512 if config.crop else 256
+    if flips is None:
+        flips = "h" if street or config.crop else "hv"
+    if weights is None and "/" in config.model:
+        weights = config.model
+    elif weights is None:
+        weights = SEGFORMER_B0 if config.model == "segformer" else "imagenet"
+    return dataclasses.replace(config, size=size, flips=flips, encoder=encoder, weights=weights)
+
+
 def check_values(config: TrainConfig) -> None:
     """Raises InputError for a value out of range. (In __post_init__ tyro would reword it.)"""
     for flag, value, least in (
@@ -128,6 +152,10 @@ def check_values(config: TrainConfig) -> None:
         raise InputError(f"--lr {config.lr}: expected a number above 0 and at most 10.")
     if not 0 <= config.warmup < 1:
         raise InputError(f"--warmup {config.warmup}: expected a share of the steps, 0 to below 1.")
+    if config.ohem is not None and not 0 < config.ohem <= 1:
+        raise InputError(f"--ohem {config.ohem}: expected a share of the pixels, above 0 to 1.")
+    if not 0 <= config.label_smoothing < 1:
+        raise InputError(f"--label-smoothing {config.label_smoothing}: expected 0 to below 1.")
     check_size(config.size, config.crop, config.flips)
     if config.batch_size % config.accumulate:
         raise InputError(
@@ -165,8 +193,9 @@ def with_paths(config: TrainConfig) -> TrainConfig:
     for name in ("dataset", "weights", "model"):
         value = getattr(config, name)
         values[name] = None if value is None else with_home([str(value)])[0]
-    if config.classes and os.path.isfile(config.classes):
-        values["classes"] = os.path.abspath(config.classes)
+    for name in ("classes", "class_weights"):
+        if (value := getattr(config, name)) and os.path.isfile(value):
+            values[name] = os.path.abspath(value)
     return dataclasses.replace(config, **values)
 
 

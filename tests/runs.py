@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segacc.config import TrainConfig, to_json, with_protocol
+from segacc.config import TrainConfig, to_json
 from segacc.data.regions import regions_after_resize
 from segacc.data.split import Split
+from segacc.flags import with_protocol
 from segacc.labels import IGNORE
 from segacc.metrics.counts import constant_mask_iou, count_pixels, predicted_labels, scores
 from segacc.metrics.thresholds import LEVELS

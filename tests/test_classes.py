@@ -152,10 +152,10 @@ def test_a_model_of_four_classes_learns_is_scored_and_resumes_exactly(
     rgb_split, accelerator, tmp_path
 ):
     of = trained(segmenter())
-    before = validate(of.model, rgb_split, accelerator, "dice+bce", LABELS)
+    before = validate(of.model, rgb_split, accelerator, make_loss("dice+bce"), LABELS)
     losses = train_steps(of, rgb_split, 24)
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
-    found = validate(of.model, rgb_split, accelerator, "dice+bce", LABELS)
+    found = validate(of.model, rgb_split, accelerator, make_loss("dice+bce"), LABELS)
     assert found.scores["iou"] > before.scores["iou"]
     assert found.scores["loss"] < before.scores["loss"]
 
@@ -170,7 +170,7 @@ def test_a_model_of_four_classes_learns_is_scored_and_resumes_exactly(
 
 def test_validation_finds_what_a_loop_over_images_finds(rgb_split, accelerator):
     model = segmenter().eval()
-    found = validate(model, rgb_split, accelerator, "bce", LABELS)
+    found = validate(model, rgb_split, accelerator, make_loss("bce"), LABELS)
     predicted, truth, losses = [], [], []
     with torch.no_grad():
         for image, label_map in rgb_split:

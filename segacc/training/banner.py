@@ -20,7 +20,7 @@ from segacc.runtime.accelerator import device_name, resolved_precision
 from segacc.sizes import size_in_words
 from segacc.training.checkpoint import Progress
 from segacc.training.checks import warnings_of
-from segacc.training.losses import has_region_loss
+from segacc.training.losses import PixelOptions, has_region_loss
 
 
 def banner(
@@ -72,6 +72,20 @@ def banner(
     lines = [f"segacc {segacc.__version__}: {config.model}{backbone} on {config.dataset}"]
     shown = [*(rows | more).items(), *(("warning", text) for text in warnings_of(data))]
     return "\n".join(lines + [f"  {name:<11} {text}" for name, text in shown])
+
+
+def about_options(options: PixelOptions, labels: Labels) -> dict[str, str]:
+    """The line of the banner on how pixels count in the loss; none where all count the same."""
+    said = []
+    if options.class_weights is not None:
+        weights = zip(labels.names, options.class_weights, strict=True)
+        shown = some_names([f"{name} {weight:.2g}" for name, weight in weights], 12)
+        said.append(f"pixels weigh by class: {shown}")
+    if options.ohem is not None:
+        said.append(f"only the {options.ohem:.0%} of the pixels with the largest loss count")
+    if options.label_smoothing:
+        said.append(f"labels are smoothed by {options.label_smoothing:g}")
+    return {"loss": "; ".join(said)} if said else {}
 
 
 def epoch_line(

@@ -23,7 +23,7 @@ from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import is_lost_connection
 from segacc.sizes import scaled_to, sides_in_words, size_of, size_text, width_height
 from segacc.tracking.start import check_tracker
-from segacc.training.losses import make_loss
+from segacc.training.losses import WEIGHED_LOSSES, make_loss
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str
 
 def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
     """Raises InputError for flags that are wrong whatever the data set and the model are."""
-    make_loss(config.loss)
+    check_loss(config)
     check_batch(config, accelerator.num_processes)
     check_tracker(config.tracker)
     if config.tracker == "none" and config.pictures != TrainConfig.pictures:
@@ -110,6 +110,23 @@ def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
         )
     if accelerator.is_main_process and not config.resume:
         check_output_dir(config.output_dir)
+
+
+def check_loss(config: TrainConfig) -> None:
+    """Raises InputError for a loss that is not known, and for a flag that has no effect on it."""
+    make_loss(config.loss)
+    terms = config.loss.split("+")
+    weighed = any(term in WEIGHED_LOSSES for term in terms)
+    for flag, value, has_effect, works_on in (
+        ("--class-weights", config.class_weights, weighed, "ce and focal"),
+        ("--ohem", config.ohem, weighed, "ce and focal"),
+        ("--label-smoothing", config.label_smoothing, {"ce", "bce"} & {*terms}, "ce"),
+    ):
+        if value and not has_effect:
+            raise InputError(
+                f"{flag} {value} has no effect on --loss {config.loss}, only on {works_on}: leave "
+                f"it out, or give --loss {config.loss}+ce."
+            )
 
 
 def check_data(config: TrainConfig, data: Prepared) -> None:

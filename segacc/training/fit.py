@@ -79,8 +79,8 @@ def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], boo
     check = partial(stop_together, job.accelerator, asked_to_stop)
     torch.backends.cudnn.benchmark = False
     segmenter = job.model.trained.model
-    loss, labels = job.config.loss, job.data.labels
-    validation = validate(segmenter, job.valid, job.accelerator, loss, labels, check)
+    loss_fn, labels = job.image_loss_fn, job.data.labels
+    validation = validate(segmenter, job.valid, job.accelerator, loss_fn, labels, check)
     if not math.isfinite(validation.scores["loss"]):
         names = job.data.splits["valid"].names
         wrong = [names[i] for i in (~validation.losses.isfinite()).nonzero().flatten()]

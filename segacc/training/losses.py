@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,10 +29,19 @@ from segacc.metrics.counts import class_probabilities
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-class Term(Protocol):
-    """A loss that may be of all ranks' samples together."""
+@dataclass(frozen=True)
+class PixelOptions:
+    """How the pixels count in cross-entropy and focal loss."""
 
-    def __call__(self, logits: Tensor, label_maps: Tensor, distributed: bool = False) -> Tensor: ...
+    class_weights: tuple[float, ...] | None = None
+    """of each class, that of a pixel's true class; the loss is a weighted mean"""
+    ohem: float | None = None
+    """the share of the pixels that count, those of the largest loss"""
+    label_smoothing: float = 0.0
+    """in cross-entropy, the probability that is spread evenly over all classes"""
+
+
+PLAIN = PixelOptions()
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
@@ -83,13 +92,18 @@ def _region_sums(logits: Tensor, label_maps: Tensor, distributed: bool) -> Tenso
     return sum_over_ranks(stacked) if distributed else stacked
 
 
-def cross_entropy_loss(logits: Tensor, label_maps: Tensor, distributed: bool = False) -> Tensor:
+def cross_entropy_loss(
+    logits: Tensor, label_maps: Tensor, distributed: bool = False, options: PixelOptions = PLAIN
+) -> Tensor:
     """Cross-entropy (for K = 1 the binary one), mean over the pixels that count."""
     logits = _check_and_widen(logits, label_maps)
-    return _mean_over_counted(_cross_entropy(logits, label_maps), label_maps, distributed)
+    per_pixel = _cross_entropy(logits, label_maps, options.label_smoothing)
+    return _mean_over_counted(per_pixel, label_maps, distributed, options)
 
 
-def focal_loss(logits: Tensor, label_maps: Tensor, distributed: bool = False) -> Tensor:
+def focal_loss(
+    logits: Tensor, label_maps: Tensor, distributed: bool = False, options: PixelOptions = PLAIN
+) -> Tensor:
     """Focal loss (Lin et al. 2017), mean over the pixels that count: the cross-entropy times
     (1 - p)^2, where p is the probability of the true class. For K = 1 the foreground has the
     weight 0.25 and the background 0.75, as in the paper."""
@@ -102,7 +116,7 @@ def focal_loss(logits: Tensor, label_maps: Tensor, distributed: bool = False) ->
     else:
         cross_entropy = _cross_entropy(logits, label_maps)
         per_pixel = (1 - torch.exp(-cross_entropy)) ** 2 * cross_entropy
-    return _mean_over_counted(per_pixel, label_maps, distributed)
+    return _mean_over_counted(per_pixel, label_maps, distributed, options)
 
 
 def lovasz_loss(logits: Tensor, label_maps: Tensor, distributed: bool = False) -> Tensor:
@@ -136,27 +150,67 @@ def _one_hot(label_maps: Tensor, logits: int) -> Tensor:
     return label_maps.unsqueeze(1) == classes.view(1, -1, 1, 1)
 
 
-def _cross_entropy(logits: Tensor, label_maps: Tensor) -> Tensor:
-    """(B, H, W), of no meaning where a pixel is ignored."""
+def _cross_entropy(logits: Tensor, label_maps: Tensor, smoothing: float = 0.0) -> Tensor:
+    """(B, H, W), of no meaning where a pixel is ignored. Smoothing is that of Szegedy et al. 2016:
+    the true distribution is mixed with the uniform one."""
     if logits.shape[1] == 1:
         t = _one_hot(label_maps, 1).to(logits.dtype)
+        t = (1 - smoothing) * t + smoothing / 2 if smoothing else t
         per_pixel = functional.binary_cross_entropy_with_logits(logits, t, reduction="none")
         return per_pixel.squeeze(1)
     return functional.cross_entropy(
-        logits, label_maps.long(), ignore_index=IGNORE, reduction="none"
+        logits,
+        label_maps.long(),
+        ignore_index=IGNORE,
+        reduction="none",
+        label_smoothing=smoothing,
     )
 
 
-def _mean_over_counted(per_pixel: Tensor, label_maps: Tensor, distributed: bool) -> Tensor:
+def _mean_over_counted(
+    per_pixel: Tensor, label_maps: Tensor, distributed: bool, options: PixelOptions
+) -> Tensor:
     counted = label_maps != IGNORE
-    return _divide(per_pixel.where(counted, 0.0).sum(), counted.sum(), distributed)
+    if options.ohem is not None:
+        counted = _hardest(per_pixel.detach(), counted, options.ohem, distributed)
+    per_pixel = per_pixel.where(counted, 0.0)
+    if options.class_weights is None:
+        return _divide(per_pixel.sum(), counted.sum(), distributed)
+    of_values = per_pixel.new_zeros(IGNORE + 1)
+    of_values[: len(options.class_weights)] = per_pixel.new_tensor(options.class_weights)
+    weights = of_values[label_maps.long()] * counted
+    return _divide((weights * per_pixel).sum(), weights.sum(), distributed)
+
+
+def _hardest(losses: Tensor, counted: Tensor, share: float, distributed: bool) -> Tensor:
+    """(B, H, W) bool: of the pixels that count, on all ranks together, the share whose losses are
+    the largest, and those that are equal to the smallest of these.
+
+    Online hard example mining (Shrivastava et al. 2016). The smallest loss is found byte by byte,
+    from histograms, which ranks can add up: floats from 0 on are in the order of their bits.
+    """
+    bits = losses.float().clamp_min(0.0).view(torch.int32).long()
+    smallest = torch.zeros((), dtype=torch.long, device=losses.device)
+    wanted: Tensor | None = None
+    for shift in (24, 16, 8, 0):
+        near = counted & (bits >> (shift + 8) == smallest)
+        histogram = torch.bincount(bits[near] >> shift & 255, minlength=256)
+        if distributed:
+            torch.distributed.all_reduce(histogram)
+        if wanted is None:
+            wanted = (share * histogram.sum().double()).ceil().long()
+        from_above = histogram.flip(0).cumsum(0)
+        above = (from_above < wanted).sum()
+        wanted = wanted - torch.where(above > 0, from_above[above - 1], 0)
+        smallest = smallest << 8 | 255 - above
+    return counted & (bits >= smallest)
 
 
 def _divide(total: Tensor, count: Tensor, distributed: bool) -> Tensor:
-    """Sum over ranks by number over ranks; 0 where nothing counts."""
+    """Sum over ranks by number, or weight, over ranks; 0 where nothing counts."""
     both = torch.stack([total, count.to(total.dtype)])
     total, count = sum_over_ranks(both) if distributed else both
-    return total / count.clamp_min(1)
+    return total / torch.where(count > 0, count, 1.0)
 
 
 REGION_LOSSES: dict[str, tuple[float, float]] = {  # name -> alpha, beta of tversky_loss
@@ -164,12 +218,12 @@ REGION_LOSSES: dict[str, tuple[float, float]] = {  # name -> alpha, beta of tver
     "jaccard": (1.0, 1.0),
     "tversky": (0.3, 0.7),
 }
-PIXEL_LOSSES: dict[str, Term] = {
+WEIGHED_LOSSES: dict[str, Callable[..., Tensor]] = {  # those that take PixelOptions
     "bce": cross_entropy_loss,
     "ce": cross_entropy_loss,  # its usual name for more than two classes
     "focal": focal_loss,
-    "lovasz": lovasz_loss,
 }
+PIXEL_LOSSES: dict[str, Callable[..., Tensor]] = {**WEIGHED_LOSSES, "lovasz": lovasz_loss}
 
 
 def has_region_loss(name: str) -> bool:
@@ -177,8 +231,11 @@ def has_region_loss(name: str) -> bool:
     return any(term in REGION_LOSSES for term in name.split("+"))
 
 
-def make_loss(name: str, distributed: bool = False) -> Loss:
+def make_loss(name: str, distributed: bool = False, options: PixelOptions = PLAIN) -> Loss:
     """The loss `--loss NAME`; terms joined by `+` are added.
+
+    Args:
+        options: for the terms in `WEIGHED_LOSSES`.
 
     Raises:
         InputError: a term is not known.
@@ -188,6 +245,8 @@ def make_loss(name: str, distributed: bool = False) -> Loss:
         if term in REGION_LOSSES:
             alpha, beta = REGION_LOSSES[term]
             terms.append(partial(tversky_loss, distributed=distributed, alpha=alpha, beta=beta))
+        elif term in WEIGHED_LOSSES:
+            terms.append(partial(WEIGHED_LOSSES[term], distributed=distributed, options=options))
         elif term in PIXEL_LOSSES:
             terms.append(partial(PIXEL_LOSSES[term], distributed=distributed))
         else:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from segacc.config import Reading, TrainConfig
+from segacc.data.classes.weights import find_class_weights
 from segacc.data.known import find_to_train, prepare_found
 from segacc.data.loading.loader import Batch
 from segacc.data.loading.resident import Resident
@@ -42,10 +43,10 @@ from segacc.runtime.threads import keep_memory, set_threads
 from segacc.sizes import width_height
 from segacc.tracking.start import start_tracker
 from segacc.tracking.trackers import Tracker
-from segacc.training.banner import banner
+from segacc.training.banner import about_options, banner
 from segacc.training.checkpoint import Progress, Trained, load_state, model_from_state, newest_state
 from segacc.training.checks import check_data, check_flags
-from segacc.training.losses import Loss, make_loss
+from segacc.training.losses import Loss, PixelOptions, make_loss
 from segacc.training.optim import make_optimizer, make_schedule
 from segacc.training.writer import Writer
 
@@ -99,7 +100,8 @@ class Job:
     data: Prepared
     model: TrainableModel
     schedule: LRScheduler
-    loss_fn: Loss
+    loss_fn: Loss  # of a step's samples on all ranks
+    image_loss_fn: Loss  # of an image by itself, for validation
     batches: Iterator[Batch]  # of this rank, from the next step to the last of the last epoch
     valid: Split | Resident
     progress: Progress  # where the run starts or continues
@@ -236,6 +238,14 @@ def lay_out_buckets(model: nn.Module, images: Tensor) -> None:
     model.zero_grad()
 
 
+def pixel_options(config: TrainConfig, data: Prepared) -> PixelOptions:
+    """How the pixels of a data set count in the loss; raises InputError as `find_class_weights`."""
+    weights = None
+    if config.class_weights is not None:
+        weights = find_class_weights(config.class_weights, data.labels, data.splits["train"])
+    return PixelOptions(weights, config.ohem, config.label_smoothing)
+
+
 def open_outputs(
     config: TrainConfig,
     hooks: Hooks,
@@ -245,14 +255,15 @@ def open_outputs(
     progress: Progress,
 ) -> Job:
     """Open the run's folder and its tracker, start the stream of batches, and print the banner."""
-    segmenter = model.trained.model
+    segmenter, options = model.trained.model, pixel_options(config, data)
     folder = open_run(config, data, segmenter, accelerator, progress.epoch)
     run = folder.path
     tracker = start_tracker(accelerator, config, folder, progress.step, progress.best_epoch)
     last_step = epoch_end(config.epochs - 1, config.batch_size, len(data.splits["train"]))
     batches, valid, loading = start_loading(config, accelerator, data, progress.step, last_step)
     if accelerator.is_main_process:
-        more = {"tracker": tracker.description, "run": str(run)}
+        more = about_options(options, data.labels)
+        more |= {"tracker": tracker.description, "run": str(run)}
         if config.resume:
             more["resumed"] = f"after step {progress.step}{folder.changes}"
         print(
@@ -266,7 +277,8 @@ def open_outputs(
         data=data,
         model=model,
         schedule=make_schedule(model.trained.optimizer, config.warmup, last_step, progress.step),
-        loss_fn=make_loss(config.loss, distributed=accelerator.num_processes > 1),
+        loss_fn=make_loss(config.loss, accelerator.num_processes > 1, options),
+        image_loss_fn=make_loss(config.loss, options=options),
         batches=batches,
         valid=valid,
         progress=progress,

@@ -25,7 +25,7 @@ from segacc.metrics.thresholds import LEVELS, best_threshold, histogram, levels_
 from segacc.models.segmenter import Segmenter
 from segacc.prediction.logits import predict_split
 from segacc.runtime.ranks import gather_images
-from segacc.training.losses import make_loss
+from segacc.training.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,18 @@ def validate(
     model: Segmenter,
     split: Split | Resident,
     accelerator: Accelerator,
-    loss: str,
+    loss_fn: Loss,
     labels: Labels,
     check: Callable[[], None] | None = None,
 ) -> Validation:
     """Score a split on full images; how they are spread over batches and ranks changes nothing.
 
     Args:
-        loss: name of the loss, as for `make_loss`.
+        loss_fn: of the images of one process.
         check: called before every batch, equally often on all ranks.
     """
     model.eval()
-    loss_fn, device, classes = make_loss(loss), accelerator.device, labels.classes
+    device, classes = accelerator.device, labels.classes
     # The same on any number of ranks: some 4 million pixels at most, which any GPU holds.
     most = 4 if device.type == "cpu" else 16
     batch_size = min(most, max(1, 2**22 // math.prod(split.shape))) if split.shape else 1

@@ -7,7 +7,7 @@ from torch import nn
 from segacc.data.loading.loader import rank_share
 from segacc.labels import IGNORE
 from segacc.runtime.ranks import gather_images
-from segacc.training.losses import make_loss
+from segacc.training.losses import PLAIN, PixelOptions, make_loss
 
 accelerator = Accelerator(cpu=True)
 rank, world = accelerator.process_index, accelerator.num_processes
@@ -19,14 +19,21 @@ def gradients(model: nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:
     return [p.grad.clone() for p in model.parameters()]
 
 
-def check_losses(case: str, names: tuple[str, ...], logits: int, label_maps: torch.Tensor) -> None:
+def check_losses(
+    case: str,
+    names: tuple[str, ...],
+    logits: int,
+    label_maps: torch.Tensor,
+    options: PixelOptions = PLAIN,
+) -> None:
     """Loss and gradient of all ranks' samples are those of one rank that has all of them."""
     plain = nn.Conv2d(3, logits, 3, padding=1)
     wrapped = accelerator.prepare(nn.Conv2d(3, logits, 3, padding=1))
     accelerator.unwrap_model(wrapped).load_state_dict(plain.state_dict())
     for name in names:
-        whole = make_loss(name)(plain(images), label_maps)
-        part = make_loss(name, distributed=True)(wrapped(images[mine]), label_maps[mine])
+        whole = make_loss(name, options=options)(plain(images), label_maps)
+        loss_fn = make_loss(name, distributed=True, options=options)
+        part = loss_fn(wrapped(images[mine]), label_maps[mine])
         # The same number on every rank.
         torch.testing.assert_close(part, whole, rtol=1e-5, atol=1e-7, msg=f"{case} {name}")
         for one, many in zip(gradients(plain, whole), gradients(wrapped, part), strict=True):
@@ -51,6 +58,13 @@ check_losses("classes", names, 4, classes)
 check_losses("classes and ignored", names, 4, classes.where(~ignored, IGNORE))
 one_rank = torch.arange(8).view(8, 1, 1) < share  # on which no pixel counts
 check_losses("a rank is ignored", names, 4, classes.where(~one_rank, IGNORE))
+only_first = classes.clone()
+only_first[share:] = classes[share:].clamp_max(1)  # class 2 is on one rank
+check_losses("a class on one rank", names, 4, only_first)
+weighed = PixelOptions((0.5, 2.0, 3.0, 0.0), ohem=0.3, label_smoothing=0.1)
+check_losses("weighed", ("ce", "focal"), 4, only_first.where(~ignored, IGNORE), weighed)
+weighed = PixelOptions((0.5, 2.0), ohem=0.1)
+check_losses("weighed", ("ce", "focal", "dice+ce"), 1, some.where(~ignored, IGNORE), weighed)
 
 for samples in (1, 2, 3, 7, 9):
     share = rank_share(samples, rank, world)

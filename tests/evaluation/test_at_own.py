@@ -130,7 +130,10 @@ def test_classes_and_ignored_pixels_are_counted_in_the_original_masks(tmp_path):
     record = json.loads((run / "test-at-own" / "metrics.json").read_text())
     masks = [np.asarray(Image.open(path)) for path in (data / "test").glob("*.png")]
     counted = np.concatenate([mask[mask != 255] for mask in masks])
-    assert np.array(record["confusion"]).sum(axis=1).tolist() == np.bincount(counted, minlength=3).tolist()
+    assert (
+        np.array(record["confusion"]).sum(axis=1).tolist()
+        == np.bincount(counted, minlength=3).tolist()
+    )
     found = np.asarray(Image.open(run / "test-at-own" / "predictions" / "test1.png"))
     assert found.shape == SHAPES[1]
 

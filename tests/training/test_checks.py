@@ -1,5 +1,6 @@
 """Training refuses data on which no score means anything, and says what makes a score doubtful."""
 
+import json
 from dataclasses import replace
 
 import cv2
@@ -130,3 +131,31 @@ def test_freeze_bn_of_a_model_without_batchnorm_is_in_the_banner(folder, tmp_pat
     fit(replace(config, model="fpn", encoder="tu-test_convnext"))
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "batchnorm" in line]
     assert line.split(maxsplit=1)[1] == "the model has none"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--class-weights", "balanced"), "no effect on --loss dice, only on ce and focal"),
+        (("--ohem", 0.3, "--loss", "lovasz"), "--ohem 0.3 has no effect .* or give --loss lovasz"),
+        (("--label-smoothing", 0.1, "--loss", "focal"), "no effect on --loss focal, only on ce"),
+        (("--ohem", 2, "--loss", "ce"), "--ohem 2.0: expected a share of the pixels"),
+        (("--label-smoothing", 1, "--loss", "ce"), "--label-smoothing 1.0: expected 0 to below 1"),
+    ],
+)
+def test_a_flag_without_effect_on_the_loss_is_refused(folder, given, said):
+    with pytest.raises(InputError, match=said):
+        check_flags(flags(folder, *given), Accelerator(cpu=True))
+
+
+def test_how_pixels_count_is_said_and_changes_the_losses(folder, tmp_path, capsys):
+    given = ("--loss", "ce", "--class-weights", "balanced", "--ohem", 0.5)
+    losses = []
+    for name, more in (("plain", given[:2]), ("weighed", given)):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        run = fit(flags(folder, "--output-dir", tmp_path / name, "--epochs", 1, *more))
+        losses.append(json.loads((run / "metrics.jsonl").read_text())["train_loss"])
+    said = capsys.readouterr().out
+    assert said.count("pixels weigh by class: background 0.") == 1
+    assert "only the 50% of the pixels with the largest loss count" in said
+    assert losses[1] > 1.1 * losses[0]

@@ -10,7 +10,13 @@ from torch.nn import functional
 
 from segacc.errors import InputError
 from segacc.labels import IGNORE
-from segacc.training.losses import PIXEL_LOSSES, REGION_LOSSES, has_region_loss, make_loss
+from segacc.training.losses import (
+    PIXEL_LOSSES,
+    REGION_LOSSES,
+    PixelOptions,
+    has_region_loss,
+    make_loss,
+)
 
 ALL = [*REGION_LOSSES, *PIXEL_LOSSES]
 
@@ -225,3 +231,74 @@ def test_shapes_that_do_not_fit_are_refused_and_not_broadcast(name):
             make_loss(name)(logits, wrong)
     with pytest.raises(AssertionError):
         make_loss(name)(logits[0], label_maps)
+
+
+def label_maps_of(classes, seed=0):
+    """Some 2 % of the pixels are ignored, and the last class is rare."""
+    rng = torch.Generator().manual_seed(seed)
+    drawn = torch.rand((3, 17, 23), generator=rng)
+    label_maps = (drawn * (classes - 0.9)).to(torch.uint8)
+    return label_maps.where(torch.rand((3, 17, 23), generator=rng) > 0.02, IGNORE)
+
+
+def test_weighed_and_smoothed_cross_entropy_of_classes_is_that_of_torch():
+    logits, label_maps = batch(shape=(3, 4, 17, 23))[0], label_maps_of(4)
+    weights = (0.5, 1.0, 2.0, 7.0)
+    own = make_loss("ce", options=PixelOptions(weights))(logits, label_maps)
+    torchs = {"weight": torch.tensor(weights), "ignore_index": IGNORE}
+    assert own.item() == pytest.approx(
+        functional.cross_entropy(logits, label_maps.long(), **torchs).item(), rel=1e-5
+    )
+    smooth = make_loss("ce", options=PixelOptions(label_smoothing=0.2))(logits, label_maps)
+    assert smooth.item() == pytest.approx(
+        functional.cross_entropy(
+            logits, label_maps.long(), ignore_index=IGNORE, label_smoothing=0.2
+        ).item(),
+        rel=1e-5,
+    )
+
+
+def test_weights_and_smoothing_of_two_classes_by_hand():
+    p = torch.tensor([[[[0.8, 0.5, 0.25, 0.5]]]])
+    label_map = torch.tensor([[[1, 1, 0, IGNORE]]], dtype=torch.uint8)
+    losses = [-math.log(0.8), -math.log(0.5), -math.log(0.75)]
+    weighed = make_loss("bce", options=PixelOptions((1.0, 3.0)))(p.logit(), label_map)
+    assert weighed.item() == pytest.approx((3 * losses[0] + 3 * losses[1] + losses[2]) / 7)
+    smooth = make_loss("bce", options=PixelOptions(label_smoothing=0.2))(p.logit(), label_map)
+    flipped = [-math.log(0.2), -math.log(0.5), -math.log(0.25)]
+    expected = sum(0.9 * a + 0.1 * b for a, b in zip(losses, flipped, strict=True)) / 3
+    assert smooth.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("share", [1e-9, 0.25, 0.5, 1.0])
+def test_the_hardest_pixels_are_those_that_sorting_finds(classes, share):
+    logits, label_maps = batch(shape=(3, classes, 17, 23))[0], label_maps_of(max(2, classes))
+    if classes == 1:
+        t = (label_maps == 1).float()
+        each = functional.binary_cross_entropy_with_logits(logits[:, 0], t, reduction="none")
+    else:
+        each = functional.cross_entropy(
+            logits, label_maps.long(), ignore_index=IGNORE, reduction="none"
+        )
+    each = each[label_maps != IGNORE].sort(descending=True).values
+    hardest = each[: math.ceil(share * len(each))]
+    found = make_loss("ce", options=PixelOptions(ohem=share))(logits, label_maps)
+    assert found.item() == pytest.approx(hardest.mean().item(), rel=1e-5)
+
+
+def test_hard_pixels_of_equal_losses_all_count_and_none_where_all_are_ignored():
+    logits, label_maps = torch.zeros(2, 3, 8, 8, requires_grad=True), torch.zeros(2, 8, 8).byte()
+    loss_fn = make_loss("ce", options=PixelOptions(ohem=0.1))
+    loss = loss_fn(logits, label_maps)
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(3))
+    assert (logits.grad != 0).all()
+    assert loss_fn(logits, torch.full_like(label_maps, IGNORE)).item() == 0
+
+
+def test_only_hard_pixels_have_a_gradient():
+    logits = torch.linspace(-4, 4, 100).view(1, 1, 10, 10).requires_grad_()
+    loss_fn = make_loss("bce", options=PixelOptions(ohem=0.2))
+    loss_fn(logits, torch.ones(1, 10, 10).byte()).backward()
+    assert logits.grad.flatten().nonzero().flatten().tolist() == list(range(20))
