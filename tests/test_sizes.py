@@ -163,8 +163,9 @@ def test_native_images_give_the_same_run_on_two_processes_and_with_workers(mixed
     assert one == workers
     for left, right in zip(one, two, strict=True):
         # AdamW's first steps make much of rounding, as in tests/distributed/test_ddp_runs.py.
-        for name in ("train_loss", "valid_loss", "valid_iou"):
+        for name in ("train_loss", "valid_loss"):
             assert right[name] == pytest.approx(left[name], rel=1e-3), name
+        assert right["valid_iou"] == pytest.approx(left["valid_iou"], abs=1e-3)
 
 
 def test_native_images_of_one_size_need_no_crop(tmp_path):
