@@ -127,7 +127,9 @@ class Coding:
     colours: tuple[tuple[Colour, int], ...] = ()
     """in masks of colours, the class of each"""
     shapes: tuple[tuple[str, int], ...] = ()
-    """in files of polygons, the class of each name; what no polygon covers is class 0"""
+    """in files of polygons, the class of each category; there are no masks then"""
+    uncovered: int = 0
+    """the class of what no polygon covers"""
     binarise: int | None = None
     """in a binary mask that was smeared, a pixel is foreground from this value in 1..255 on; None
     refuses such masks"""
@@ -135,7 +137,7 @@ class Coding:
     @property
     def is_binary(self) -> bool:
         """Whether masks hold background and foreground, coded in one of the usual ways."""
-        return not self.values and not self.colours
+        return not self.values and not self.colours and not self.shapes
 
 
 BINARY_CODING = Coding(BINARY)

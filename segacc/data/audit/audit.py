@@ -21,6 +21,7 @@ from tqdm import tqdm
 from segacc.config import NO_FLAGS, Reading
 from segacc.data.audit.classes import class_balance, pixels_of_classes
 from segacc.data.audit.findings import AuditFinding, Severity
+from segacc.data.classes.choose import coding_of
 from segacc.data.content import Masks, doubts, lost_in_resize, why_meaningless
 from segacc.data.reading.convert import scan_folder
 from segacc.data.reading.decode import DecodeError, Encoded
@@ -123,7 +124,7 @@ def open_for_check(
 
     A folder is scanned and not loaded, because loading stops at the first finding.
     """
-    from segacc.data.reading.sources import coding_of, holds_rows, load_dataset, locate
+    from segacc.data.reading.sources import holds_rows, load_dataset, locate
 
     folder = locate(dataset)
     if folder is None or holds_rows(folder):
@@ -133,14 +134,14 @@ def open_for_check(
     for note in scan.notes:
         logging.getLogger("segacc").warning(note)
     splits = {split: [_row(pair) for pair in pairs] for split, pairs in scan.pairs.items()}
-    return scan.folder, scan.findings, splits, coding_of(reading, folder)
+    return scan.folder, scan.findings, splits, coding_of(reading, folder, scan.categories)
 
 
 def _row(pair: Pair) -> dict[str, Any]:
     return {
         "name": pair.name,
         "image": Encoded(path=pair.image, bytes=None),
-        "mask": Encoded(path=pair.mask, bytes=None),
+        "mask": Encoded(path=pair.mask, bytes=pair.shapes),
     }
 
 
@@ -151,7 +152,7 @@ def _examine(
 
     def file(column: str) -> str:
         path = row[column]["path"]
-        if root is None or row[column]["bytes"] is not None:
+        if root is None:
             return path or f"{split}/{row['name']}"
         return os.path.relpath(path, root)
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from segacc.data.classes.files import read_class_file
-from segacc.data.classes.lists import NamedClass, parse_range, range_text
+from segacc.data.classes.lists import EXPECTED, NamedClass, parse_class, parse_range, range_text
 from segacc.errors import InputError
 from segacc.labels import (
     IGNORE,
@@ -24,24 +24,29 @@ from segacc.labels import (
 
 
 def classes_of_flag(text: str) -> list[NamedClass]:
-    """The classes that --classes names: a file, or names with commas between them.
+    """The classes that --classes names: a file, or lines of one with commas between them.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or one of the lines.
     """
     path = Path(text).expanduser()
     if path.is_file():
         return read_class_file(path)
     if "/" in text or path.suffix in (".txt", ".json", ".csv", ".yaml", ".yml"):
         raise InputError(f"--classes {text}: there is no such file")
-    return [NamedClass(name.strip()) for name in text.split(",") if name.strip()]
+    classes = []
+    for part in filter(None, map(str.strip, text.split(","))):
+        one = parse_class(part)
+        if one is None:
+            raise InputError(f"--classes {text}: found {part!r}, {EXPECTED}")
+        classes.append(one)
+    return classes
 
 
 def make_coding(
     classes: Sequence[NamedClass],
     ignore: Sequence[str] = (),
     binarise: int | None = None,
-    of_shapes: bool = False,
 ) -> Coding:
     """How masks are coded that have these classes.
 
@@ -50,35 +55,35 @@ def make_coding(
 
     Args:
         ignore: names of classes, or values such as `7` and `7-9`, whose pixels do not count.
-        of_shapes: the classes are those of polygons; what these leave is the background.
 
     Raises:
         InputError: a class is ignored that is not there, fewer than two are left, or two share
             a value or a colour.
     """
-    named = [one.name for one in classes]
+    if words := [(one.name, one.categories[0]) for one in classes if one.categories]:
+        raise InputError(
+            f"the class {words[0][0]} is {words[0][1]!r}, and the masks hold no words: {EXPECTED}"
+        )
     lone = not any(one.values or one.colours for one in classes)
-    if (of_shapes or (lone and len(classes) == 1)) and not any(map(is_background, named)):
+    if lone and len(classes) == 1 and not is_background(classes[0].name):
         classes = [NamedClass("background"), *classes]
-    ignored, ranges = _ignored(classes, ignore)
+    ignored, ranges = named_by_ignore(classes, ignore)
     kept = [one for one in classes if one.name not in ignored]
-    _check_number(kept, ignored)
+    check_number(kept, ignored)
     number = {one.name: place for place, one in enumerate(kept)}
-    labels = _labels(kept)
-    shapes = tuple((one.name, number.get(one.name, IGNORE)) for one in classes) * of_shapes
-    shapes += tuple((str(i), number.get(name, IGNORE)) for i, name in enumerate(named)) * of_shapes
+    labels = labels_of(kept)
     if lone and len(classes) == 2 and not ignored and not ranges:
-        return Coding(labels, shapes=shapes, binarise=binarise)
+        return Coding(labels, binarise=binarise)
     if lone:
         classes = [replace(one, values=((i, i),)) for i, one in enumerate(classes)]
     values = [(*ends, number.get(one.name, IGNORE)) for one in classes for ends in one.values]
     colours = [(colour, number.get(one.name, IGNORE)) for one in classes for colour in one.colours]
     _check_overlaps(classes)
     values += [(first, last, IGNORE) for first, last in ranges]  # the last one counts
-    return Coding(labels, tuple(values), tuple(colours), shapes)
+    return Coding(labels, tuple(values), tuple(colours))
 
 
-def _ignored(
+def named_by_ignore(
     classes: Sequence[NamedClass], ignore: Sequence[str]
 ) -> tuple[set[str], list[tuple[int, int]]]:
     """The names of the classes that --ignore names, and the ranges of values."""
@@ -100,7 +105,8 @@ def _ignored(
     return names, ranges
 
 
-def _check_number(kept: Sequence[NamedClass], ignored: set[str]) -> None:
+def check_number(kept: Sequence[NamedClass], ignored: set[str]) -> None:
+    """Raises InputError where fewer than two classes are left, or too many."""
     if len(kept) < 2:
         without = f" without the ignored ones ({', '.join(sorted(ignored))})" if ignored else ""
         names = ", ".join(one.name for one in kept) or "none"
@@ -128,7 +134,7 @@ def _check_overlaps(classes: Sequence[NamedClass]) -> None:
             )
 
 
-def _labels(classes: Sequence[NamedClass]) -> Labels:
+def labels_of(classes: Sequence[NamedClass]) -> Labels:
     """Names and colours: a class has the first of its own colours if no other one has it."""
     names = tuple(one.name for one in classes)
     own = [one.colours[0] if one.colours else None for one in classes]

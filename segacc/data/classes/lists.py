@@ -4,10 +4,12 @@
     gland: 1-255
     road: 3, 7-9; 128 64 128
     sky: #4682b4
+    vehicle: car, bus
 
 Values are single ones and ranges with commas between them. A colour is three numbers with blanks
-between them, or #RRGGBB. Several codings of one class have semicolons between them, or stand in
-lines of their own. A name alone has the number of its line, counted from 0.
+between them, or #RRGGBB. Words are categories of polygons. Several codings of one class have
+semicolons between them, or stand in lines of their own. A name alone has the number of its line,
+counted from 0.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from segacc.labels import MOST_VALUES, Colour, colour_text
 
 EXPECTED = (
     "expected a name, or `name: 7`, `name: 3, 7-9`, `name: 128 64 128`, `name: #804080`, or "
-    "`128 64 128 name`"
+    "`128 64 128 name` (of polygons also `name: car, bus`)"
 )
 
 
@@ -33,6 +35,8 @@ class NamedClass:
     values: tuple[tuple[int, int], ...] = ()
     """ranges of values, first and last"""
     colours: tuple[Colour, ...] = ()
+    categories: tuple[str, ...] = ()
+    """of polygons; `*` is all that no other class names"""
 
 
 def read_list(path: Path, text: str) -> list[NamedClass]:
@@ -49,12 +53,15 @@ def read_list(path: Path, text: str) -> list[NamedClass]:
         line = line.strip()
         if not line or (line.startswith("#") and not re.match(r"#[0-9a-fA-F]{6}\b", line)):
             continue
-        one = _class_of(line)
+        one = parse_class(line)
         if one is None:
             raise InputError(f"{path}, line {number}: found {line!r}, {EXPECTED}")
         known = classes.get(one.name, NamedClass(one.name))
         classes[one.name] = NamedClass(
-            one.name, known.values + one.values, known.colours + one.colours
+            one.name,
+            known.values + one.values,
+            known.colours + one.colours,
+            known.categories + one.categories,
         )
     return list(classes.values())
 
@@ -65,6 +72,7 @@ def write_list(classes: list[NamedClass]) -> str:
     for one in classes:
         values = ", ".join(range_text(*ends) for ends in one.values)
         coded = [*([values] if values else []), *map(colour_text, one.colours)]
+        coded += [", ".join(one.categories)] if one.categories else []
         lines.append(f"{one.name}: {'; '.join(coded)}\n" if coded else f"{one.name}\n")
     return "".join(lines)
 
@@ -94,7 +102,8 @@ def parse_colour(text: str) -> Colour | None:
     return None
 
 
-def _class_of(line: str) -> NamedClass | None:
+def parse_class(line: str) -> NamedClass | None:
+    """The class in a line; None where it says none."""
     if found := re.fullmatch(r"(\d+\s+\d+\s+\d+|#[0-9a-fA-F]{6})\s+(\S.*)", line):
         colour = parse_colour(found[1])
         return None if colour is None else NamedClass(found[2], colours=(colour,))
@@ -105,13 +114,17 @@ def _class_of(line: str) -> NamedClass | None:
         return NamedClass(name)
     values: list[tuple[int, int]] = []
     colours: list[Colour] = []
+    categories: list[str] = []
     for part in coded.split(";"):
         colour = parse_colour(part) if "," not in part else None
         if colour is not None:
             colours.append(colour)
             continue
-        ranges = [parse_range(one) for one in part.split(",")]
-        values += [one for one in ranges if one is not None]
-        if None in ranges:
-            return None
-    return NamedClass(name, tuple(values), tuple(colours))
+        for one in (word.strip() for word in part.split(",")):
+            if ends := parse_range(one):
+                values.append(ends)
+            elif one and not re.match(r"[\d#-]", one):
+                categories.append(one)
+            else:
+                return None
+    return NamedClass(name, tuple(values), tuple(colours), tuple(categories))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segacc.data.polygons.find import describe_annotations, find_annotations, found_of
+from segacc.data.polygons.shapes import Annotations
 from segacc.data.reading.division import divide, divide_in_two, division_note
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.data.reading.pairing import Finding, Found, Pair, pair_by_words, split_of, wrapper_depth
@@ -44,6 +46,8 @@ class Scan:
     pairs: dict[str, tuple[Pair, ...]]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    categories: tuple[str, ...] = ()
+    """of polygons; without any the labels are masks"""
 
 
 def convert_folder(folder: Path, patterns: Sequence[str] = ()) -> DatasetDict:
@@ -55,13 +59,18 @@ def convert_folder(folder: Path, patterns: Sequence[str] = ()) -> DatasetDict:
     Raises:
         InputError: with the first finding of `scan_folder` and how many there are.
     """
-    scan = scan_folder(folder, patterns)
+    return rows_of(scan_folder(folder, patterns))
+
+
+def rows_of(scan: Scan) -> DatasetDict:
+    """The same of a folder that was scanned."""
     for note in scan.notes:
         logging.getLogger("segacc").warning(note)
     if scan.findings:
         first, rest = scan.findings[0], len(scan.findings) - 1
-        more = f" ({rest} more: run `segacc check {quoted(folder)}` to list all)" if rest else ""
-        raise InputError(f"{Path(folder) / first.file}: {first.problem}{more}")
+        check = f"segacc check {quoted(scan.folder)}"
+        more = f" ({rest} more: run `{check}` to list all)" if rest else ""
+        raise InputError(f"{scan.folder / first.file}: {first.problem}{more}")
 
     from datasets import Dataset, DatasetDict, Features, Image, Value
 
@@ -71,7 +80,7 @@ def convert_folder(folder: Path, patterns: Sequence[str] = ()) -> DatasetDict:
             split: Dataset.from_dict(
                 {
                     "image": [pair.image for pair in pairs],
-                    "mask": [pair.mask for pair in pairs],
+                    "mask": [{"path": pair.mask, "bytes": pair.shapes} for pair in pairs],
                     "name": [pair.name for pair in pairs],
                 },
                 features=features,
@@ -99,6 +108,8 @@ def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
     if not listing.images and not (patterns and listing.others):
         problem = f"holds no images (found {_what_else(listing)}): expected {LAYOUTS}"
         return Scan(listing.folder, {}, (Finding(".", problem),), ())
+    if not patterns and (annotations := find_annotations(listing)):
+        return _scan_of_polygons(listing, annotations)
     found = find_pairs(listing, patterns)
     if not found.count:
         return Scan(listing.folder, {}, found.findings or (_nothing_paired(listing),), ())
@@ -111,6 +122,17 @@ def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
     if empty:
         line += f"; without images: {', '.join(empty)}"
     return Scan(listing.folder, pairs, (*found.findings, *findings), (line, *notes))
+
+
+def _scan_of_polygons(listing: Listing, annotations: Annotations) -> Scan:
+    found = found_of(listing, annotations)
+    if not found.count:
+        return Scan(listing.folder, {}, found.findings, ())
+    pairs, notes, findings = _into_splits(listing, found)
+    pairs = {split: pairs[split] for split in SPLIT_NAMES if split in pairs}
+    said = (describe_annotations(listing, annotations), *notes)
+    problems = (*found.findings, *findings)
+    return Scan(listing.folder, pairs, problems, said, annotations.categories)
 
 
 def _what_else(listing: Listing) -> str:

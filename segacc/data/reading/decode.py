@@ -14,6 +14,8 @@ from typing import Any, TypedDict
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from segacc.data.polygons.rasterise import label_map_of
+from segacc.data.polygons.shapes import Shapes
 from segacc.data.reading.depth import WHOLE, ValueRange, deep_values, to_8_bits
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.data.reading.masks import MaskOfFile, labels_of_file, pixels_of_file
@@ -116,18 +118,54 @@ def read_pair(image: Encoded, mask: Encoded, coding: Coding = BINARY_CODING) -> 
             file.
     """
     values, orientation = _read_image(image)
-    read, mask_orientation = read_labels(mask, coding)
+    if coding.shapes:
+        read, as_seen = _read_shapes(mask, coding, image, values)
+        mask_orientation = orientation if as_seen else 1
+    else:
+        read, mask_orientation = read_labels(mask, coding)
     label_map = read.label_map
     if orientation != 1 and mask_orientation == 1:
         label_map = _turn_like_image(label_map, values, orientation, image, mask)
     if label_map.shape != values.shape[:2]:
-        problem = (
-            f"is {_size(values)} pixels but its mask {_file(mask)} is {_size(label_map)}; an image "
-            "and its mask must have the same width and height, so export the mask again at the "
-            "size of the image"
-        )
-        raise DecodeError("image", _file(image), problem)
+        raise _other_size(image, mask, values.shape, label_map.shape)
     return Decoded(values, label_map, read.foreground, read.in_doubt)
+
+
+def _read_shapes(
+    mask: Encoded, coding: Coding, image: Encoded, values: np.ndarray
+) -> tuple[MaskOfFile, bool]:
+    """The label map of the shapes in a row, and whether they lie as viewers show the image.
+
+    Raises:
+        DecodeError: they are of an image of another size, are damaged, or of no class.
+    """
+    assert mask["bytes"] is not None, "a row of polygons holds them"
+    shapes = Shapes.from_bytes(mask["bytes"])
+    shape = values.shape[:2]
+    # Before anything of this size is made: the file may say any.
+    if shapes.size not in (None, shape, shape[::-1]):
+        raise _other_size(image, mask, values.shape, shapes.size)
+    try:
+        label_map = label_map_of(shapes, shapes.size or shape, coding)
+    except MaskValueError as error:
+        raise _mask_error(mask, error) from error
+    return MaskOfFile(label_map, 0), shapes.as_seen
+
+
+def _other_size(
+    image: Encoded, mask: Encoded, of_image: tuple[int, ...], of_mask: tuple[int, ...]
+) -> DecodeError:
+    problem = (
+        f"is {_size(of_image)} pixels but its mask {_file(mask)} is {_size(of_mask)}; an image and "
+        "its mask must have the same width and height, so export the mask again at the size of the "
+        "image"
+    )
+    return DecodeError("image", _file(image), problem)
+
+
+def _mask_error(mask: Encoded, error: MaskValueError) -> DecodeError:
+    unknown = error.pixels if isinstance(error, UnknownValueError) else None
+    return DecodeError("mask", _file(mask), str(error), unknown)
 
 
 def read_values(image: Encoded) -> np.ndarray:
@@ -167,8 +205,7 @@ def read_labels(mask: Encoded, coding: Coding = BINARY_CODING) -> tuple[MaskOfFi
     try:
         read = labels_of_file(opened, coding)
     except MaskValueError as error:
-        unknown = error.pixels if isinstance(error, UnknownValueError) else None
-        raise DecodeError("mask", _file(mask), str(error), unknown) from error
+        raise _mask_error(mask, error) from error
     if pending != 1:
         read = replace(read, label_map=_AS_SEEN[pending](read.label_map))
     return read, orientation
@@ -258,5 +295,5 @@ def _file(encoded: Encoded) -> str:
     return encoded["path"] or "(without a file name)"
 
 
-def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[1]} x {pixels.shape[0]}"
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]}"

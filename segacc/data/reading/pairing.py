@@ -55,6 +55,8 @@ class Pair:
     name: str
     image: str
     mask: str
+    shapes: bytes | None = None
+    """in place of the mask's file, which then names them (`segacc.data.polygons`)"""
 
 
 @dataclass(frozen=True)

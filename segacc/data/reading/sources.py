@@ -15,20 +15,18 @@ import os
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segacc.config import NO_FLAGS, Reading, cache_dir
 from segacc.data.cache import cache_errors, once
-from segacc.data.classes.coding import classes_of_flag, make_coding
-from segacc.data.classes.files import find_class_file, read_class_file
+from segacc.data.classes.choose import coding_of
 from segacc.data.reading import archives
-from segacc.data.reading.convert import convert_folder
+from segacc.data.reading.convert import rows_of, scan_folder
 from segacc.data.reading.pairing import EXTENSIONS
 from segacc.data.rows import Source
 from segacc.errors import InputError
-from segacc.labels import BINARY_CODING, Coding
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -76,33 +74,14 @@ def load_dataset(dataset: str, reading: Reading = NO_FLAGS) -> Source:
         InputError: the name, the download, the archive or the data set's form is wrong.
     """
     folder = locate(dataset)
-    return Source(_rows(dataset, folder, reading.pairs), coding_of(reading, folder))
+    rows, categories = _rows(dataset, folder, reading.pairs)
+    return Source(rows, coding_of(reading, folder, categories))
 
 
-def coding_of(reading: Reading, folder: Path | None) -> Coding:
-    """How the masks in a data set are coded: as --classes says, or a file in its folder; else they
-    are binary.
-
-    Raises:
-        InputError: that cannot be read, or does not fit --ignore.
-    """
-    own = find_class_file(folder) if folder and folder.is_dir() else None
-    if reading.classes:
-        classes = classes_of_flag(reading.classes)
-    elif own:
-        logging.getLogger("segacc").info("classes as in %s", own)
-        classes = read_class_file(own)
-    elif reading.ignore:
-        raise InputError(
-            f"--ignore {reading.ignore} needs to know the classes: give them with --classes"
-        )
-    else:
-        return replace(BINARY_CODING, binarise=reading.binarise)
-    ignored = [part.strip() for part in (reading.ignore or "").split(",") if part.strip()]
-    return make_coding(classes, ignored, reading.binarise)
-
-
-def _rows(dataset: str, folder: Path | None, pairs: Sequence[str]) -> DatasetDict:
+def _rows(
+    dataset: str, folder: Path | None, pairs: Sequence[str]
+) -> tuple[DatasetDict, tuple[str, ...]]:
+    """The rows, and the categories where these hold polygons."""
     is_loaded = folder is None or holds_rows(folder)
     if pairs and is_loaded:
         raise InputError(
@@ -112,12 +91,13 @@ def _rows(dataset: str, folder: Path | None, pairs: Sequence[str]) -> DatasetDic
     if folder is None:
         from segacc.data.reading.hub import from_hub
 
-        return from_hub(dataset)
+        return from_hub(dataset), ()
     if is_loaded:
         from segacc.data.reading.hub import from_saved
 
-        return from_saved(folder)
-    return convert_folder(folder, pairs)
+        return from_saved(folder), ()
+    scan = scan_folder(folder, pairs)
+    return rows_of(scan), scan.categories
 
 
 def locate(dataset: str) -> Path | None:

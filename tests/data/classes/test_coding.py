@@ -47,14 +47,6 @@ def test_colours_of_the_file_are_those_of_the_class():
     assert coding.labels.colours[0] == (1, 2, 3) and len(set(coding.labels.colours)) == 3
 
 
-def test_polygons_leave_a_background():
-    coding = make_coding([NamedClass("car"), NamedClass("person")], ["person"], of_shapes=True)
-    assert coding.labels.names == ("background", "car")
-    assert dict(coding.shapes) == {
-        "background": 0, "car": 1, "person": IGNORE, "0": 1, "1": IGNORE,
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("classes", "ignore", "said"),
     [

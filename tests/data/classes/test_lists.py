@@ -40,7 +40,7 @@ def test_lines_of_one_name_are_one_class_and_comments_do_not_count():
 
 
 @pytest.mark.parametrize(
-    "line", ["gland: 9-3", "gland: x", "gland: 300 0 0", ": 7", "gland: 70000", "gland: 1,,2"]
+    "line", ["gland: 9-3", "gland: 3x", "gland: 300 0 0", ": 7", "gland: 70000", "gland: 1,,2"]
 )
 def test_a_line_that_is_not_understood_is_named(line):
     with pytest.raises(InputError, match=r"classes.txt, line 2: found .*expected a name, or"):

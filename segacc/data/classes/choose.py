@@ -1,0 +1,45 @@
+"""Which classes a data set has, and how its labels are coded: by flags, files or categories."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from segacc.config import Reading
+from segacc.data.classes.categories import code_shapes
+from segacc.data.classes.coding import classes_of_flag, make_coding
+from segacc.data.classes.files import find_class_file, read_class_file
+from segacc.errors import InputError
+from segacc.labels import BINARY_CODING, Coding
+
+
+def coding_of(reading: Reading, folder: Path | None, categories: Sequence[str] = ()) -> Coding:
+    """How the labels of a data set are coded: as --classes says, or a file in its folder; else
+    polygons have a class for each category, and masks are binary.
+
+    Args:
+        categories: of polygons.
+
+    Raises:
+        InputError: that cannot be read, or does not fit --ignore.
+    """
+    own = find_class_file(folder) if folder and folder.is_dir() else None
+    if reading.classes:
+        classes = classes_of_flag(reading.classes)
+    elif own:
+        logging.getLogger("segacc").info("classes as in %s", own)
+        classes = read_class_file(own)
+    elif categories:
+        classes = []
+    elif reading.ignore:
+        raise InputError(
+            f"--ignore {reading.ignore} needs to know the classes: give them with --classes"
+        )
+    else:
+        return replace(BINARY_CODING, binarise=reading.binarise)
+    ignored = [part.strip() for part in (reading.ignore or "").split(",") if part.strip()]
+    if categories:
+        return code_shapes(classes, categories, ignored)
+    return make_coding(classes, ignored, reading.binarise)

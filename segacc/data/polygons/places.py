@@ -1,0 +1,74 @@
+"""The image that a file of polygons means by a path."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+
+from segacc.data.polygons.shapes import ShapeError
+from segacc.data.reading.pairing import read_path, wrapper_depth
+
+
+class Places:
+    """The images of a data set. Only these are ever opened, whatever a file says."""
+
+    def __init__(self, images: Sequence[str]) -> None:
+        """
+        Args:
+            images: paths relative to the data set.
+        """
+        self.images = images
+        self._by_path = {_normal(path): path for path in images}
+        self._by_name: defaultdict[str, list[str]] = defaultdict(list)
+        for path in images:
+            self._by_name[_normal(posixpath.basename(path))].append(path)
+        wrapper = wrapper_depth(list(images))
+        self.split_of = {path: read_path(path, wrapper).split for path in images}
+        """the split that each image's folders name"""
+
+    def find(self, said: str, beside: str, split: str | None) -> str | None:
+        """The image that a file means: seen from the file's folder, from the data set's, or the
+        only one (in the split) whose path ends so; None where none does.
+
+        Args:
+            said: what the file says.
+            beside: the folder of the file.
+            split: of the file, if it has one.
+
+        Raises:
+            ShapeError: that is outside of the data set, or several images may be meant.
+        """
+        said = _normal(said.replace("\\", "/"))
+        place = posixpath.normpath(posixpath.join(beside, said))
+        if said.startswith("/") or re.match(r"[A-Za-z]:", said) or place.split("/")[0] == "..":
+            raise ShapeError(
+                f"names the image {said}, which is outside of the data set's folder: write its "
+                "path from this folder"
+            )
+        plain = posixpath.normpath(said)
+        for path in (place, plain):
+            if path in self._by_path:
+                return self._by_path[path]
+        named = self._by_name.get(posixpath.basename(plain), [])
+        fitting = [path for path in named if _normal(path).endswith(f"/{plain}")]
+        of_split = [path for path in fitting if self.split_of[path] == split]
+        if len(fitting) > 1 and len(of_split) != 1:
+            raise ShapeError(
+                f"names the image {said}, which may be {fitting[0]} or {fitting[1]}: write its "
+                "path from the data set's folder"
+            )
+        return next(iter(of_split or fitting), None)
+
+
+def stem_of(path: str) -> str:
+    """A path without the ending of the file."""
+    return os.path.splitext(path)[0]
+
+
+def _normal(path: str) -> str:
+    """In Unicode's form NFC, so that names that look equal are equal."""
+    return unicodedata.normalize("NFC", path)
