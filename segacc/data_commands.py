@@ -31,8 +31,8 @@ def prepare(
     Args:
         dataset: what `segacc train` takes as --dataset.
         size: what `segacc train` takes as --size.
-        save: also write the images and masks, as they are, as a datasets.DatasetDict (for
-            `load_from_disk` and `push_to_hub`) into this new folder.
+        save: also write the images as they are, the masks and the names of the classes as a
+            datasets.DatasetDict (for `load_from_disk` and `push_to_hub`) into this new folder.
         pairs: what `segacc train` takes as --pairs.
         binarise: what `segacc train` takes as --binarise, for masks that were smeared.
         classes: what `segacc train` takes as --classes.
@@ -54,11 +54,9 @@ def prepare(
     if save is not None:
         if save.exists() and (save.is_file() or any(save.iterdir())):
             raise InputError(f"--save {save} is not empty: give a new folder.")
-        from datasets import Image
+        from segacc.data.classes.saved import save as save_classes
 
-        # segacc reads the encoded bytes itself; other users of the data set expect images.
-        shown = source.rows.cast_column("image", Image()).cast_column("mask", Image())
-        shown.save_to_disk(str(save))
+        save_classes(source, save)
         print(f"written: {save} (--dataset {save}, or load_from_disk and push_to_hub)")
 
 
@@ -106,9 +104,14 @@ def _write_classes(dataset: str, reading: Reading, path: Path) -> int:
         raise InputError(f"--write-classes {path} exists: give a new file.")
     from segacc.data.audit.audit import open_for_check
     from segacc.data.audit.classes import propose_classes
+    from segacc.data.classes.lists import NamedClass, write_list
 
-    _, _, splits, _ = open_for_check(dataset, reading)
-    text, said = propose_classes(splits.values())
+    _, _, splits, coding = open_for_check(dataset, Reading(reading.pairs))
+    if coding.shapes:
+        text = write_list([NamedClass(name) for name in coding.labels.names])
+        said = f"the categories of the polygons; `name: {coding.shapes[0][0]}` is one under a name"
+    else:
+        text, said = propose_classes(splits.values())
     path.write_text(text, encoding="utf-8")
     print(f"{text}{said}\nwritten: {path} (--classes {quoted(path)})")
     return 0

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from segacc.data.classes.lists import NamedClass, write_list
+from segacc.data.classes.lists import class_list, write_list
 from segacc.errors import InputError, disk_errors, write_text
 from segacc.labels import BINARY, Labels, write_mask
 from segacc.metrics.counts import class_probabilities
@@ -60,13 +60,9 @@ def write_legend(folder: Path, labels: Labels | None) -> None:
     """Write the numbers, names and colours of more than two classes, as --classes reads them."""
     if labels is None or labels.logits == 1:
         return
-    classes = [
-        NamedClass(name, ((number, number),), (colour,))
-        for number, (name, colour) in enumerate(zip(labels.names, labels.colours, strict=True))
-    ]
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / LEGEND, write_list(classes))
+        write_text(folder / LEGEND, write_list(class_list(labels)))
 
 
 def _write_binary(one: Read, probabilities: Tensor, threshold: float) -> None:

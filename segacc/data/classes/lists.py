@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segacc.errors import InputError
-from segacc.labels import MOST_VALUES, Colour, colour_text
+from segacc.labels import MOST_VALUES, Colour, Labels, colour_text
 
 EXPECTED = (
     "expected a name, or `name: 7`, `name: 3, 7-9`, `name: 128 64 128`, `name: #804080`, or "
@@ -75,6 +75,14 @@ def write_list(classes: list[NamedClass]) -> str:
         coded += [", ".join(one.categories)] if one.categories else []
         lines.append(f"{one.name}: {'; '.join(coded)}\n" if coded else f"{one.name}\n")
     return "".join(lines)
+
+
+def class_list(labels: Labels) -> list[NamedClass]:
+    """The classes with the numbers that they have in label maps, and their colours."""
+    return [
+        NamedClass(name, ((number, number),), (colour,))
+        for number, (name, colour) in enumerate(zip(labels.names, labels.colours, strict=True))
+    ]
 
 
 def range_text(first: int, last: int) -> str:

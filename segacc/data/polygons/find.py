@@ -15,8 +15,6 @@ from segacc.data.reading.pairing import (
     Found,
     Pair,
     pair_by_words,
-    read_path,
-    wrapper_depth,
 )
 from segacc.data.reading.recognition.listing import Listing
 from segacc.data.reading.recognition.patterns import pattern_of
@@ -41,7 +39,7 @@ def find_annotations(listing: Listing) -> Annotations | None:
 
 def found_of(listing: Listing, annotations: Annotations) -> Found:
     """The images with their shapes, in the form of images with masks."""
-    wrapper = wrapper_depth(list(listing.images))
+    places = Places(listing.images)
     of_split: defaultdict[str | None, list[Labelled]] = defaultdict(list)
     for one in annotations.labelled:
         of_split[one.split].append(one)
@@ -52,7 +50,7 @@ def found_of(listing: Listing, annotations: Annotations) -> Found:
         if split not in of_split:
             continue
         rows = of_split[split]
-        short = [read_path(one.image, wrapper).key for one in rows]
+        short = [places.name_of[one.image] for one in rows]
         # Where a short name is that of two images, all have their whole paths.
         twice = len(set(short)) < len(short)
         whole = [unicodedata.normalize("NFC", stem_of(one.image)) for one in rows]

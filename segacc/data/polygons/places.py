@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from segacc.data.polygons.shapes import ShapeError
 from segacc.data.reading.pairing import read_path, wrapper_depth
+from segacc.data.reading.recognition.splits import splits_of
 
 
 class Places:
@@ -27,8 +28,18 @@ class Places:
         for path in images:
             self._by_name[_normal(posixpath.basename(path))].append(path)
         wrapper = wrapper_depth(list(images))
-        self.split_of = {path: read_path(path, wrapper).split for path in images}
+        said = splits_of({part for path in images for part in path.split("/")[wrapper:-1]})
+        self.split_of: dict[str, str | None] = {}
         """the split that each image's folders name"""
+        self.name_of: dict[str, str] = {}
+        """each image's path without these folders and those that say that it is an image"""
+        for path in images:
+            read = read_path(path, wrapper)
+            parts = read.key.split("/")
+            more = next((said[part][0] for part in parts[:-1] if part in said), None)
+            self.split_of[path] = read.split or more
+            kept = [part for part in parts[:-1] if part not in said]
+            self.name_of[path] = "/".join([*kept, parts[-1]])
 
     def find(self, said: str, beside: str, split: str | None) -> str | None:
         """The image that a file means: seen from the file's folder, from the data set's, or the

@@ -112,7 +112,7 @@ def size_of_json(said: dict[str, Any], height: str, width: str) -> tuple[int, in
     Raises:
         ShapeError: they are no numbers of pixels.
     """
-    sides = [said.get(height), said.get(width)]
+    sides: list[Any] = [said.get(height), said.get(width)]
     if None in sides:
         return None
     if all(is_number(side) and side > 0 and side == int(side) for side in sides):

@@ -73,17 +73,21 @@ def rows_of(scan: Scan) -> DatasetDict:
         raise InputError(f"{scan.folder / first.file}: {first.problem}{more}")
 
     from datasets import Dataset, DatasetDict, Features, Image, Value
+    from datasets.table import InMemoryTable
 
     features = Features(image=Image(decode=False), mask=Image(decode=False), name=Value("string"))
     return DatasetDict(
         {
-            split: Dataset.from_dict(
-                {
-                    "image": [pair.image for pair in pairs],
-                    "mask": [{"path": pair.mask, "bytes": pair.shapes} for pair in pairs],
-                    "name": [pair.name for pair in pairs],
-                },
-                features=features,
+            # Not by from_dict, which drops the bytes where a path is that of a file.
+            split: Dataset(
+                InMemoryTable.from_pydict(
+                    {
+                        "image": [{"path": pair.image, "bytes": None} for pair in pairs],
+                        "mask": [{"path": pair.mask, "bytes": pair.shapes} for pair in pairs],
+                        "name": [pair.name for pair in pairs],
+                    },
+                    schema=features.arrow_schema,
+                )
             )
             for split, pairs in scan.pairs.items()
         }

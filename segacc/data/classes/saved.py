@@ -1,0 +1,80 @@
+"""A data set written as a `datasets.DatasetDict` with its classes, for `load_from_disk`, the Hub
+and --dataset."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from PIL import Image
+
+from segacc.data.classes.lists import class_list, read_list, write_list
+from segacc.data.rows import Source, read_row
+from segacc.labels import BINARY, Coding, Labels
+
+
+def save(source: Source, folder: Path) -> None:
+    """Write the images as they are, the masks, and a file of classes.
+
+    Binary masks stay as they are. Others, and polygons, become PNGs whose values are the numbers
+    of the classes and IGNORE, with a palette.
+
+    Args:
+        folder: a new one, or empty.
+
+    Raises:
+        DecodeError: a file cannot be used.
+    """
+    from datasets import DatasetDict, Features, Value
+    from datasets import Image as ImageFeature
+
+    rows, coding = source.rows, source.coding
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as aside:
+        if not coding.is_binary:
+            as_file = ImageFeature(decode=False)
+            features = Features(image=as_file, mask=as_file, name=Value("string"))
+            rows = DatasetDict(
+                {
+                    name: its_rows.map(
+                        _with_label_map,
+                        fn_kwargs={"coding": coding},
+                        features=features,
+                        cache_file_name=str(Path(aside) / f"{name}.arrow"),
+                        new_fingerprint=f"label-maps-{name}",
+                        desc=f"masks of {name}",
+                    )
+                    for name, its_rows in rows.items()
+                }
+            )
+        # segacc reads the encoded bytes itself; other users of the data set expect images.
+        shown = rows.cast_column("image", ImageFeature()).cast_column("mask", ImageFeature())
+        shown.save_to_disk(str(folder))
+    if not coding.is_binary or coding.labels.names != BINARY.names:
+        _write_classes(folder, coding.labels)
+
+
+def _with_label_map(row: dict[str, Any], coding: Coding) -> dict[str, Any]:
+    picture = Image.fromarray(read_row(row, coding).label_map)
+    palette = [255] * 768
+    for number, colour in enumerate(coding.labels.colours):
+        palette[3 * number : 3 * number + 3] = colour
+    picture.putpalette(palette)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return {"mask": {"path": None, "bytes": file.getvalue()}}
+
+
+def _write_classes(folder: Path, labels: Labels) -> None:
+    """As a list with values and colours; names that such a list cannot hold as JSON."""
+    classes = class_list(labels)
+    path = folder / "classes.txt"
+    text = write_list(classes)
+    if read_list(path, text) == classes:
+        path.write_text(text, encoding="utf-8")
+    else:
+        names = dict(enumerate(labels.names))
+        (folder / "id2label.json").write_text(json.dumps(names), encoding="utf-8")
