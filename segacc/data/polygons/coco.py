@@ -9,14 +9,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from segacc.data.polygons.places import Places, stem_of
+from segacc.data.polygons.places import Places, read_file, stem_of
 from segacc.data.polygons.shapes import (
+    LARGEST,
     LEAST_NUMBERS,
     Annotations,
     Labelled,
     Shape,
     ShapeError,
     Shapes,
+    is_number,
     polygon_of,
     size_of_json,
     some_of,
@@ -39,12 +41,14 @@ def read_coco(folder: Path, files: Sequence[str], places: Places) -> Annotations
     """
     findings: list[Finding] = []
     said: dict[str, dict[str, Any]] = {}
-    marked = [file for file in files if all(m in (folder / file).read_bytes() for m in MARKS)]
-    instances = [f for f in marked if posixpath.basename(f).startswith("instances")]
-    for file in instances or marked:
+    instances = [file for file in files if posixpath.basename(file).startswith("instances")]
+    for file in instances or files:
+        text = read_file(folder, file)
+        if not all(mark in text for mark in MARKS):
+            continue
         try:
-            content = json.loads((folder / file).read_bytes())
-        except ValueError as error:  # also of bytes that are no text
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:  # also of bytes that are no text
             findings.append(Finding(file, f"is damaged ({error}): copy it again from its source"))
             continue
         if isinstance(content, dict) and content.get("annotations"):
@@ -99,6 +103,8 @@ def _labelled(
     Raises:
         ShapeError: the file cannot be used.
     """
+    if not any(annotation.get("segmentation") for annotation in content["annotations"]):
+        raise ShapeError("holds boxes only, no polygons and no RLE: export segmentations")
     names = {kind["id"]: str(kind["name"]).strip() for kind in content["categories"]}
     split = split_of_file(file)
     of_image: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
@@ -181,7 +187,9 @@ def _counts(said: dict[str, Any], size: tuple[int, int] | None) -> str | list[in
     own, counts = said.get("size"), said.get("counts")
     if size is not None and own != list(size):
         raise ShapeError(f"has an RLE of the size {own} in an image of {list(size)}")
-    numbers = isinstance(counts, list) and all(type(c) is int and 0 <= c < 1 << 40 for c in counts)
+    numbers = isinstance(counts, list) and all(
+        is_number(c) and 0 <= c < LARGEST and c == int(c) for c in counts
+    )
     if not isinstance(counts, str) and not numbers:
         raise ShapeError("has an RLE whose counts are neither text nor a list of lengths")
     return counts  # type: ignore[return-value]

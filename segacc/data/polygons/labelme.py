@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from segacc.data.polygons.places import Places, stem_of
+from segacc.data.polygons.places import Places, read_file, stem_of
 from segacc.data.polygons.rasterise import run_lengths
 from segacc.data.polygons.shapes import (
     LEAST_NUMBERS,
@@ -42,45 +42,54 @@ def read_labelme(folder: Path, files: Sequence[str], places: Places) -> Annotati
     Args:
         files: JSON files of any kind, as paths in the folder.
     """
-    marked = [file for file in files if all(m in (folder / file).read_bytes() for m in MARKS)]
     findings: list[Finding] = []
     labelled: dict[str, Labelled] = {}
     categories: set[str] = set()
     notes: Counter[str] = Counter()
-    used = []
-    for file in marked:
+    stems = {posixpath.basename(stem_of(image)) for image in places.images}
+    used, odd = [], []
+    for file in files:
+        text = read_file(folder, file)
+        if not all(mark in text for mark in MARKS):
+            if posixpath.basename(stem_of(file)) in stems:
+                odd.append(Finding(file, "is no labelme file, as others are: save it again"))
+            continue
+        used.append(file)
         try:
-            said = json.loads((folder / file).read_bytes())
-            if not isinstance(said, dict) or not isinstance(said.get("shapes"), list):
-                continue
-            used.append(file)
-            image = _image(said, file, places)
-            size = size_of_json(said, "imageHeight", "imageWidth")
-            shapes = [_shape(one, size, notes) for one in said["shapes"]]
+            image, shapes = _read(json.loads(text), file, places, notes)
         except ShapeError as error:
             findings.append(Finding(file, str(error)))
             continue
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             problem = f"is damaged ({type(error).__name__}: {error}): save it again in labelme"
             findings.append(Finding(file, problem))
             continue
-        found = Shapes(tuple(s for s in shapes if s), size)
-        categories |= {shape.name for shape in found.shapes if shape.name is not None}
-        one = Labelled(image, file, places.split_of[image], found.to_bytes())
+        categories |= {shape.name for shape in shapes.shapes if shape.name is not None}
+        one = Labelled(image, file, places.split_of[image], shapes.to_bytes())
         if (other := labelled.setdefault(image, one)) is not one:
             findings.append(Finding(file, f"is of the image {image}, as {other.source} is"))
-    if not used and not findings:
+    if not used:
         return None
-    stems = {posixpath.basename(stem_of(image)) for image in places.images}
-    for file in sorted({*files} - {*marked}):
-        if posixpath.basename(stem_of(file)) in stems:
-            problem = "is of an image's name and no labelme file, as others are: save it again"
-            findings.append(Finding(file, problem))
+    findings += odd
     if rest := len(places.images) - len(labelled):
         notes["images without a JSON file are left out"] = rest
     told = tuple(f"{count} {note}" for note, count in notes.items())
     rows = tuple(labelled.values())
     return Annotations(TOOL, tuple(used), rows, tuple(sorted(categories)), tuple(findings), told)
+
+
+def _read(
+    said: dict[str, Any], file: str, places: Places, notes: Counter[str]
+) -> tuple[str, Shapes]:
+    """The image of a file, and the shapes in it.
+
+    Raises:
+        ShapeError: the file cannot be used.
+    """
+    image = _image(said, file, places)
+    size = size_of_json(said, "imageHeight", "imageWidth")
+    shapes = [_shape(one, size, notes) for one in said["shapes"]]
+    return image, Shapes(tuple(shape for shape in shapes if shape), size)
 
 
 def _image(said: dict[str, Any], file: str, places: Places) -> str:

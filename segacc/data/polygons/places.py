@@ -8,10 +8,12 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from segacc.data.polygons.shapes import ShapeError
 from segacc.data.reading.pairing import read_path, wrapper_depth
 from segacc.data.reading.recognition.splits import splits_of
+from segacc.errors import InputError
 
 
 class Places:
@@ -73,6 +75,20 @@ class Places:
                 "path from the data set's folder"
             )
         return next(iter(of_split or fitting), None)
+
+
+def read_file(folder: Path, file: str) -> bytes:
+    """The content of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return (folder / file).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{folder / file} cannot be read ({error.strerror}): check its permissions"
+        ) from error
 
 
 def stem_of(path: str) -> str:

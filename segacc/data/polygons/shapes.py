@@ -13,6 +13,8 @@ from segacc.data.reading.pairing import Finding
 LEAST_NUMBERS = 6
 """Of a polygon: x and y of three points; fewer cover nothing."""
 
+LARGEST = 1 << 40
+"""No whole number in a file of polygons is so large."""
 MOST_PIXELS = 600_000_000
 """Of an image; Pillow reads no larger ones either."""
 
@@ -103,7 +105,9 @@ def polygon_of(said: Any) -> list[float]:
 
 def is_number(value: Any) -> bool:
     """Whether JSON has a finite number here (Python's reader takes NaN and Infinity, too)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < LARGEST
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def size_of_json(said: dict[str, Any], height: str, width: str) -> tuple[int, int] | None:

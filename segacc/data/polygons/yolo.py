@@ -63,6 +63,8 @@ def read_yolo(folder: Path, others: Sequence[str], places: Places) -> Annotation
             notes["images have no file of labels, so they are background"] += 1
         found = Shapes(shapes, in_shares=True)
         labelled.append(Labelled(image, file or f"{image} (no labels)", split, found.to_bytes()))
+    if findings and not used:  # what is left are images without labels
+        labelled = []
     numbers = map(str, range(max(used, default=-1) + 1))
     categories = tuple(numbers if names is None else names.values())
     told = tuple(f"{count} {note}" for note, count in notes.items())

@@ -113,7 +113,10 @@ def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
         problem = f"holds no images (found {_what_else(listing)}): expected {LAYOUTS}"
         return Scan(listing.folder, {}, (Finding(".", problem),), ())
     if not patterns and (annotations := find_annotations(listing)):
-        return _scan_of_polygons(listing, annotations)
+        of_polygons = _scan_of_polygons(listing, annotations)
+        # Boxes, for example, may lie beside masks.
+        if of_polygons.pairs or not find_pairs(listing, ()).count:
+            return of_polygons
     found = find_pairs(listing, patterns)
     if not found.count:
         return Scan(listing.folder, {}, found.findings or (_nothing_paired(listing),), ())

@@ -53,6 +53,11 @@ def test_colours_of_the_file_are_those_of_the_class():
         (STREET, ["cars"], r"--ignore cars: did you mean car\? Expected values .*road, car, void"),
         (STREET, ["car", "void"], r"the classes are road without the ignored ones \(car, void\)"),
         (
+            [NamedClass("a", ((0, 5),)), NamedClass("b", categories=("car",))],
+            [],
+            "the class b is 'car', and the masks hold no words: expected a name, or",
+        ),
+        (
             [NamedClass("a", ((0, 5),)), NamedClass("b", ((5, 5),))],
             [],
             "0-5 of a and 5 of b overlap",

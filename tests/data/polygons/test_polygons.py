@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.codings import contours
 from segacc.config import Reading
 from segacc.data.audit.audit import audit
 from segacc.data.prepare import prepare
@@ -270,13 +271,14 @@ BROKEN = {
     "twice": ([IMAGES[0], IMAGES[0]], [], "two images of one id"),
     "no image": (IMAGES, [annotation(9, 3, [box(0, 0, 4, 4)])], r"1 image id \(9\) that it"),
     "category": (IMAGES, [annotation(1, 4, [box(0, 0, 4, 4)])], r"category 4, .* \(image a.jpg\)"),
-    "box": (IMAGES, [annotation(1, 3, [])], "without polygon and RLE"),
+    "boxes": (IMAGES, [annotation(1, 3, [])], "holds boxes only, no polygons and no RLE"),
+    "box": (IMAGES, [*squares(), annotation(1, 3, [])], "without polygon and RLE"),
     "odd": (IMAGES, [annotation(1, 3, [[1, 2, 3, 4, 5, 6, 7]])], "not a list of x, y"),
     "text": (IMAGES, [annotation(1, 3, [[1, 2, 3, 4, 5, "6"]])], "not a number"),
     "nan": (IMAGES, [annotation(1, 3, [[1, 2, 3, 4, 5, float("nan")]])], "is not a number"),
     "rle size": (IMAGES, [annotation(1, 3, {"size": [9, 9], "counts": [81]})], "RLE of the size"),
     "rle": (IMAGES, [annotation(1, 3, {"size": [6, 8], "counts": [-1]})], "neither text nor"),
-    "form": ([{"name": "a.jpg"}], [annotation(1, 3, [])], "is not a file of COCO's form"),
+    "form": ([{"name": "a.jpg"}], squares(), "is not a file of COCO's form"),
 }  # fmt: skip
 
 
@@ -287,6 +289,60 @@ def test_a_coco_file_that_is_wrong_is_named(name, tmp_path):
     coco(folder / "annotations/instances_train2017.json", annotations or squares(), images)
     with pytest.raises(InputError, match=rf"instances_train2017.json: .*{said}"):
         load_dataset(str(folder))
+
+
+ODD = [
+    None,
+    True,
+    -1,
+    0,
+    1e300,
+    10**400,
+    float("nan"),
+    "",
+    "x",
+    "..",
+    [],
+    [[]],
+    {},
+    [None],
+    {"a": 1},
+]
+
+
+def places_in(said, path=()):
+    """The path to each value in JSON."""
+    yield path
+    keys = said if isinstance(said, dict) else range(len(said)) if isinstance(said, list) else ()
+    for key in keys:
+        yield from places_in(said[key], (*path, key))
+
+
+@pytest.mark.parametrize("tool", ["coco", "labelme"])
+def test_whatever_a_file_says_the_error_is_a_sentence(tool, tmp_path):
+    folder = SETS[tool](tmp_path / "set")
+    file = folder / ("annotations/instances_train2017.json" if tool == "coco" else "train/a.json")
+    text = file.read_text()
+    if tool == "coco":
+        rle = annotation(2, 3, {"size": [6, 8], "counts": [0, 12, 36]})
+        text = json.dumps(json.loads(text) | {"annotations": [*squares(), rle]})
+    refused = 0
+    for path in places_in(json.loads(text)):
+        for odd in ODD:
+            said = {"": json.loads(text)}
+            *outer, last = ("", *path)
+            inner = said
+            for key in outer:
+                inner = inner[key]
+            inner[last] = odd
+            file.write_text(json.dumps(said[""]))
+            try:
+                source = load_dataset(str(folder))
+                for row in source.rows["train"]:
+                    read_row(row, source.coding)
+            except InputError:
+                refused += 1
+    assert refused > 100
 
 
 def test_a_coco_file_that_is_cut_short_is_named(tmp_path):
@@ -312,6 +368,26 @@ def test_crowds_are_ignored_and_rle_is_read(tmp_path):
     coco(folder / "annotations/instances_train2017.json", [crowd])
     _, found = label_maps(folder)
     assert (found["train/a"] == [IGNORE, IGNORE, 0, 0, 0, 0, 0, 0]).all()
+
+
+def test_boxes_may_lie_beside_masks_that_only_their_contents_tell(tmp_path):
+    for i in range(6):
+        image(tmp_path / f"photo/{i}.png", seed=i, size=(24, 24))
+        mask = np.zeros((24, 24), np.uint8)
+        mask[4 + i : 12 + i, 3:15] = 255
+        (tmp_path / "drawn").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(tmp_path / f"drawn/{i}.png")
+        (tmp_path / f"photo/{i}.txt").write_text("0 0.5 0.5 0.2 0.2")
+    source, found = label_maps(tmp_path)
+    assert source.coding.is_binary and len(found) == 6
+
+
+def test_boxes_alone_are_refused(tmp_path):
+    folder = yolo_set(tmp_path)
+    for file in folder.rglob("labels/*/*.txt"):
+        file.write_text("0 0.5 0.5 0.2 0.2")
+    with pytest.raises(InputError, match=r"a.txt: has a box in line 1, no polygon"):
+        load_dataset(str(folder))
 
 
 def test_masks_come_before_polygons(tmp_path):
@@ -427,9 +503,7 @@ def test_a_shape_of_labelme_that_is_wrong_is_named(shape, said, tmp_path):
 def test_a_labelme_file_that_is_empty_or_leads_outside_is_named(tmp_path):
     folder = labelme_set(tmp_path)
     (folder / "train/a.json").write_text("")
-    with pytest.raises(
-        InputError, match=r"train/a.json: is of an image's name and no labelme file"
-    ):
+    with pytest.raises(InputError, match=r"train/a.json: is no labelme file, as others are"):
         load_dataset(str(folder))
     labelme(folder / "train/a.json", [], "../../x.jpg")
     with pytest.raises(InputError, match=r"train/a.json: .* outside of the data set's folder"):
@@ -448,23 +522,19 @@ def test_images_that_are_turned_have_polygons_as_viewers_show_them(tmp_path):
     assert (found["train/a"] == EXPECTED).all()
 
 
-def test_polygons_of_contours_give_the_mask_again(tmp_path):
-    """Each region by its outer contour: what lies in its holes is smaller, and so on top."""
+def test_outer_contours_of_regions_give_the_mask_again(tmp_path):
+    """What lies in the hole of a region is smaller than the region with its hole, so on top."""
     rng = np.random.default_rng(0)
-    truth = cv2.resize(rng.integers(0, 3, (8, 8), dtype=np.uint8), (40, 32), interpolation=0)
+    truth = cv2.resize(rng.integers(0, 3, (8, 8)).astype(np.float32), (40, 32)).round()
+    truth = truth.astype(np.uint8)
     annotations = []
     for number in (0, 1, 2):
-        count, regions = cv2.connectedComponents((truth == number).astype(np.uint8), connectivity=4)
-        for i in range(1, count):
-            # Enlarged, so that a contour can go along the edges of pixels.
-            large = (regions == i).astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)
-            (outer,), _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            edge = np.round((outer[:, 0] + 0.5) / 4 * 2) / 2
-            annotations.append(annotation(1, number, [np.round(edge).ravel().tolist()]))
+        for points in contours(truth == number, scale=2):
+            annotations.append(annotation(1, number, [points.ravel().tolist()]))
     size = {"height": 32, "width": 40}
+    categories = [{"id": i, "name": n} for i, n in enumerate(("background", "car", "bus"))]
     for split in ("train", "valid"):
         image(tmp_path / split / "a.jpg", size=(32, 40))
-        categories = [{"id": i, "name": n} for i, n in enumerate(("background", "car", "bus"))]
         coco(tmp_path / split / "labels.json", annotations, [{**IMAGES[0], **size}], categories)
     _, found = label_maps(tmp_path)
-    assert (found["train/a"] != truth).mean() < 0.02
+    assert len(annotations) > 10 and (found["train/a"] == truth).all()
