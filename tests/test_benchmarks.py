@@ -4,7 +4,9 @@ import signal
 import subprocess
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 from small import run_program, write_blobs
 
 from benchmarks.links import bytes_sent, speed_up
@@ -49,6 +51,23 @@ def test_bytes_that_processes_send_and_how_much_faster_they_are():
     assert speed_up(whole=8.0, share=1.0, link=0.5) == 8.0  # hidden behind the backward pass
     assert speed_up(whole=8.0, share=0.75, link=0.75) == 8.0  # a third of it is not: 0.75 + 0.25
     assert speed_up(whole=8.0, share=2.0, link=0.0) == 4.0  # the share is not an eighth of the work
+
+
+def test_label_maps_in_five_codings_are_compared(tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for i in range(2):
+            mask = rng.integers(0, 12, (6, 8), dtype=np.uint8).repeat(60, 0).repeat(60, 1)
+            for folder, values in (
+                (split, rng.integers(0, 255, (360, 480, 3))),
+                (f"{split}annot", mask),
+            ):
+                (tmp_path / folder).mkdir(exist_ok=True)
+                Image.fromarray(values.astype(np.uint8)).save(tmp_path / folder / f"{split}{i}.png")
+    run = run_program("-m", "benchmarks.codings", "--camvid", tmp_path)
+    assert run.returncode == 0, run.stderr
+    shares = [line.split("|")[3].strip() for line in run.stdout.splitlines()[2:]]
+    assert shares[:4] == ["0.000%"] * 4 and 0 < float(shares[4].rstrip("%")) < 5
 
 
 def test_contenders_get_the_data_set_as_files(tmp_path):

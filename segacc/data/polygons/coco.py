@@ -18,7 +18,6 @@ from segacc.data.polygons.shapes import (
     Shape,
     ShapeError,
     Shapes,
-    is_number,
     polygon_of,
     size_of_json,
     some_of,
@@ -187,9 +186,9 @@ def _counts(said: dict[str, Any], size: tuple[int, int] | None) -> str | list[in
     own, counts = said.get("size"), said.get("counts")
     if size is not None and own != list(size):
         raise ShapeError(f"has an RLE of the size {own} in an image of {list(size)}")
-    numbers = isinstance(counts, list) and all(
-        is_number(c) and 0 <= c < LARGEST and c == int(c) for c in counts
-    )
-    if not isinstance(counts, str) and not numbers:
-        raise ShapeError("has an RLE whose counts are neither text nor a list of lengths")
-    return counts  # type: ignore[return-value]
+    if isinstance(counts, str):
+        return counts
+    whole = isinstance(counts, list) and {*map(type, counts)} == {int}
+    if whole and min(counts) >= 0 and max(counts) < LARGEST:  # type: ignore[arg-type]
+        return counts  # type: ignore[return-value]
+    raise ShapeError("has an RLE whose counts are neither text nor a list of lengths")
