@@ -13,14 +13,15 @@ from PIL import Image
 
 from segacc.data.classes.lists import class_list, read_list, write_list
 from segacc.data.rows import Source, read_row
+from segacc.errors import InputError
 from segacc.labels import BINARY, Coding, Labels
 
 
 def save(source: Source, folder: Path) -> None:
     """Write the images as they are, the masks, and a file of classes.
 
-    Binary masks stay as they are. Others, and polygons, become PNGs whose values are the numbers
-    of the classes and IGNORE, with a palette.
+    Binary masks without names stay as they are. Others, and polygons, become PNGs whose values are
+    the numbers of the classes and IGNORE, with a palette.
 
     Args:
         folder: a new one, or empty.
@@ -32,9 +33,10 @@ def save(source: Source, folder: Path) -> None:
     from datasets import Image as ImageFeature
 
     rows, coding = source.rows, source.coding
+    as_they_are = coding.is_binary and coding.labels.names == BINARY.names
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent) as aside:
-        if not coding.is_binary:
+        if not as_they_are:
             as_file = ImageFeature(decode=False)
             features = Features(image=as_file, mask=as_file, name=Value("string"))
             rows = DatasetDict(
@@ -53,7 +55,7 @@ def save(source: Source, folder: Path) -> None:
         # segacc reads the encoded bytes itself; other users of the data set expect images.
         shown = rows.cast_column("image", ImageFeature()).cast_column("mask", ImageFeature())
         shown.save_to_disk(str(folder))
-    if not coding.is_binary or coding.labels.names != BINARY.names:
+    if not as_they_are:
         _write_classes(folder, coding.labels)
 
 
@@ -71,10 +73,13 @@ def _with_label_map(row: dict[str, Any], coding: Coding) -> dict[str, Any]:
 def _write_classes(folder: Path, labels: Labels) -> None:
     """As a list with values and colours; names that such a list cannot hold as JSON."""
     classes = class_list(labels)
-    path = folder / "classes.txt"
     text = write_list(classes)
-    if read_list(path, text) == classes:
-        path.write_text(text, encoding="utf-8")
+    try:
+        is_held = read_list(folder, text) == classes
+    except InputError:
+        is_held = False
+    if is_held:
+        (folder / "classes.txt").write_text(text, encoding="utf-8")
     else:
-        names = dict(enumerate(labels.names))
-        (folder / "id2label.json").write_text(json.dumps(names), encoding="utf-8")
+        names = json.dumps(dict(enumerate(labels.names)))
+        (folder / "id2label.json").write_text(names, encoding="utf-8")
