@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from segacc.data.classes.lists import class_list, read_list, write_list
+from segacc.data.reading.decode import ORIENTATION, turned_back
 from segacc.data.rows import Source, read_row
 from segacc.errors import InputError
 from segacc.labels import BINARY, Coding, Labels
@@ -60,13 +61,18 @@ def save(source: Source, folder: Path) -> None:
 
 
 def _with_label_map(row: dict[str, Any], coding: Coding) -> dict[str, Any]:
-    picture = Image.fromarray(read_row(row, coding).label_map)
+    pair = read_row(row, coding)
+    # With the orientation of its image, since without one it may be open how the mask lies.
+    picture = Image.fromarray(turned_back(pair.label_map, pair.orientation))
+    exif = Image.Exif()
+    if pair.orientation != 1:
+        exif[ORIENTATION] = pair.orientation
     palette = [255] * 768
     for number, colour in enumerate(coding.labels.colours):
         palette[3 * number : 3 * number + 3] = colour
     picture.putpalette(palette)
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    picture.save(file, "PNG", exif=exif)
     return {"mask": {"path": None, "bytes": file.getvalue()}}
 
 

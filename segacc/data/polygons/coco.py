@@ -39,19 +39,7 @@ def read_coco(folder: Path, files: Sequence[str], places: Places) -> Annotations
         files: JSON files of any kind, as paths in the folder.
     """
     findings: list[Finding] = []
-    said: dict[str, dict[str, Any]] = {}
-    instances = [file for file in files if posixpath.basename(file).startswith("instances")]
-    for file in instances or files:
-        text = read_file(folder, file)
-        if not all(mark in text for mark in MARKS):
-            continue
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:  # also of bytes that are no text
-            findings.append(Finding(file, f"is damaged ({error}): copy it again from its source"))
-            continue
-        if isinstance(content, dict) and content.get("annotations"):
-            said[file] = content
+    said = _contents(folder, files, findings)
     if not said and not findings:
         return None
     labelled: dict[str, Labelled] = {}
@@ -74,6 +62,27 @@ def read_coco(folder: Path, files: Sequence[str], places: Places) -> Annotations
     return Annotations(
         TOOL, tuple(said), tuple(labelled.values()), tuple(categories), tuple(findings), told
     )
+
+
+def _contents(
+    folder: Path, files: Sequence[str], findings: list[Finding]
+) -> dict[str, dict[str, Any]]:
+    """What is in the files that are COCO's, those for training first. What is wrong goes into
+    `findings`."""
+    said: dict[str, dict[str, Any]] = {}
+    instances = [file for file in files if posixpath.basename(file).startswith("instances")]
+    for file in sorted(instances or files, key=lambda file: split_of_file(file) != "train"):
+        text = read_file(folder, file)
+        if not all(mark in text for mark in MARKS):
+            continue
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:  # also of bytes that are no text
+            findings.append(Finding(file, f"is damaged ({error}): copy it again from its source"))
+            continue
+        if isinstance(content, dict) and content.get("annotations"):
+            said[file] = content
+    return said
 
 
 def _categories(content: dict[str, Any]) -> list[str]:

@@ -18,6 +18,27 @@ LARGEST_SHIFT = 40
 """Bits of a compressed run length; a longer one is of no image."""
 
 
+def read_shapes(text: bytes, size: tuple[int, int], coding: Coding) -> tuple[np.ndarray, bool]:
+    """The label map (H, W) uint8 of the shapes in a row, and whether it lies as viewers show the
+    image.
+
+    Args:
+        text: of `Shapes.to_bytes`.
+        size: height and width of the image, as viewers show it.
+
+    Raises:
+        MaskValueError: they are of an image of another size, or as of `label_map_of`.
+    """
+    shapes = Shapes.from_bytes(text)
+    # Before anything of this size is made: the file may say any.
+    if shapes.size not in (None, size, size[::-1]):
+        raise MaskValueError(
+            f"is of an image of {shapes.size[1]} x {shapes.size[0]} pixels, and the image has "
+            f"{size[1]} x {size[0]}: export it again for this image"
+        )
+    return label_map_of(shapes, shapes.size or size, coding), shapes.as_seen
+
+
 def label_map_of(shapes: Shapes, size: tuple[int, int], coding: Coding) -> np.ndarray:
     """(H, W) uint8: the label map of an image.
 

@@ -14,8 +14,7 @@ from typing import Any, TypedDict
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from segacc.data.polygons.rasterise import label_map_of
-from segacc.data.polygons.shapes import Shapes
+from segacc.data.polygons.rasterise import read_shapes
 from segacc.data.reading.depth import WHOLE, ValueRange, deep_values, to_8_bits
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.data.reading.masks import MaskOfFile, labels_of_file, pixels_of_file
@@ -55,6 +54,8 @@ _AS_SEEN: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: np.rot90(a),
 }
+ORIENTATION = 0x0112
+"""The EXIF tag."""
 _TURNED = (5, 6, 7, 8)  # width and height change places
 
 
@@ -96,6 +97,8 @@ class Decoded:
     """what stands for foreground in the mask's file: 1, 255 or 65535, or 0 where there is none"""
     in_doubt: float | None
     """as in `MaskOfFile`"""
+    orientation: int = 1
+    """of the image's EXIF tag, by which both were turned; 1 is none"""
 
     @property
     def is_deep(self) -> bool:
@@ -119,48 +122,35 @@ def read_pair(image: Encoded, mask: Encoded, coding: Coding = BINARY_CODING) -> 
     """
     values, orientation = _read_image(image)
     if coding.shapes:
-        read, as_seen = _read_shapes(mask, coding, image, values)
-        mask_orientation = orientation if as_seen else 1
+        label_map, as_seen = _read_shapes(mask, coding, values.shape)
+        read, mask_orientation = MaskOfFile(label_map, 0), orientation if as_seen else 1
     else:
         read, mask_orientation = read_labels(mask, coding)
-    label_map = read.label_map
+        label_map = read.label_map
     if orientation != 1 and mask_orientation == 1:
         label_map = _turn_like_image(label_map, values, orientation, image, mask)
     if label_map.shape != values.shape[:2]:
-        raise _other_size(image, mask, values.shape, label_map.shape)
-    return Decoded(values, label_map, read.foreground, read.in_doubt)
+        problem = (
+            f"is {_size(values)} pixels but its mask {_file(mask)} is {_size(label_map)}; an image "
+            "and its mask must have the same width and height, so export the mask again at the "
+            "size of the image"
+        )
+        raise DecodeError("image", _file(image), problem)
+    return Decoded(values, label_map, read.foreground, read.in_doubt, orientation)
 
 
-def _read_shapes(
-    mask: Encoded, coding: Coding, image: Encoded, values: np.ndarray
-) -> tuple[MaskOfFile, bool]:
-    """The label map of the shapes in a row, and whether they lie as viewers show the image.
+def turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels as viewers show them -> as a file with this EXIF orientation stores them."""
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)
+    return np.ascontiguousarray(_AS_SEEN[inverse](pixels)) if orientation != 1 else pixels
 
-    Raises:
-        DecodeError: they are of an image of another size, are damaged, or of no class.
-    """
+
+def _read_shapes(mask: Encoded, coding: Coding, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
     assert mask["bytes"] is not None, "a row of polygons holds them"
-    shapes = Shapes.from_bytes(mask["bytes"])
-    shape = values.shape[:2]
-    # Before anything of this size is made: the file may say any.
-    if shapes.size not in (None, shape, shape[::-1]):
-        raise _other_size(image, mask, values.shape, shapes.size)
     try:
-        label_map = label_map_of(shapes, shapes.size or shape, coding)
+        return read_shapes(mask["bytes"], (shape[0], shape[1]), coding)
     except MaskValueError as error:
         raise _mask_error(mask, error) from error
-    return MaskOfFile(label_map, 0), shapes.as_seen
-
-
-def _other_size(
-    image: Encoded, mask: Encoded, of_image: tuple[int, ...], of_mask: tuple[int, ...]
-) -> DecodeError:
-    problem = (
-        f"is {_size(of_image)} pixels but its mask {_file(mask)} is {_size(of_mask)}; an image and "
-        "its mask must have the same width and height, so export the mask again at the size of the "
-        "image"
-    )
-    return DecodeError("image", _file(image), problem)
 
 
 def _mask_error(mask: Encoded, error: MaskValueError) -> DecodeError:
@@ -260,7 +250,7 @@ def _open(encoded: Encoded, role: str) -> tuple[Image.Image, bytes, int, int]:
 
 def _orientation(opened: Image.Image) -> int:
     try:
-        orientation = opened.getexif().get(0x0112)
+        orientation = opened.getexif().get(ORIENTATION)
     except _DAMAGED:  # broken EXIF beside sound pixels
         return 1
     return orientation if orientation in _AS_SEEN else 1
@@ -295,5 +285,5 @@ def _file(encoded: Encoded) -> str:
     return encoded["path"] or "(without a file name)"
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]} x {shape[0]}"
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]} x {pixels.shape[0]}"

@@ -91,3 +91,23 @@ def test_two_classes_with_names_keep_these(tmp_path):
     before, after = saved_again(folder, tmp_path, classes="gland")
     assert before.fingerprint == after.fingerprint
     assert after.labels.names == ("background", "gland")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_masks_lie_on_images_that_are_turned(orientation, tmp_path):
+    """Square ones, of which the sizes do not tell how the mask lies."""
+    folder = tmp_path / "set"
+    line = "0 0 0 0.75 0 0.75 0.25 0 0.25"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for place, split in enumerate(("train", "valid")):
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+        values = np.random.default_rng(place).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(values).save(folder / f"images/{split}/a.jpg", exif=exif)
+        (folder / f"labels/{split}/a.txt").write_text(line)
+    before, after = saved_again(folder, tmp_path)
+    assert before.fingerprint == after.fingerprint
+    expected = np.zeros((8, 8), np.uint8)
+    expected[:2, :6] = 1
+    assert (after.splits["train"][0][1] == expected).all()

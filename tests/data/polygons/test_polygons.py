@@ -357,7 +357,7 @@ def test_shapes_of_another_size_than_the_image_are_refused(tmp_path):
     folder = coco_set(tmp_path / "set")
     images = [{**one, "height": HEIGHT + 1} for one in IMAGES]
     coco(folder / "annotations/instances_val2017.json", squares(), images)
-    with pytest.raises(InputError, match=r"is 8 x 6 pixels but its mask .* \(a.jpg\) is 8 x 7"):
+    with pytest.raises(InputError, match=r"\(a.jpg\) is of an image of 8 x 7 pixels, and .* 8 x 6"):
         prepare(load_dataset(str(folder)), 32)
 
 

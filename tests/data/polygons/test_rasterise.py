@@ -91,6 +91,7 @@ def test_compressed_run_lengths_are_those_of_pycocotools(seed):
     assert uncompressed(encoded["counts"].decode()) == run_lengths(mask)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in decode
 @pytest.mark.parametrize("seed", range(20))
 def test_polygons_are_those_of_pycocotools_also_where_they_leave_the_image(seed):
     rng = np.random.default_rng(seed)
