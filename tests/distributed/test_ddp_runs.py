@@ -84,10 +84,11 @@ def test_a_batch_that_does_not_divide_is_one_sentence_from_one_process(blobs, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_region_losses_are_of_the_global_batch_and_images_gathered_in_order():
-    done = run_program(HERE / "collectives.py", processes=2, PYTHONPATH=str(HERE.parents[1]))
+@pytest.mark.parametrize("world", [2, 4])
+def test_losses_are_of_the_global_batch_and_images_gathered_in_order(world):
+    done = run_program(HERE / "collectives.py", processes=world, PYTHONPATH=str(HERE.parents[1]))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "equal on 2" in done.stdout
+    assert f"equal on {world}" in done.stdout
 
 
 def test_batchnorm_and_dropout_are_of_the_global_batch():
