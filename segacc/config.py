@@ -51,7 +51,10 @@ SIZE_SPEC: object = tyro.constructors.PrimitiveConstructorSpec(
 SIZE_ARG = (tyro.conf.arg(metavar="PX|WxH|native"), SIZE_SPEC)
 Pairs = Annotated[tuple[str, ...], _arg("IMAGES=MASKS", "found by names and contents")]
 Binarise = Annotated[int | None, _arg("VALUE", "none: they are refused")]
-Classes = Annotated[str | None, _arg("FILE|NAMES", "the data set's own, else binary masks")]
+Classes = Annotated[
+    str | None,
+    _arg("FILE|NAMES", "the data set's own, else categories of polygons, or binary masks"),
+]
 Ignore = Annotated[str | None, _arg("CLASSES", "none; 255 where there are classes")]
 Flips = Literal["none", "h", "hv", "d4"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -102,7 +105,7 @@ class TrainConfig:
     128) on; masks that are binary stay as they are, others are still refused"""
     classes: Classes = None
     """what the values or colours of the masks mean: a file (docs/classes.md), or names with commas
-    between them for the values 0, 1, 2, ..."""
+    between them for the values 0, 1, 2, ... or for the categories of polygons"""
     ignore: Ignore = None
     """classes or values whose pixels do not count, with commas between them"""
     size: Annotated[

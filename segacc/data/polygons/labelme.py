@@ -72,7 +72,7 @@ def read_labelme(folder: Path, files: Sequence[str], places: Places) -> Annotati
         return None
     findings += odd
     if rest := len(places.images) - len(labelled):
-        notes["images without a JSON file are left out"] = rest
+        notes["images without a JSON file, left out"] = rest
     told = tuple(f"{count} {note}" for note, count in notes.items())
     rows = tuple(labelled.values())
     return Annotations(TOOL, tuple(used), rows, tuple(sorted(categories)), tuple(findings), told)

@@ -52,7 +52,7 @@ def read_yolo(folder: Path, others: Sequence[str], places: Places) -> Annotation
         split = splits.get(image) or places.split_of[image]
         file = labels.get(image)
         if file is None and split not in with_labels:
-            notes[f"{split or 'other'} images without labels are left out"] += 1
+            notes[f"{split or 'other'} images without labels, left out"] += 1
             continue
         try:
             shapes = _shapes(folder / file, names, used) if file else ()
@@ -60,7 +60,7 @@ def read_yolo(folder: Path, others: Sequence[str], places: Places) -> Annotation
             findings.append(Finding(file or image, str(error)))
             continue
         if file is None:
-            notes["images have no file of labels, so they are background"] += 1
+            notes["images without a file of labels, so all background"] += 1
         found = Shapes(shapes, in_shares=True)
         labelled.append(Labelled(image, file or f"{image} (no labels)", split, found.to_bytes()))
     if findings and not used:  # what is left are images without labels
