@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ Classes = Annotated[
     _arg("FILE|NAMES", "the data set's own, else categories of polygons, or binary masks"),
 ]
 Ignore = Annotated[str | None, _arg("CLASSES", "none; 255 where there are classes")]
+GroupBy = Annotated[str | None, _arg("REGEX", "none; look-alikes stay together")]
 Flips = Literal["none", "h", "hv", "d4"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TrackerName = Literal["wandb", "trackio", "tensorboard", "none"]
@@ -69,6 +71,7 @@ class Reading:
     binarise: int | None = None
     classes: str | None = None
     ignore: str | None = None
+    group_by: str | None = None
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> Reading:
@@ -108,6 +111,9 @@ class TrainConfig:
     between them for the values 0, 1, 2, ... or for the categories of polygons"""
     ignore: Ignore = None
     """classes or values whose pixels do not count, with commas between them"""
+    group_by: GroupBy = None
+    """in a data set without splits, keep images together in whose names this regular expression
+    finds the same text, such as '^(patient\\d+)'"""
     size: Annotated[
         AnySize | None,
         _arg("PX|WxH|native", "128 pedestrian, else 256, or 512 with --crop"),
@@ -194,7 +200,7 @@ class TrainConfig:
 
 def check_reading(reading: Reading) -> None:
     """Raises InputError for a --binarise that is no value of a pixel above black, or that stands
-    beside classes."""
+    beside classes, and for a --group-by that is no regular expression."""
     value = reading.binarise
     if value is not None and not 1 <= value <= 255:
         raise InputError(f"--binarise {value}: expected a pixel's value, 1 to 255, such as 128.")
@@ -203,6 +209,13 @@ def check_reading(reading: Reading) -> None:
             f"--binarise {value} makes two classes of grey values, so it has no effect beside "
             "--classes: leave one of them out."
         )
+    try:
+        re.compile(reading.group_by or "")
+    except re.error as error:
+        raise InputError(
+            f"--group-by {reading.group_by!r} is no regular expression ({error}): give one that "
+            r"finds the patient or scene in the name of each image, such as '^(.+)_\d+$'."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -223,6 +236,8 @@ class EvaluateConfig:
     """what the values or colours of the masks mean, as for training"""
     ignore: Annotated[str | None, _arg("CLASSES", "the run's, without --dataset")] = None
     """classes or values whose pixels do not count, as for training"""
+    group_by: Annotated[str | None, _arg("REGEX", "the run's, without --dataset")] = None
+    """which images stay together, as for training"""
     at: Literal["model", "own"] = "model"
     """the size of the images that are scored: `model`, as in training; `own`, as in their files, to
     which the model's logits are resized, while masks stay as they are"""

@@ -10,7 +10,16 @@ from typing import Annotated
 
 import tyro
 
-from segacc.config import SIZE_ARG, Binarise, Classes, Ignore, Pairs, Reading, check_reading
+from segacc.config import (
+    SIZE_ARG,
+    Binarise,
+    Classes,
+    GroupBy,
+    Ignore,
+    Pairs,
+    Reading,
+    check_reading,
+)
 from segacc.errors import InputError, quoted
 from segacc.sizes import AnySize, sides_in_words
 
@@ -25,6 +34,7 @@ def prepare(
     binarise: Binarise = None,
     classes: Classes = None,
     ignore: Ignore = None,
+    group_by: GroupBy = None,
 ) -> None:
     """Fetch, convert and resize a data set ahead of training.
 
@@ -37,8 +47,9 @@ def prepare(
         binarise: what `segacc train` takes as --binarise, for masks that were smeared.
         classes: what `segacc train` takes as --classes.
         ignore: what `segacc train` takes as --ignore.
+        group_by: what `segacc train` takes as --group-by, for a data set without splits.
     """
-    reading = Reading(pairs, binarise, classes, ignore)
+    reading = Reading(pairs, binarise, classes, ignore, group_by)
     check_reading(reading)
     from segacc.data.prepare import prepare as prepare_dataset
     from segacc.data.reading.sources import load_dataset
@@ -67,6 +78,7 @@ def check(
     binarise: Binarise = None,
     classes: Classes = None,
     ignore: Ignore = None,
+    group_by: GroupBy = None,
     all_names: bool = False,
     write_classes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
 ) -> int:
@@ -80,6 +92,7 @@ def check(
         binarise: what `segacc train` takes as --binarise, for masks that were smeared.
         classes: what `segacc train` takes as --classes.
         ignore: what `segacc train` takes as --ignore.
+        group_by: what `segacc train` takes as --group-by, for a data set without splits.
         all_names: name every file, not the first three of each kind.
         write_classes: only look at what the masks hold, and write a list of classes into this new
             file, for --classes; of colours and values that are not known you give the names.
@@ -87,7 +100,7 @@ def check(
     Returns:
         1 when there is an error that stops training, else 0.
     """
-    reading = Reading(pairs, binarise, classes, ignore)
+    reading = Reading(pairs, binarise, classes, ignore, group_by)
     check_reading(reading)
     if write_classes is not None:
         return _write_classes(dataset, reading, write_classes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import os
 import shutil
 from contextlib import closing
 from dataclasses import asdict, astuple, dataclass, replace
@@ -26,11 +25,18 @@ from tqdm import tqdm
 from segacc.config import cache_dir
 from segacc.data import store
 from segacc.data.cache import once_by_content
-from segacc.data.reading.decode import CHANNELS, DecodeError, Encoded
+from segacc.data.reading.decode import CHANNELS, DecodeError
 from segacc.data.reading.depth import ValueRange, to_8_bits
 from segacc.data.reading.masks import about_doubt, about_unknown
 from segacc.data.regions import regions_after_resize
-from segacc.data.rows import Source, in_processes, named, read_row, without_doubt
+from segacc.data.rows import (
+    Source,
+    file_identity,
+    in_processes,
+    named,
+    read_row,
+    without_doubt,
+)
 from segacc.data.split import Prepared, _digest, write_split
 from segacc.data.store import describe, open_prepared, prepared_dir
 from segacc.data.value_range import find_range
@@ -128,21 +134,9 @@ def _key(splits: DatasetDict, recipe: _Recipe) -> str:
     digest = hashlib.sha256(recipe.digest())
     for split, rows in splits.items():
         for row in rows:
-            files = [_identity(named(row[column], row["name"])) for column in ("image", "mask")]
+            files = [file_identity(named(row[column], row["name"])) for column in ("image", "mask")]
             digest.update(_digest(split, row["name"], files))
     return digest.hexdigest()[:32]
-
-
-def _identity(encoded: Encoded) -> list[str | int]:
-    """What changes when the file changes, found without reading the file."""
-    assert encoded["path"] is not None
-    if encoded["bytes"] is not None:
-        return [hashlib.sha256(encoded["bytes"]).hexdigest()]
-    try:
-        stat = os.stat(encoded["path"])
-    except OSError:
-        return [encoded["path"]]  # decoding says what is wrong with it
-    return [encoded["path"], stat.st_size, stat.st_mtime_ns]
 
 
 def _fill(folder: Path, source: Source, recipe: _Recipe) -> str:

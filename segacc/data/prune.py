@@ -42,6 +42,7 @@ def list_cache() -> list[Entry]:
         *(_entry(path, *_prepared(path)) for path in _folders(prepared_dir())),
         *(_entry(path, "an archive, unpacked", path) for path in _folders(cache / "extracted")),
         *(_entry(path, "a demo set", path) for path in _folders(cache / "demo")),
+        *(_entry(path, "what images look like", path) for path in _folders(cache / "looks")),
     ]
     downloads = [path for path in _inside(cache / "downloads") if path.suffix not in _MARKS]
     entries += [_entry(path, "a download", path, may_go=False) for path in downloads]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_start_method
@@ -42,6 +44,18 @@ def read_row(row: dict[str, Any], coding: Coding = BINARY_CODING) -> Decoded:
 def named(encoded: Encoded, name: str) -> Encoded:
     """The file, under the row's name where it has no path."""
     return encoded if encoded["path"] else {"path": name, "bytes": encoded["bytes"]}
+
+
+def file_identity(encoded: Encoded) -> list[str | int]:
+    """What changes when the file changes, found without reading the file."""
+    assert encoded["path"] is not None
+    if encoded["bytes"] is not None:
+        return [hashlib.sha256(encoded["bytes"]).hexdigest()]
+    try:
+        stat = os.stat(encoded["path"])
+    except OSError:
+        return [encoded["path"]]  # decoding says what is wrong with it
+    return [encoded["path"], stat.st_size, stat.st_mtime_ns]
 
 
 def without_doubt(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections import Counter, defaultdict
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from segacc.config import NO_FLAGS, Reading
@@ -23,11 +21,12 @@ from segacc.data.audit.classes import class_balance, pixels_of_classes
 from segacc.data.audit.findings import AuditFinding, Severity
 from segacc.data.classes.choose import coding_of
 from segacc.data.content import Masks, doubts, lost_in_resize, why_meaningless
-from segacc.data.reading.convert import scan_folder
-from segacc.data.reading.decode import DecodeError, Encoded
-from segacc.data.reading.depth import to_8_bits
+from segacc.data.reading.convert import divided, row_of, scan_folder
+from segacc.data.reading.decode import DecodeError
+from segacc.data.reading.division.divide import Division
+from segacc.data.reading.division.looks import NEAR, perceptual_hash, pixels_digest
 from segacc.data.reading.masks import about_unknown
-from segacc.data.reading.pairing import Finding, Pair
+from segacc.data.reading.pairing import Finding
 from segacc.data.regions import Regions, regions_after_resize
 from segacc.data.rows import read_row
 from segacc.data.value_range import NO_PIXELS, Histograms, histograms, range_of
@@ -35,10 +34,6 @@ from segacc.labels import IGNORE, Coding
 from segacc.runtime.threads import cores, in_order
 from segacc.sizes import Size, width_height
 
-# Bits of 64 in which the perceptual hashes of two look-alikes may differ. Encoding, resizing,
-# brightening or cropping by 1 % changes up to 8 bits. Of unrelated images in the tissue and street
-# sets the two most similar ones differ in 16.
-NEAR = 8
 SMALL = 0.0005  # share of foreground below which a mask may be a mistake: 33 pixels at 256 px
 
 
@@ -50,8 +45,8 @@ class _Sample:
     name: str
     image: str
     mask: str
-    image_digest: bytes
-    mask_digest: bytes
+    image_digest: str
+    mask_digest: str
     phash: np.ndarray  # perceptual hash, 64 bits as -1 and 1
     share: float  # of foreground
     background_pixels: int
@@ -133,23 +128,15 @@ def open_for_check(
     scan = scan_folder(folder, reading.pairs)
     for note in scan.notes:
         logging.getLogger("segacc").warning(note)
-    splits = {split: [_row(pair) for pair in pairs] for split, pairs in scan.pairs.items()}
-    return scan.folder, scan.findings, splits, coding_of(reading, folder, scan.categories)
-
-
-def _row(pair: Pair) -> dict[str, Any]:
-    return {
-        "name": pair.name,
-        "image": Encoded(path=pair.image, bytes=None),
-        "mask": Encoded(path=pair.mask, bytes=pair.shapes),
-    }
+    coding = coding_of(reading, folder, scan.categories)
+    scan = divided(scan, Division(coding, reading.group_by))
+    splits = {split: [row_of(pair) for pair in pairs] for split, pairs in scan.pairs.items()}
+    return scan.folder, scan.findings, splits, coding
 
 
 def _examine(
     row: dict[str, Any], split: str, root: Path | None, size: Size | None, coding: Coding
 ) -> tuple[_Sample, Histograms] | AuditFinding | _UnknownValues:
-    import imagehash
-
     def file(column: str) -> str:
         path = row[column]["path"]
         if root is None:
@@ -165,17 +152,15 @@ def _examine(
         return AuditFinding(file_name, error.problem, "error", "images and masks")
     image, label_map = pair.values, pair.label_map
     values = histograms(pair)
-    shown = to_8_bits(image, range_of(values)) if pair.is_deep else image
-    bits = imagehash.phash(Image.fromarray(shown)).hash.ravel()
     background = int((label_map == 0).sum())
     sample = _Sample(
         split=split,
         name=row["name"],
         image=file("image"),
         mask=file("mask"),
-        image_digest=_digest(image),
-        mask_digest=_digest(label_map),
-        phash=np.where(bits, 1, -1).astype(np.float32),
+        image_digest=pixels_digest(image),
+        mask_digest=pixels_digest(label_map),
+        phash=np.where(perceptual_hash(pair, values), 1, -1).astype(np.float32),
         share=float(((label_map != 0) & (label_map != IGNORE)).mean()),
         background_pixels=background,
         foreground_pixels=label_map.size - background - int((label_map == IGNORE).sum()),
@@ -186,12 +171,8 @@ def _examine(
     return sample, values
 
 
-def _digest(pixels: np.ndarray) -> bytes:
-    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).digest()
-
-
 def _same_images(samples: list[_Sample]) -> Iterator[AuditFinding]:
-    first_of: dict[bytes, _Sample] = {}
+    first_of: dict[str, _Sample] = {}
     for sample in samples:
         first = first_of.setdefault(sample.image_digest, sample)
         if first is sample:

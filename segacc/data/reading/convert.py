@@ -9,13 +9,14 @@ import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segacc.data.polygons.find import describe_annotations, find_annotations, found_of
 from segacc.data.polygons.shapes import Annotations
-from segacc.data.reading.division import divide, divide_in_two, division_note
+from segacc.data.reading.decode import Encoded
+from segacc.data.reading.division.divide import Division, divide_rows
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.data.reading.pairing import Finding, Found, Pair, pair_by_words, split_of, wrapper_depth
 from segacc.data.reading.recognition.listing import Listing, count_types, list_files
@@ -23,6 +24,7 @@ from segacc.data.reading.recognition.patterns import EXAMPLE, SHOWN, describe, p
 from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_from_lists
 from segacc.data.reading.recognition.ways import find_pairs
 from segacc.errors import InputError, quoted
+from segacc.labels import BINARY_CODING
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -31,6 +33,17 @@ LAYOUTS = (
     "train/ and valid/ (and test/) with images NAME.jpg and masks NAME.png side by side or in "
     "images/ and masks/ folders"
 )
+
+
+@dataclass(frozen=True)
+class Undivided:
+    """Pairs that nothing puts into splits, sorted by name."""
+
+    pairs: tuple[Pair, ...]
+    why: str
+    """the start of a sentence"""
+    has_test: bool
+    """whether there is a test split, so that these are for train and valid"""
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,8 @@ class Scan:
     notes: tuple[str, ...]
     categories: tuple[str, ...] = ()
     """of polygons; without any the labels are masks"""
+    undivided: Undivided | None = None
+    """pairs for `divided` to put into splits"""
 
 
 def convert_folder(folder: Path, patterns: Sequence[str] = ()) -> DatasetDict:
@@ -59,11 +74,16 @@ def convert_folder(folder: Path, patterns: Sequence[str] = ()) -> DatasetDict:
     Raises:
         InputError: with the first finding of `scan_folder` and how many there are.
     """
-    return rows_of(scan_folder(folder, patterns))
+    return rows_of(scan_to_load(folder, patterns), Division(BINARY_CODING))
 
 
-def rows_of(scan: Scan) -> DatasetDict:
-    """The same of a folder that was scanned."""
+def scan_to_load(folder: Path, patterns: Sequence[str] = ()) -> Scan:
+    """`scan_folder`, of a folder with which nothing is wrong.
+
+    Raises:
+        InputError: with the first finding and how many there are.
+    """
+    scan = scan_folder(folder, patterns)
     for note in scan.notes:
         logging.getLogger("segacc").warning(note)
     if scan.findings:
@@ -71,7 +91,38 @@ def rows_of(scan: Scan) -> DatasetDict:
         check = f"segacc check {quoted(scan.folder)}"
         more = f" ({rest} more: run `{check}` to list all)" if rest else ""
         raise InputError(f"{scan.folder / first.file}: {first.problem}{more}")
+    return scan
 
+
+def divided(scan: Scan, division: Division) -> Scan:
+    """The scan with all pairs in splits, for which the images are read; how is said.
+
+    Raises:
+        InputError: as `divide_rows`; --group-by has no effect.
+    """
+    rest = scan.undivided
+    if rest is None:
+        division.require_no_effect(str(scan.folder), list(scan.pairs))
+        return scan
+    rows = [row_of(pair) for pair in rest.pairs]
+    parts, note = divide_rows(rows, division, str(scan.folder), in_two=rest.has_test)
+    pairs = {split: tuple(rest.pairs[i] for i in part) for split, part in parts.items() if part}
+    logging.getLogger("segacc").warning(f"{rest.why}: {note}")
+    return replace(scan, pairs=pairs | scan.pairs, undivided=None)
+
+
+def row_of(pair: Pair) -> dict[str, Any]:
+    """A row {image, mask, name} of encoded files."""
+    return {
+        "image": Encoded(path=pair.image, bytes=None),
+        "mask": Encoded(path=pair.mask, bytes=pair.shapes),
+        "name": pair.name,
+    }
+
+
+def rows_of(scan: Scan, division: Division) -> DatasetDict:
+    """The same of a folder that was scanned; also raises as `divided`."""
+    scan = divided(scan, division)
     from datasets import Dataset, DatasetDict, Features, Image, Value
     from datasets.table import InMemoryTable
 
@@ -81,11 +132,7 @@ def rows_of(scan: Scan) -> DatasetDict:
             # Not by from_dict, which drops the bytes where a path is that of a file.
             split: Dataset(
                 InMemoryTable.from_pydict(
-                    {
-                        "image": [{"path": pair.image, "bytes": None} for pair in pairs],
-                        "mask": [{"path": pair.mask, "bytes": pair.shapes} for pair in pairs],
-                        "name": [pair.name for pair in pairs],
-                    },
+                    {column: [row_of(pair)[column] for pair in pairs] for column in features},
                     schema=features.arrow_schema,
                 )
             )
@@ -95,7 +142,7 @@ def rows_of(scan: Scan) -> DatasetDict:
 
 
 def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
-    """Find the images of a folder, their masks and their splits.
+    """Find the images of a folder, their masks, and their splits where it says these.
 
     A file is opened only where names leave open which are the images and which the masks.
 
@@ -120,26 +167,25 @@ def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
     found = find_pairs(listing, patterns)
     if not found.count:
         return Scan(listing.folder, {}, found.findings or (_nothing_paired(listing),), ())
-    pairs, notes, findings = _into_splits(listing, found)
-    pairs = {split: pairs[split] for split in SPLIT_NAMES if split in pairs}
+    pairs, rest, notes, findings = _into_splits(listing, found)
     line = describe(listing, found)
     named = {finding.file for finding in findings}
     places = [_empty_folder(listing, split) for split in SPLIT_NAMES]
     empty = [place for place in places if place and place not in named]
     if empty:
         line += f"; without images: {', '.join(empty)}"
-    return Scan(listing.folder, pairs, (*found.findings, *findings), (line, *notes))
+    problems = (*found.findings, *findings)
+    return Scan(listing.folder, pairs, problems, (line, *notes), undivided=rest)
 
 
 def _scan_of_polygons(listing: Listing, annotations: Annotations) -> Scan:
     found = found_of(listing, annotations)
     if not found.count:
         return Scan(listing.folder, {}, found.findings, ())
-    pairs, notes, findings = _into_splits(listing, found)
-    pairs = {split: pairs[split] for split in SPLIT_NAMES if split in pairs}
+    pairs, rest, notes, findings = _into_splits(listing, found)
     said = (describe_annotations(listing, annotations), *notes)
     problems = (*found.findings, *findings)
-    return Scan(listing.folder, pairs, problems, said, annotations.categories)
+    return Scan(listing.folder, pairs, problems, said, annotations.categories, rest)
 
 
 def _what_else(listing: Listing) -> str:
@@ -173,11 +219,11 @@ def _nothing_paired(listing: Listing) -> Finding:
 
 def _into_splits(
     listing: Listing, found: Found
-) -> tuple[dict[str, tuple[Pair, ...]], list[str], list[Finding]]:
-    """The pairs of each split, notes, and findings. Folders say the splits, or lists, or else the
-    names of the images decide."""
+) -> tuple[dict[str, tuple[Pair, ...]], Undivided | None, list[str], list[Finding]]:
+    """The pairs of each split, as folders or lists say; those that neither names; notes, and
+    findings."""
     folder, notes = listing.folder, list[str]()
-    pairs = {split: its for split, its in found.pairs.items() if split}
+    pairs = {split: found.pairs[split] for split in SPLIT_NAMES if split in found.pairs}
     rows = found.pairs.get(None, ())
     findings = list(found.lone)
     if not pairs and (listed := splits_from_lists(folder, listing.others, _paths(folder, rows))):
@@ -186,28 +232,15 @@ def _into_splits(
     if not pairs:
         if len(rows) < 2:
             findings.append(Finding(".", f"holds a single image and mask: expected {LAYOUTS}"))
-        pairs, note = _divided(rows, f"{folder} has no train and valid folders")
-        return pairs, [note], findings
+        why = f"{folder} has no train and valid folders"
+        return {}, Undivided(rows, why, has_test=False), [], findings
     enough = "valid" not in pairs and len(pairs.get("train", ())) > 1
     if enough and not _valid_is_elsewhere(listing, found):
         why = f"{folder} has no valid folder with masks"
-        parts, note = _divided(pairs["train"], why, has_test="test" in pairs)
-        return pairs | parts, [*notes, note], findings
+        rest = Undivided(pairs.pop("train"), why, has_test="test" in pairs)
+        return pairs, rest, notes, findings
     missing = [split for split in ("train", "valid") if split not in pairs]
-    return pairs, notes, [*findings, *(_missing(listing, split) for split in missing)]
-
-
-def _divided(
-    rows: Sequence[Pair], why: str, has_test: bool = False
-) -> tuple[dict[str, tuple[Pair, ...]], str]:
-    """Pairs divided into train, valid and test, or into train and valid, and a note about it."""
-    names = [pair.name for pair in rows]
-    parts = divide_in_two(names) if has_test else divide(names)
-    note = (
-        f"{why}: {division_note(names, parts)}; where images are related (one scene, one patient) "
-        "make the folders yourself"
-    )
-    return {split: tuple(rows[i] for i in part) for split, part in parts.items() if part}, note
+    return pairs, None, notes, [*findings, *(_missing(listing, split) for split in missing)]
 
 
 def _listed_pairs(

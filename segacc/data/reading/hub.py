@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from segacc.config import cache_dir
-from segacc.data.reading.division import divide, divide_in_two, division_note
+from segacc.data.reading.division.divide import Division, divide_rows
 from segacc.data.reading.pairing import IMAGE_WORDS, MASK_WORDS, SPLITS
 from segacc.data.reading.recognition.listing import list_files
 from segacc.data.reading.recognition.splits import splits_of
@@ -23,7 +23,7 @@ DATASET_FORMATS = ("parquet", "imagefolder", "arrow", "cache")
 Others hold no images, and one of them, `pandas`, unpickles files, which can run code."""
 
 
-def from_hub(repository: str) -> DatasetDict:
+def from_hub(repository: str, division: Division) -> DatasetDict:
     """The data set `owner/name` of the Hub, in one of DATASET_FORMATS. Its code never runs.
 
     Raises:
@@ -52,10 +52,10 @@ def from_hub(repository: str) -> DatasetDict:
             "reached, fetch it elsewhere, write it with datasets' save_to_disk and give that "
             "folder, or set HF_ENDPOINT to a mirror"
         ) from error
-    return _in_our_form(loaded, f"--dataset {repository}")
+    return _in_our_form(loaded, f"--dataset {repository}", division)
 
 
-def from_saved(path: Path) -> DatasetDict:
+def from_saved(path: Path, division: Division) -> DatasetDict:
     """The data set in a folder that `save_to_disk` wrote, in a parquet file or a folder of these.
 
     Raises:
@@ -81,7 +81,7 @@ def from_saved(path: Path) -> DatasetDict:
         ) from error
     if isinstance(loaded, Dataset):
         loaded = DatasetDict({"train": loaded})
-    return _in_our_form(loaded, str(path))
+    return _in_our_form(loaded, str(path), division)
 
 
 def _parquet_files(path: Path) -> dict[str, list[str]]:
@@ -99,28 +99,22 @@ def _parquet_files(path: Path) -> dict[str, list[str]]:
     return dict(files)
 
 
-def _in_our_form(loaded: DatasetDict, source: str) -> DatasetDict:
+def _in_our_form(loaded: DatasetDict, source: str, division: Division) -> DatasetDict:
     """The data set with our names: splits train, valid, test; columns image, mask, name."""
     from datasets import DatasetDict
 
     splits = {SPLITS[name]: data for name, data in loaded.items() if name in SPLITS and len(data)}
     splits = {name: _three_columns(data, source) for name, data in splits.items()}
-    if list(splits) == ["train"] and len(loaded) == 1:
+    one = list(splits) == ["train"] and len(loaded) == 1
+    in_two = "valid" not in splits and "test" in splits and len(splits.get("train", ())) > 1
+    if one or in_two:
         data = splits["train"]
-        names = data["name"][:]
-        parts = divide(names)
-        splits = {name: data.select(rows) for name, rows in parts.items() if rows}
-        logging.getLogger("segacc").warning(
-            f"{source} has one split: {division_note(names, parts)}"
-        )
-    if "valid" not in splits and "test" in splits and len(splits.get("train", ())) > 1:
-        data = splits["train"]
-        names = data["name"][:]
-        parts = divide_in_two(names)
-        splits |= {name: data.select(rows) for name, rows in parts.items()}
-        logging.getLogger("segacc").warning(
-            f"{source} has no valid split; of train, {division_note(names, parts)}"
-        )
+        parts, note = divide_rows(data, division, source, in_two)
+        splits |= {name: data.select(rows) for name, rows in parts.items() if rows}
+        why = "has no valid split; of train," if in_two else "has one split:"
+        logging.getLogger("segacc").warning(f"{source} {why} {note}")
+    else:
+        division.require_no_effect(source, list(splits))
     missing = [name for name in ("train", "valid") if name not in splits]
     if missing:
         found = ", ".join(f"{name} ({len(data)} rows)" for name, data in loaded.items())

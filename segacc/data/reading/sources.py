@@ -14,22 +14,18 @@ import logging
 import os
 import re
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from segacc.config import NO_FLAGS, Reading, cache_dir
 from segacc.data.cache import cache_errors, once
 from segacc.data.classes.choose import coding_of
 from segacc.data.reading import archives
-from segacc.data.reading.convert import rows_of, scan_folder
+from segacc.data.reading.convert import rows_of, scan_to_load
+from segacc.data.reading.division.divide import Division
 from segacc.data.reading.pairing import EXTENSIONS
 from segacc.data.rows import Source
 from segacc.errors import InputError
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict
 
 
 @dataclass(frozen=True)
@@ -74,30 +70,20 @@ def load_dataset(dataset: str, reading: Reading = NO_FLAGS) -> Source:
         InputError: the name, the download, the archive or the data set's form is wrong.
     """
     folder = locate(dataset)
-    rows, categories = _rows(dataset, folder, reading.pairs)
-    return Source(rows, coding_of(reading, folder, categories))
-
-
-def _rows(
-    dataset: str, folder: Path | None, pairs: Sequence[str]
-) -> tuple[DatasetDict, tuple[str, ...]]:
-    """The rows, and the categories where these hold polygons."""
-    is_loaded = folder is None or holds_rows(folder)
-    if pairs and is_loaded:
+    if folder and not holds_rows(folder):
+        scan = scan_to_load(folder, reading.pairs)
+        coding = coding_of(reading, folder, scan.categories)
+        return Source(rows_of(scan, Division(coding, reading.group_by)), coding)
+    if reading.pairs:
         raise InputError(
-            f"--pairs {pairs[0]} has no effect on --dataset {dataset}, whose rows hold each image "
-            "and its mask: leave it out"
+            f"--pairs {reading.pairs[0]} has no effect on --dataset {dataset}, whose rows hold "
+            "each image and its mask: leave it out"
         )
-    if folder is None:
-        from segacc.data.reading.hub import from_hub
+    from segacc.data.reading.hub import from_hub, from_saved
 
-        return from_hub(dataset), ()
-    if is_loaded:
-        from segacc.data.reading.hub import from_saved
-
-        return from_saved(folder), ()
-    scan = scan_folder(folder, pairs)
-    return rows_of(scan), scan.categories
+    coding = coding_of(reading, folder)
+    division = Division(coding, reading.group_by)
+    return Source(from_saved(folder, division) if folder else from_hub(dataset, division), coding)
 
 
 def locate(dataset: str) -> Path | None:

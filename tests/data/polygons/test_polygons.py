@@ -195,14 +195,14 @@ def test_one_file_for_all_images_takes_the_splits_of_the_folders(tmp_path):
     assert list(found) == ["train/a", "valid/b"] and (found["train/a"] == EXPECTED).all()
 
 
-def test_one_file_without_splits_is_divided_by_names(tmp_path):
+def test_one_file_without_splits_is_divided(tmp_path, caplog):
     images = [{**IMAGES[0], "id": i, "file_name": f"{i}.jpg"} for i in range(12)]
     for one in images:
         image(tmp_path / f"images/{one['file_name']}")
     coco(tmp_path / "annotations.json", squares(), images)
-    scan = scan_folder(tmp_path)
-    assert not scan.findings and sum(map(len, scan.pairs.values())) == 12
-    assert "split into" in scan.notes[1]
+    rows = load_dataset(str(tmp_path)).rows
+    assert list(rows) == ["train", "valid", "test"] and sum(map(len, rows.values())) == 12
+    assert "split into" in caplog.text
 
 
 def test_classes_choose_merge_and_ignore_categories(tmp_path):

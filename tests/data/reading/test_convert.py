@@ -2,15 +2,24 @@
 
 import os
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict, Image, load_from_disk
 from PIL import Image as Pillow
 
-from segacc.data.reading.convert import Scan, convert_folder, scan_folder
-from segacc.data.reading.division import divide
+from segacc.data.reading.convert import Scan, convert_folder, divided
+from segacc.data.reading.convert import scan_folder as scan_names
+from segacc.data.reading.division.divide import Division
+from segacc.data.reading.division.shares import Group, share_out
 from segacc.errors import InputError
+from segacc.labels import BINARY_CODING
+
+
+def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
+    """All pairs in splits."""
+    return divided(scan_names(folder, patterns), Division(BINARY_CODING))
 
 
 def touch(folder: Path, *files: str) -> Path:
@@ -168,13 +177,18 @@ def test_linked_folders_are_followed_and_circles_end(tmp_path):
     }
 
 
+def by_hash(names: list[str]) -> dict[str, list[int]]:
+    groups = [Group(name, (i,)) for i, name in enumerate(names)]
+    return share_out(groups, None, exactly=False).parts
+
+
 def test_without_split_folders_the_images_are_divided_by_their_names(tmp_path, caplog):
     names = [f"{index:03d}" for index in range(100)]
     files = [f"{folder}/{name}.png" for folder in ("images", "masks") for name in names]
     scan = scan_folder(touch(tmp_path / "one", *files))
     assert scan.findings == ()
     split = {s: [pair.name for pair in pairs] for s, pairs in scan.pairs.items()}
-    assert split == {s: [names[i] for i in part] for s, part in divide(names).items()}
+    assert split == {s: [names[i] for i in part] for s, part in by_hash(names).items()}
 
     twin = scan_folder(touch(tmp_path / "two", *reversed(files)))
     assert {s: [pair.name for pair in pairs] for s, pairs in twin.pairs.items()} == split

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,11 +12,19 @@ from PIL import Image
 
 from segacc.config import EvaluateConfig, Reading, read_run_config, to_json
 from segacc.data.audit.audit import audit
-from segacc.data.reading.convert import scan_folder
+from segacc.data.reading.convert import Scan, divided
+from segacc.data.reading.convert import scan_folder as scan_names
 from segacc.data.reading.decode import read_pair
+from segacc.data.reading.division.divide import Division
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.flags import parse_train
+from segacc.labels import BINARY_CODING
+
+
+def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
+    """All pairs in splits."""
+    return divided(scan_names(folder, patterns), Division(BINARY_CODING))
 
 
 @cache
@@ -43,7 +52,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind in ("photo", "mask", "colour", "same"):
-            path.write_bytes(encoded(kind, path.suffix, seed % 4))
+            path.write_bytes(encoded(kind, path.suffix, seed if kind == "photo" else seed % 4))
         else:
             path.write_text(kind)
     return folder

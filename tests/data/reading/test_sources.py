@@ -26,7 +26,7 @@ from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
 
 from segacc.data.reading import archives
-from segacc.data.reading.division import divide
+from segacc.data.reading.division.shares import Group, share_out
 from segacc.data.reading.sources import CORPORA, load_dataset, locate
 from segacc.errors import InputError
 
@@ -782,7 +782,9 @@ def test_rows_get_names_that_are_unique(tmp_path, train, names):
 def test_a_set_with_one_split_is_split(tmp_path, caplog):
     data = load_dataset(save(tmp_path / "saved", train=rows(20))).rows
     names = [f"{index:06d}" for index in range(20)]
-    parts = {split: [names[i] for i in part] for split, part in divide(names).items()}
+    groups = [Group(name, (i,)) for i, name in enumerate(names)]
+    by_hash = share_out(groups, None, exactly=False).parts
+    parts = {split: [names[i] for i in part] for split, part in by_hash.items()}
     assert {split: rows["name"][:] for split, rows in data.items()} == parts
     assert "has one split: its 20 images were split into train " in caplog.text
 

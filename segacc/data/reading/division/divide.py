@@ -1,0 +1,101 @@
+"""Rows without splits -> splits, and a sentence about it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segacc.data.reading.division.groups import Grouped, group_images, keys_of
+from segacc.data.reading.division.looks import NEAR, Look, looks_of
+from segacc.data.reading.division.shares import Shared, share_out
+from segacc.errors import InputError, plural
+from segacc.labels import Coding
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a set without splits is divided."""
+
+    coding: Coding
+    """of its masks; where they have classes, these are shared out in proportion"""
+    group_by: str | None = None
+    """what --group-by says"""
+
+    def require_no_effect(self, source: str, splits: Sequence[str]) -> None:
+        """Raises InputError for a --group-by where the data set says the splits itself."""
+        if self.group_by:
+            raise InputError(
+                f"--group-by {self.group_by!r} has no effect on {source}, which has splits of its "
+                f"own ({', '.join(splits)}): leave it out"
+            )
+
+
+def divide_rows(
+    rows: Collection[dict[str, Any]], division: Division, source: str, in_two: bool = False
+) -> tuple[dict[str, list[int]], str]:
+    """The indices of train, valid and test (`in_two`: of train and valid), and how the rows were
+    divided, as the end of a sentence that begins with the data set.
+
+    Args:
+        rows: {image, mask, name}, with encoded files.
+        source: the data set, for messages.
+
+    Raises:
+        InputError: --group-by fits a name not, a split would be empty, or the cache cannot be
+            written.
+    """
+    names = [row["name"] for row in rows]
+    keys = keys_of(names, division.group_by) if division.group_by else None
+    looks = looks_of(rows, division.coding)
+    grouped = group_images(names, looks, keys, splits=2 if in_two else 3)
+    if len(grouped.groups) == 1 and len(rows) > 1:
+        raise InputError(_all_in_one(source, len(rows), division))
+    classes = None if division.coding.is_binary else _classes(looks)
+    shared = share_out(grouped.groups, classes, exactly=keys is not None, in_two=in_two)
+    return shared.parts, _note(grouped, shared, len(rows), division)
+
+
+def _all_in_one(source: str, count: int, division: Division) -> str:
+    """Why there is only one group, which leaves nothing for the other splits."""
+    why = "all have the same pixels"
+    if division.group_by:
+        why = f"--group-by {division.group_by!r} or equal pixels join all of them"
+    return (
+        f"{source}: its {count} images are one group ({why}), so that there would be no valid "
+        "split: make train and valid folders, or group by another part of the names"
+    )
+
+
+def _classes(looks: Sequence[Look | None]) -> np.ndarray:
+    """(N, 256) bool: which image has which class."""
+    has = np.zeros((len(looks), 256), dtype=bool)
+    for row, look in zip(has, looks, strict=True):
+        if look:
+            row[list(look.classes)] = True
+    return has
+
+
+def _note(grouped: Grouped, shared: Shared, count: int, division: Division) -> str:
+    counts = ", ".join(f"{split} {len(part)}" for split, part in shared.parts.items())
+    by = division.group_by and f"by --group-by {division.group_by!r}"
+    alike = grouped.alike and f"{plural(grouped.alike, 'image')} of which look like another one"
+    why = ", ".join(text for text in (by, alike) if text)
+    groups = f", in {plural(len(grouped.groups), 'group')} ({why})," if why else ""
+    how = "by a hash of their names"
+    if not division.coding.is_binary:
+        how = "with each class in proportion"
+    moved = ", ".join(f"{split} {name}" for split, name in shared.moved)
+    few = f" (so few that one was put into a split that had none: {moved})" if moved else ""
+    note = f"its {plural(count, 'image')}{groups} were split into {counts} {how}{few}"
+    if grouped.near != NEAR:
+        limit = "equal pixels" if grouped.near is None else f"{grouped.near} of 64 bits"
+        note += (
+            f"; most of its images look alike, so that look-alikes were kept together only up to "
+            f"a difference of {limit}"
+        )
+    if not division.group_by:
+        note += "; where images are related (one scene, one patient), name that with --group-by"
+    return note
