@@ -14,7 +14,6 @@ from benchmarks.codings import contours
 from segacc.config import Reading
 from segacc.data.audit.audit import audit
 from segacc.data.prepare import prepare
-from segacc.data.reading.convert import scan_folder
 from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import read_row
 from segacc.data_commands import check as check_command

@@ -93,7 +93,7 @@ def _note(grouped: Grouped, shared: Shared, count: int, division: Division) -> s
     if grouped.near != NEAR:
         limit = "equal pixels" if grouped.near is None else f"{grouped.near} of 64 bits"
         note += (
-            f"; most of its images look alike, so that look-alikes were kept together only up to "
+            f"; many of its images look alike, so that look-alikes were kept together only up to "
             f"a difference of {limit}"
         )
     if not division.group_by:

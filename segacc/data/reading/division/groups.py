@@ -93,7 +93,8 @@ def group_images(
 def _edges(keys: Sequence[object]) -> list[tuple[int, int]]:
     """Each index with the first one of an equal key."""
     first: dict[object, int] = {}
-    return [(first.setdefault(key, i), i) for i, key in enumerate(keys) if first.get(key, i) != i]
+    edges = [(first.setdefault(key, i), i) for i, key in enumerate(keys)]
+    return [(one, other) for one, other in edges if one != other]
 
 
 def _components(count: int, edges: Sequence[tuple[int, int]]) -> np.ndarray:
