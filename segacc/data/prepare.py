@@ -25,17 +25,19 @@ from tqdm import tqdm
 from segacc.config import cache_dir
 from segacc.data import store
 from segacc.data.cache import once_by_content
+from segacc.data.reading.alignment import about_scaled
 from segacc.data.reading.decode import CHANNELS, DecodeError
 from segacc.data.reading.depth import ValueRange, to_8_bits
 from segacc.data.reading.masks import about_doubt, about_unknown
 from segacc.data.regions import regions_after_resize
 from segacc.data.rows import (
+    Remarks,
     Source,
     file_identity,
     in_processes,
     named,
     read_row,
-    without_doubt,
+    without_remarks,
 )
 from segacc.data.split import Prepared, _digest, write_split
 from segacc.data.store import describe, open_prepared, prepared_dir
@@ -173,7 +175,7 @@ def _fill(folder: Path, source: Source, recipe: _Recipe) -> str:
 def _write_splits(folder: Path, splits: DatasetDict, recipe: _Recipe) -> list[DecodeError]:
     size = recipe.size
     errors: list[DecodeError] = []
-    in_doubt: dict[str, float] = {}
+    remarks = Remarks()
     rows = in_processes(
         partial(_prepare_rows, recipe=recipe),
         list(splits.values()),
@@ -185,12 +187,14 @@ def _write_splits(folder: Path, splits: DatasetDict, recipe: _Recipe) -> list[De
         closing(rows) as prepared,
     ):
         for name, its_rows in splits.items():
-            own = without_doubt(islice(prepared, len(its_rows)), name, in_doubt)
+            own = without_remarks(islice(prepared, len(its_rows)), name, remarks)
             path = folder / f"{name}.arrow"
             errors += write_split(path, own, size, CHANNELS, bar, recipe.value_range)
     binarise = recipe.coding.binarise
-    if binarise and in_doubt and not errors:
-        logging.getLogger("segacc").warning(about_doubt(binarise, in_doubt))
+    if binarise and remarks.in_doubt and not errors:
+        logging.getLogger("segacc").warning(about_doubt(binarise, remarks.in_doubt))
+    if remarks.scaled and not errors:
+        logging.getLogger("segacc").warning(about_scaled(remarks.scaled))
     return errors
 
 
@@ -219,7 +223,8 @@ def _prepare_row(row: dict[str, Any], recipe: _Recipe) -> dict[str, Any] | Decod
         raise _RangeNeededError
     image = pair.values if value_range is None else to_8_bits(pair.values, value_range)
     resized = resize_image(image, size), resize_label_map(pair.label_map, size)
-    return prepared_row(*resized, row["name"], pair.label_map) | {"in_doubt": pair.in_doubt}
+    remarks = {"in_doubt": pair.in_doubt, "was_scaled": pair.was_scaled}
+    return prepared_row(*resized, row["name"], pair.label_map) | remarks
 
 
 def prepared_row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_start_method
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,14 +58,27 @@ def file_identity(encoded: Encoded) -> list[str | int]:
     return [encoded["path"], stat.st_size, stat.st_mtime_ns]
 
 
-def without_doubt(
-    rows: Iterable[dict[str, Any] | DecodeError], split: str, in_doubt: dict[str, float]
+@dataclass
+class Remarks:
+    """What is to be said of masks once all are read, by split and name."""
+
+    in_doubt: dict[str, float] = field(default_factory=dict)
+    """`Decoded.in_doubt`, where that is not None"""
+    scaled: list[str] = field(default_factory=list)
+    """those that were scaled to their images"""
+
+
+def without_remarks(
+    rows: Iterable[dict[str, Any] | DecodeError], split: str, remarks: Remarks
 ) -> Iterator[dict[str, Any] | DecodeError]:
-    """The prepared rows; what their masks leave in doubt (`MaskOfFile.in_doubt`) goes into
-    `in_doubt`, by split and name."""
+    """The prepared rows; what is to be said of their masks goes into `remarks`."""
     for row in rows:
-        if isinstance(row, dict) and (share := row.pop("in_doubt")) is not None:
-            in_doubt[f"{split}/{row['name']}"] = share
+        if isinstance(row, dict):
+            name, in_doubt = f"{split}/{row['name']}", row.pop("in_doubt")
+            if in_doubt is not None:
+                remarks.in_doubt[name] = in_doubt
+            if row.pop("was_scaled"):
+                remarks.scaled.append(name)
         yield row
 
 

@@ -24,6 +24,7 @@ from segacc.data import split as split_room
 from segacc.data import store
 from segacc.data.prepare import prepare as prepare_source
 from segacc.data.prepare import resize_image, resize_label_map
+from segacc.data.reading.convert import convert_folder
 from segacc.data.rows import Source
 from segacc.data.split import Prepared
 from segacc.errors import InputError
@@ -114,6 +115,30 @@ def test_binarise_is_said_and_is_part_of_what_was_prepared(tmp_path, caplog):
     caplog.clear()
     assert prepare(source, SIZE, binarise=64).fingerprint == low.fingerprint
     assert not caplog.messages
+
+
+def test_masks_at_another_scale_are_counted_in_one_line(tmp_path, caplog):
+    folder = write_files(tmp_path / "set", {"train": 5, "valid": 2})
+    for name in ("train/0", "train/2", "train/3", "valid/1"):
+        with Image.open(folder / f"{name}.png") as mask:
+            mask.resize((20, 24), Image.Resampling.NEAREST).save(folder / f"{name}.png")
+    source = convert_folder(folder)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "segacc"):
+        prepared = prepare(source, SIZE)
+    (said,) = caplog.messages
+    assert said.startswith("4 masks of another size, with the proportions of the image, scaled")
+    assert "(train/0, train/2, train/3 and 1 more)" in said
+    with Image.open(folder / "train/2.png") as mask:
+        label_map = np.asarray(mask.resize((40, 48), Image.Resampling.NEAREST)) // 255
+    found = prepared.splits["train"]
+    np.testing.assert_array_equal(found[2][1], resize_label_map(label_map, SIZE))
+    with Image.open(folder / "train/1.png") as mask:
+        mask.resize((20, 20), Image.Resampling.NEAREST).save(folder / "train/1.png")
+    with pytest.raises(
+        InputError, match="40 x 48 pixels but its mask .*1.png is 20 x 20; .*export"
+    ):
+        prepare(convert_folder(folder), SIZE)
 
 
 # ---- the pixels

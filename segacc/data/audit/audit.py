@@ -52,6 +52,7 @@ class _Sample:
     background_pixels: int
     foreground_pixels: int
     foreground: int  # its value in the mask's file, 0 where there is none
+    was_scaled: bool  # the mask, to its image
     pixels: np.ndarray  # (256,) of each value of the label map
     regions: Regions | None  # what the resize makes of the mask, if that was asked for
 
@@ -102,7 +103,7 @@ def audit(
                     values[split] += its_values
     if unknown:
         findings.append(AuditFinding("masks", about_unknown(unknown), "error", "unknown values"))
-    for check in (_same_images, _similar_images, _mask_values, _mask_shares, _splits_to_score):
+    for check in CHECKS:
         findings += check(samples)
     if size:
         findings += _small_objects(samples, size)
@@ -165,6 +166,7 @@ def _examine(
         background_pixels=background,
         foreground_pixels=label_map.size - background - int((label_map == IGNORE).sum()),
         foreground=pair.foreground,
+        was_scaled=pair.was_scaled,
         pixels=pixels_of_classes(label_map),
         regions=regions_after_resize(label_map, width_height(size)[::-1]) if size else None,
     )
@@ -206,6 +208,16 @@ def _similar_images(samples: list[_Sample]) -> Iterator[AuditFinding]:
                 f"{nearest.split} into {sample.split}"
             )
             yield AuditFinding(sample.image, problem, "warning", "look-alikes in two splits")
+
+
+def _scaled_masks(samples: list[_Sample]) -> Iterator[AuditFinding]:
+    for sample in samples:
+        if sample.was_scaled:
+            problem = (
+                f"has another size than {sample.image}, with the same proportions, and is scaled: "
+                "export it at the size of the image where edges matter"
+            )
+            yield AuditFinding(sample.mask, problem, "warning", "masks at another scale")
 
 
 def _mask_values(samples: list[_Sample]) -> Iterator[AuditFinding]:
@@ -273,3 +285,13 @@ def _value_ranges(values: Mapping[str, Histograms]) -> Iterator[AuditFinding]:
             f"{found.share_within((low, high)):.2%} of the pixels"
         )
         yield AuditFinding(split, problem, "note", "images of 16 bits per channel")
+
+
+CHECKS = (
+    _same_images,
+    _similar_images,
+    _scaled_masks,
+    _mask_values,
+    _mask_shares,
+    _splits_to_score,
+)

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from segacc.data.classes.lists import class_list, read_list, write_list
-from segacc.data.reading.decode import ORIENTATION, turned_back
+from segacc.data.reading.alignment import ORIENTATION, turned_back
 from segacc.data.rows import Source, read_row
 from segacc.errors import InputError
 from segacc.labels import BINARY, Coding, Labels

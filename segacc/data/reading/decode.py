@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -15,6 +14,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segacc.data.polygons.rasterise import read_shapes
+from segacc.data.reading.alignment import (
+    AS_SEEN,
+    ORIENTATION,
+    is_at_another_scale,
+    lies_as_stored,
+    scaled_to_image,
+)
 from segacc.data.reading.depth import WHOLE, ValueRange, deep_values, to_8_bits
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.data.reading.masks import MaskOfFile, labels_of_file, pixels_of_file
@@ -43,20 +49,6 @@ _DAMAGED = (
     struct.error,
     zlib.error,
 )
-
-# EXIF orientation -> how to turn the pixels so that they are as viewers show them.
-_AS_SEEN: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: np.rot90(a),
-}
-ORIENTATION = 0x0112
-"""The EXIF tag."""
-_TURNED = (5, 6, 7, 8)  # width and height change places
 
 
 class Encoded(TypedDict):
@@ -99,6 +91,8 @@ class Decoded:
     """as in `MaskOfFile`"""
     orientation: int = 1
     """of the image's EXIF tag, by which both were turned; 1 is none"""
+    was_scaled: bool = False
+    """whether the mask's file has another size than the image's"""
 
     @property
     def is_deep(self) -> bool:
@@ -110,13 +104,14 @@ def read_pair(image: Encoded, mask: Encoded, coding: Coding = BINARY_CODING) -> 
     """Read an image and its mask.
 
     An EXIF orientation of the image is applied to it. A mask without one of its own is turned like
-    its image where the size tells which way it was drawn.
+    its image where the size tells which way it was drawn. A mask that is its image at another scale
+    is scaled to its size.
 
     Args:
         coding: how the mask says which class a pixel has.
 
     Raises:
-        DecodeError: a file is damaged, the mask does not fit the coding, sizes differ, or the
+        DecodeError: a file is damaged, the mask does not fit the coding, proportions differ, or the
             orientation leaves open which way the mask lies. It is an InputError that names the
             file.
     """
@@ -129,20 +124,19 @@ def read_pair(image: Encoded, mask: Encoded, coding: Coding = BINARY_CODING) -> 
         label_map = read.label_map
     if orientation != 1 and mask_orientation == 1:
         label_map = _turn_like_image(label_map, values, orientation, image, mask)
-    if label_map.shape != values.shape[:2]:
+    shape, its_shape = values.shape[:2], label_map.shape
+    if its_shape != shape and is_at_another_scale(its_shape, shape):
+        label_map = scaled_to_image(label_map, shape)
+    elif its_shape != shape:
         problem = (
-            f"is {_size(values)} pixels but its mask {_file(mask)} is {_size(label_map)}; an image "
-            "and its mask must have the same width and height, so export the mask again at the "
-            "size of the image"
+            f"is {_size(shape)} pixels but its mask {_file(mask)} is {_size(its_shape)}; an image "
+            "and its mask must have the same proportions, so export the mask again at the size of "
+            "the image"
         )
         raise DecodeError("image", _file(image), problem)
-    return Decoded(values, label_map, read.foreground, read.in_doubt, orientation)
-
-
-def turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels as viewers show them -> as a file with this EXIF orientation stores them."""
-    inverse = {6: 8, 8: 6}.get(orientation, orientation)
-    return np.ascontiguousarray(_AS_SEEN[inverse](pixels)) if orientation != 1 else pixels
+    return Decoded(
+        values, label_map, read.foreground, read.in_doubt, orientation, its_shape != shape
+    )
 
 
 def _read_shapes(mask: Encoded, coding: Coding, shape: tuple[int, ...]) -> tuple[np.ndarray, bool]:
@@ -182,7 +176,7 @@ def _read_image(image: Encoded) -> tuple[np.ndarray, int]:
     except ValueError as error:
         problem = f"has the pixel type {opened.mode}, which has no RGB form ({error}); save as PNG"
         raise DecodeError("image", _file(image), problem) from error
-    return np.ascontiguousarray(_AS_SEEN[pending](values) if pending != 1 else values), orientation
+    return np.ascontiguousarray(AS_SEEN[pending](values) if pending != 1 else values), orientation
 
 
 def read_labels(mask: Encoded, coding: Coding = BINARY_CODING) -> tuple[MaskOfFile, int]:
@@ -197,7 +191,7 @@ def read_labels(mask: Encoded, coding: Coding = BINARY_CODING) -> tuple[MaskOfFi
     except MaskValueError as error:
         raise _mask_error(mask, error) from error
     if pending != 1:
-        read = replace(read, label_map=_AS_SEEN[pending](read.label_map))
+        read = replace(read, label_map=AS_SEEN[pending](read.label_map))
     return read, orientation
 
 
@@ -253,7 +247,7 @@ def _orientation(opened: Image.Image) -> int:
         orientation = opened.getexif().get(ORIENTATION)
     except _DAMAGED:  # broken EXIF beside sound pixels
         return 1
-    return orientation if orientation in _AS_SEEN else 1
+    return orientation if orientation in AS_SEEN else 1
 
 
 def _to_rgb(opened: Image.Image) -> np.ndarray:
@@ -269,9 +263,9 @@ def _turn_like_image(
     label_map: np.ndarray, pixels: np.ndarray, orientation: int, image: Encoded, mask: Encoded
 ) -> np.ndarray:
     """The label map, turned like its image was by its EXIF orientation."""
-    shape = pixels.shape[:2]
-    if orientation in _TURNED and shape[0] != shape[1]:
-        return _AS_SEEN[orientation](label_map) if label_map.shape == shape[::-1] else label_map
+    as_stored = lies_as_stored(label_map.shape, pixels.shape[:2], orientation)
+    if as_stored is not None:
+        return AS_SEEN[orientation](label_map) if as_stored else label_map
     problem = (
         f"has the EXIF orientation {orientation} and its mask {_file(mask)} has none, so it is "
         "open which way the mask lies: if it was drawn on the image as viewers show it, write the "
@@ -285,5 +279,5 @@ def _file(encoded: Encoded) -> str:
     return encoded["path"] or "(without a file name)"
 
 
-def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[1]} x {pixels.shape[0]}"
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]}"

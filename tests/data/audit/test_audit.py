@@ -177,6 +177,22 @@ def test_a_mask_with_very_little_foreground_is_named(folder):
     assert finding.problem.startswith("is foreground on 0.0081% of the pixels only")
 
 
+def test_masks_at_another_scale_are_one_entry(folder):
+    for name in ("train/b", "train/c", "valid/d", "valid/e"):
+        mask().resize((W // 2, H // 2), Image.Resampling.NEAREST).save(folder / f"{name}.png")
+    findings = audit(str(folder))
+    assert [f.file for f in findings] == [
+        "train/b.png",
+        "train/c.png",
+        "valid/d.png",
+        "valid/e.png",
+    ]
+    said = format_findings(findings)
+    assert "warning: masks at another scale (4)" in said
+    assert "train/b.png: has another size than train/b.jpg, with the same proportions" in said
+    assert "and 3 more of this kind: train/c.png, valid/d.png, ..." in said
+
+
 def test_a_mask_of_another_convention_is_named(folder):
     mask(1).save(folder / "train/b.png")
     finding = only(folder)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segacc.data.reading.alignment import is_at_another_scale
 from segacc.data.reading.decode import Encoded, decode_image, read_labels, read_pair, read_values
 from segacc.errors import InputError
 from segacc.labels import BINARY, Coding
@@ -474,6 +475,52 @@ def test_sizes_that_differ_name_both_files(tmp_path, image):
     message = refusal(image, save(tmp_path / "mask.png", np.zeros((H, W - 2), dtype=np.uint8)))
     assert f"image.png is {W} x {H} pixels but its mask" in message
     assert f"mask.png is {W - 2} x {H};" in message
+
+
+@pytest.mark.parametrize(
+    ("mask", "image", "fits"),
+    [
+        ((10, 15), (20, 30), True),
+        ((40, 60), (20, 30), True),
+        ((188, 250), (375, 500), True),  # 187.5 was rounded
+        ((187, 250), (375, 500), True),
+        ((19, 30), (20, 30), True),  # 28.5 x 19: in the shorter side less than a pixel off
+        ((18, 30), (20, 30), False),
+        ((20, 28), (20, 30), False),
+        ((30, 20), (20, 30), False),
+        ((375, 375), (375, 500), False),
+        ((75, 100), (376, 500), True),  # 75.2
+        ((72, 100), (376, 500), False),
+        ((1, 1), (20, 30), False),
+        ((4, 6), (40, 60), False),  # too small to tell
+    ],
+)
+def test_which_sizes_are_one_image_at_two_scales(mask, image, fits):
+    assert is_at_another_scale(mask, image) == fits
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_mask_at_another_scale_is_scaled_to_its_image(tmp_path, factor):
+    large = save(tmp_path / "large.png", scene(factor * H, factor * W))
+    small = read_pair(large, save(tmp_path / "mask.png", SHAPE * 255))
+    assert small.was_scaled
+    np.testing.assert_array_equal(small.label_map, np.kron(SHAPE, np.ones((factor, factor))))
+    image = save(tmp_path / "image.png", scene())
+    enlarged = np.kron(SHAPE, np.ones((factor, factor), np.uint8))
+    of_large = read_pair(image, save(tmp_path / "large_mask.png", enlarged))
+    assert of_large.was_scaled
+    np.testing.assert_array_equal(of_large.label_map, SHAPE)
+    assert not read_pair(image, save(tmp_path / "own.png", SHAPE)).was_scaled
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_scaled_mask_is_turned_where_its_proportions_tell(tmp_path, orientation):
+    image = save(tmp_path / "image.jpg", scene(2 * H, 2 * W), orientation)
+    expected = np.kron(seen(SHAPE, orientation), np.ones((2, 2)))
+    drawn_on_file = save(tmp_path / "stored.png", SHAPE)
+    drawn_as_seen = save(tmp_path / "seen.png", seen(SHAPE, orientation))
+    for mask in (drawn_on_file, drawn_as_seen):
+        np.testing.assert_array_equal(read_pair(image, mask).label_map, expected)
 
 
 @pytest.mark.parametrize(("factor", "value"), [(255, 255), (1, 1), (0, 0)])
