@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +57,7 @@ Classes = Annotated[
 ]
 Ignore = Annotated[str | None, _arg("CLASSES", "none; 255 where there are classes")]
 GroupBy = Annotated[str | None, _arg("REGEX", "none; look-alikes stay together")]
+Column = Annotated[str | None, _arg("NAME", "found by usual names")]
 Flips = Literal["none", "h", "hv", "d4"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TrackerName = Literal["wandb", "trackio", "tensorboard", "none"]
@@ -72,6 +72,8 @@ class Reading:
     classes: str | None = None
     ignore: str | None = None
     group_by: str | None = None
+    image_column: str | None = None
+    mask_column: str | None = None
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> Reading:
@@ -114,6 +116,10 @@ class TrainConfig:
     group_by: GroupBy = None
     """in a data set without splits, keep images together in whose names this regular expression
     finds the same text, such as '^(patient\\d+)'"""
+    image_column: Column = None
+    """of a Hub id, a saved set or parquet: the column with the images"""
+    mask_column: Column = None
+    """the column with the masks: images, or arrays of whole numbers"""
     size: Annotated[
         AnySize | None,
         _arg("PX|WxH|native", "128 pedestrian, else 256, or 512 with --crop"),
@@ -198,26 +204,6 @@ class TrainConfig:
     """show the traceback of an error"""
 
 
-def check_reading(reading: Reading) -> None:
-    """Raises InputError for a --binarise that is no value of a pixel above black, or that stands
-    beside classes, and for a --group-by that is no regular expression."""
-    value = reading.binarise
-    if value is not None and not 1 <= value <= 255:
-        raise InputError(f"--binarise {value}: expected a pixel's value, 1 to 255, such as 128.")
-    if value is not None and reading.classes is not None:
-        raise InputError(
-            f"--binarise {value} makes two classes of grey values, so it has no effect beside "
-            "--classes: leave one of them out."
-        )
-    try:
-        re.compile(reading.group_by or "")
-    except re.error as error:
-        raise InputError(
-            f"--group-by {reading.group_by!r} is no regular expression ({error}): give one that "
-            r"finds the patient or scene in the name of each image, such as '^(.+)_\d+$'."
-        ) from None
-
-
 @dataclass(frozen=True)
 class EvaluateConfig:
     """Score a trained model on full images, and draw its predictions."""
@@ -238,6 +224,10 @@ class EvaluateConfig:
     """classes or values whose pixels do not count, as for training"""
     group_by: Annotated[str | None, _arg("REGEX", "the run's, without --dataset")] = None
     """which images stay together, as for training"""
+    image_column: Annotated[str | None, _arg("NAME", "the run's, without --dataset")] = None
+    """the column with the images, as for training"""
+    mask_column: Annotated[str | None, _arg("NAME", "the run's, without --dataset")] = None
+    """the column with the masks, as for training"""
     at: Literal["model", "own"] = "model"
     """the size of the images that are scored: `model`, as in training; `own`, as in their files, to
     which the model's logits are resized, while masks stay as they are"""

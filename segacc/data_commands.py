@@ -14,13 +14,14 @@ from segacc.config import (
     SIZE_ARG,
     Binarise,
     Classes,
+    Column,
     GroupBy,
     Ignore,
     Pairs,
     Reading,
-    check_reading,
 )
 from segacc.errors import InputError, quoted
+from segacc.flags import check_reading
 from segacc.sizes import AnySize, sides_in_words
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
@@ -35,6 +36,8 @@ def prepare(
     classes: Classes = None,
     ignore: Ignore = None,
     group_by: GroupBy = None,
+    image_column: Column = None,
+    mask_column: Column = None,
 ) -> None:
     """Fetch, convert and resize a data set ahead of training.
 
@@ -48,8 +51,10 @@ def prepare(
         classes: what `segacc train` takes as --classes.
         ignore: what `segacc train` takes as --ignore.
         group_by: what `segacc train` takes as --group-by, for a data set without splits.
+        image_column: what `segacc train` takes as --image-column.
+        mask_column: what `segacc train` takes as --mask-column.
     """
-    reading = Reading(pairs, binarise, classes, ignore, group_by)
+    reading = Reading(pairs, binarise, classes, ignore, group_by, image_column, mask_column)
     check_reading(reading)
     from segacc.data.prepare import prepare as prepare_dataset
     from segacc.data.reading.sources import load_dataset
@@ -79,6 +84,8 @@ def check(
     classes: Classes = None,
     ignore: Ignore = None,
     group_by: GroupBy = None,
+    image_column: Column = None,
+    mask_column: Column = None,
     all_names: bool = False,
     write_classes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
 ) -> int:
@@ -93,6 +100,8 @@ def check(
         classes: what `segacc train` takes as --classes.
         ignore: what `segacc train` takes as --ignore.
         group_by: what `segacc train` takes as --group-by, for a data set without splits.
+        image_column: what `segacc train` takes as --image-column.
+        mask_column: what `segacc train` takes as --mask-column.
         all_names: name every file, not the first three of each kind.
         write_classes: only look at what the masks hold, and write a list of classes into this new
             file, for --classes; of colours and values that are not known you give the names.
@@ -100,7 +109,7 @@ def check(
     Returns:
         1 when there is an error that stops training, else 0.
     """
-    reading = Reading(pairs, binarise, classes, ignore, group_by)
+    reading = Reading(pairs, binarise, classes, ignore, group_by, image_column, mask_column)
     check_reading(reading)
     if write_classes is not None:
         return _write_classes(dataset, reading, write_classes)

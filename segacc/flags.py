@@ -19,7 +19,6 @@ from segacc.config import (
     EvaluateConfig,
     Reading,
     TrainConfig,
-    check_reading,
     read_run_config,
 )
 from segacc.errors import InputError, is_local_main, quoted
@@ -125,6 +124,26 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
     elif weights is None:
         weights = SEGFORMER_B0 if config.model == "segformer" else "imagenet"
     return dataclasses.replace(config, size=size, flips=flips, encoder=encoder, weights=weights)
+
+
+def check_reading(reading: Reading) -> None:
+    """Raises InputError for a --binarise that is no value of a pixel above black, or that stands
+    beside classes, and for a --group-by that is no regular expression."""
+    value = reading.binarise
+    if value is not None and not 1 <= value <= 255:
+        raise InputError(f"--binarise {value}: expected a pixel's value, 1 to 255, such as 128.")
+    if value is not None and reading.classes is not None:
+        raise InputError(
+            f"--binarise {value} makes two classes of grey values, so it has no effect beside "
+            "--classes: leave one of them out."
+        )
+    try:
+        re.compile(reading.group_by or "")
+    except re.error as error:
+        raise InputError(
+            f"--group-by {reading.group_by!r} is no regular expression ({error}): give one that "
+            r"finds the patient or scene in the name of each image, such as '^(.+)_\d+$'."
+        ) from None
 
 
 def check_values(config: TrainConfig) -> None:

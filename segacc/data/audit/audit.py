@@ -120,12 +120,13 @@ def open_for_check(
 
     A folder is scanned and not loaded, because loading stops at the first finding.
     """
-    from segacc.data.reading.sources import holds_rows, load_dataset, locate
+    from segacc.data.reading.sources import holds_rows, load_dataset, locate, require_no_columns
 
     folder = locate(dataset)
     if folder is None or holds_rows(folder):
         source = load_dataset(dataset, reading)
         return None, (), source.rows, source.coding
+    require_no_columns(folder, reading)
     scan = scan_folder(folder, reading.pairs)
     for note in scan.notes:
         logging.getLogger("segacc").warning(note)

@@ -11,16 +11,23 @@ from segacc.config import Reading
 from segacc.data.classes.categories import code_shapes
 from segacc.data.classes.coding import classes_of_flag, make_coding
 from segacc.data.classes.files import find_class_file, read_class_file
+from segacc.data.classes.lists import NamedClass
 from segacc.errors import InputError
 from segacc.labels import BINARY_CODING, Coding
 
 
-def coding_of(reading: Reading, folder: Path | None, categories: Sequence[str] = ()) -> Coding:
-    """How the labels of a data set are coded: as --classes says, or a file in its folder; else
-    polygons have a class for each category, and masks are binary.
+def coding_of(
+    reading: Reading,
+    folder: Path | None,
+    categories: Sequence[str] = (),
+    names: Sequence[str] = (),
+) -> Coding:
+    """How the labels of a data set are coded: as --classes says, or a file in its folder, or the
+    types of its columns; else polygons have a class for each category, and masks are binary.
 
     Args:
         categories: of polygons.
+        names: of the classes 0, 1, ... of masks, as the types of columns say.
 
     Raises:
         InputError: that cannot be read, or does not fit --ignore.
@@ -31,6 +38,8 @@ def coding_of(reading: Reading, folder: Path | None, categories: Sequence[str] =
     elif own:
         logging.getLogger("segacc").info("classes as in %s", own)
         classes = read_class_file(own)
+    elif names:
+        classes = [NamedClass(name, values=((i, i),)) for i, name in enumerate(names)]
     elif categories:
         classes = []
     elif reading.ignore:

@@ -9,17 +9,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from segacc.data.classes.lists import class_list, read_list, write_list
 from segacc.data.reading.alignment import ORIENTATION, turned_back
+from segacc.data.reading.tables.columns import CLASSES
 from segacc.data.rows import Source, read_row
 from segacc.errors import InputError
-from segacc.labels import BINARY, Coding, Labels
+from segacc.labels import BINARY, IGNORE, Coding, Labels
 
 
 def save(source: Source, folder: Path) -> None:
-    """Write the images as they are, the masks, and a file of classes.
+    """Write the images as they are, the masks, a file of classes, and a column of the classes of
+    each mask, which goes to the Hub with their names.
 
     Binary masks without names stay as they are. Others, and polygons, become PNGs whose values are
     the numbers of the classes and IGNORE, with a palette.
@@ -30,7 +33,7 @@ def save(source: Source, folder: Path) -> None:
     Raises:
         DecodeError: a file cannot be used.
     """
-    from datasets import DatasetDict, Features, Value
+    from datasets import ClassLabel, DatasetDict, Features, List, Value
     from datasets import Image as ImageFeature
 
     rows, coding = source.rows, source.coding
@@ -40,6 +43,7 @@ def save(source: Source, folder: Path) -> None:
         if not as_they_are:
             as_file = ImageFeature(decode=False)
             features = Features(image=as_file, mask=as_file, name=Value("string"))
+            features[CLASSES] = List(ClassLabel(names=list(coding.labels.names)))
             rows = DatasetDict(
                 {
                     name: its_rows.map(
@@ -73,7 +77,8 @@ def _with_label_map(row: dict[str, Any], coding: Coding) -> dict[str, Any]:
     picture.putpalette(palette)
     file = io.BytesIO()
     picture.save(file, "PNG", exif=exif)
-    return {"mask": {"path": None, "bytes": file.getvalue()}}
+    present = [int(number) for number in np.unique(pair.label_map) if number != IGNORE]
+    return {"mask": {"path": None, "bytes": file.getvalue()}, CLASSES: present}
 
 
 def _write_classes(folder: Path, labels: Labels) -> None:

@@ -71,19 +71,35 @@ def load_dataset(dataset: str, reading: Reading = NO_FLAGS) -> Source:
     """
     folder = locate(dataset)
     if folder and not holds_rows(folder):
-        scan = scan_to_load(folder, reading.pairs)
-        coding = coding_of(reading, folder, scan.categories)
-        return Source(rows_of(scan, Division(coding, reading.group_by)), coding)
+        return _from_folder(folder, reading)
     if reading.pairs:
         raise InputError(
             f"--pairs {reading.pairs[0]} has no effect on --dataset {dataset}, whose rows hold "
             "each image and its mask: leave it out"
         )
-    from segacc.data.reading.hub import from_hub, from_saved
+    from segacc.data.reading.tables.load import from_hub, from_saved
 
-    coding = coding_of(reading, folder)
-    division = Division(coding, reading.group_by)
-    return Source(from_saved(folder, division) if folder else from_hub(dataset, division), coding)
+    return from_saved(folder, reading) if folder else from_hub(dataset, reading)
+
+
+def _from_folder(folder: Path, reading: Reading) -> Source:
+    require_no_columns(folder, reading)
+    scan = scan_to_load(folder, reading.pairs)
+    coding = coding_of(reading, folder, scan.categories)
+    return Source(rows_of(scan, Division(coding, reading.group_by)), coding)
+
+
+def require_no_columns(folder: Path, reading: Reading) -> None:
+    """Raises InputError for flags that name columns where there are files."""
+    for flag, column in (
+        ("--image-column", reading.image_column),
+        ("--mask-column", reading.mask_column),
+    ):
+        if column:
+            raise InputError(
+                f"{flag} {column} has no effect on {folder}, which holds images and masks as "
+                "files: leave it out (--pairs says which belong together)"
+            )
 
 
 def locate(dataset: str) -> Path | None:

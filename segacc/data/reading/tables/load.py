@@ -8,11 +8,14 @@ from collections import defaultdict
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from segacc.config import cache_dir
+from segacc.config import Reading, cache_dir
+from segacc.data.classes.choose import coding_of
 from segacc.data.reading.division.divide import Division, divide_rows
-from segacc.data.reading.pairing import IMAGE_WORDS, MASK_WORDS, SPLITS
+from segacc.data.reading.pairing import SPLITS
 from segacc.data.reading.recognition.listing import list_files
-from segacc.data.reading.recognition.splits import splits_of
+from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_of
+from segacc.data.reading.tables.columns import class_names, find_columns, three_columns
+from segacc.data.rows import Source
 from segacc.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,8 +25,12 @@ DATASET_FORMATS = ("parquet", "imagefolder", "arrow", "cache")
 """The modules of `datasets` that we let read a repository; `cache` reads what was loaded before.
 Others hold no images, and one of them, `pandas`, unpickles files, which can run code."""
 
+ROW_SPLITS = SPLITS | {"dev": "valid"}
+NAMES = "id2label.json"
+"""the file in which repositories of segmentation sets usually name their classes"""
 
-def from_hub(repository: str, division: Division) -> DatasetDict:
+
+def from_hub(repository: str, reading: Reading) -> Source:
     """The data set `owner/name` of the Hub, in one of DATASET_FORMATS. Its code never runs.
 
     Raises:
@@ -31,7 +38,6 @@ def from_hub(repository: str, division: Division) -> DatasetDict:
     """
     import datasets
     from datasets.exceptions import DatasetGenerationError, DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         builder = datasets.load_dataset_builder(repository)
@@ -41,9 +47,8 @@ def from_hub(repository: str, division: Division) -> DatasetDict:
         builder.download_and_prepare()
         loaded = builder.as_dataset()
     # What the library raises for a repository that is missing, not reachable, gated, malformed, or
-    # holds a script or several configurations. The bases of HfHubHTTPError are the errors of the
-    # HTTP library, which is requests or httpx, depending on the version of huggingface-hub.
-    except (DatasetsError, OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__) as error:
+    # holds a script or several configurations.
+    except (DatasetsError, *_hub_errors()) as error:
         known = error.__cause__ if isinstance(error, DatasetGenerationError) else None
         reason = textwrap.shorten(str(known or error), 300, placeholder=" ...")
         raise InputError(
@@ -52,10 +57,10 @@ def from_hub(repository: str, division: Division) -> DatasetDict:
             "reached, fetch it elsewhere, write it with datasets' save_to_disk and give that "
             "folder, or set HF_ENDPOINT to a mirror"
         ) from error
-    return _in_our_form(loaded, f"--dataset {repository}", division)
+    return _source(loaded, f"--dataset {repository}", reading, repository)
 
 
-def from_saved(path: Path, division: Division) -> DatasetDict:
+def from_saved(path: Path, reading: Reading) -> Source:
     """The data set in a folder that `save_to_disk` wrote, in a parquet file or a folder of these.
 
     Raises:
@@ -81,7 +86,7 @@ def from_saved(path: Path, division: Division) -> DatasetDict:
         ) from error
     if isinstance(loaded, Dataset):
         loaded = DatasetDict({"train": loaded})
-    return _in_our_form(loaded, str(path), division)
+    return _source(loaded, str(path), reading, path if path.is_dir() else None)
 
 
 def _parquet_files(path: Path) -> dict[str, list[str]]:
@@ -99,12 +104,25 @@ def _parquet_files(path: Path) -> dict[str, list[str]]:
     return dict(files)
 
 
-def _in_our_form(loaded: DatasetDict, source: str, division: Division) -> DatasetDict:
-    """The data set with our names: splits train, valid, test; columns image, mask, name."""
+def _source(loaded: DatasetDict, source: str, reading: Reading, place: Path | str | None) -> Source:
+    """The data set with our names: splits train, valid, test; columns image, mask, name.
+
+    Args:
+        source: the data set, for messages.
+        place: where a file may say the classes: a folder, or a repository of the Hub.
+    """
     from datasets import DatasetDict
 
-    splits = {SPLITS[name]: data for name, data in loaded.items() if name in SPLITS and len(data)}
-    splits = {name: _three_columns(data, source) for name, data in splits.items()}
+    theirs = _our_splits(loaded)
+    splits = {name: three_columns(data, source, reading) for name, data in theirs.items()}
+    names: list[str] = []
+    if theirs:
+        features = next(iter(theirs.values())).features
+        names = class_names(features, find_columns(features, source, reading)[1])
+    if isinstance(place, str):
+        place = None if names or reading.classes else _folder_of_names(place)
+    coding = coding_of(reading, place, names=names)
+    division = Division(coding, reading.group_by)
     one = list(splits) == ["train"] and len(loaded) == 1
     in_two = "valid" not in splits and "test" in splits and len(splits.get("train", ())) > 1
     if one or in_two:
@@ -113,62 +131,46 @@ def _in_our_form(loaded: DatasetDict, source: str, division: Division) -> Datase
         splits |= {name: data.select(rows) for name, rows in parts.items() if rows}
         why = "has no valid split; of train," if in_two else "has one split:"
         logging.getLogger("segacc").warning(f"{source} {why} {note}")
-    else:
-        division.require_no_effect(source, list(splits))
     missing = [name for name in ("train", "valid") if name not in splits]
     if missing:
         found = ", ".join(f"{name} ({len(data)} rows)" for name, data in loaded.items())
         raise InputError(
-            f"{source} has no {missing[0]} split: expected train and valid (or validation), found "
-            f"{found or 'none'}; publish or save it with these splits"
+            f"{source} has no {missing[0]} split: expected train and valid (or validation, val, "
+            f"dev), found {found or 'none'}; publish or save it with these splits"
         )
-    return DatasetDict(
-        {name: splits[name] for name in ("train", "valid", "test") if name in splits}
-    )
+    if not one and not in_two:
+        division.require_no_effect(source, list(splits))
+    ours = DatasetDict({name: splits[name] for name in SPLIT_NAMES if name in splits})
+    return Source(ours, coding)
 
 
-def _three_columns(data: Dataset, source: str) -> Dataset:
-    from datasets import Image
-
-    columns = [name for name, feature in data.features.items() if _may_be_images(feature)]
-    images = [name for name in columns if name.lower() in IMAGE_WORDS]
-    masks = [name for name in columns if name.lower() in MASK_WORDS]
-    if len(images) != 1 or len(masks) != 1:
-        found = ", ".join(f"{name} ({type(f).__name__})" for name, f in data.features.items())
-        raise InputError(
-            f"{source}: expected one Image column named image and one named mask (or label, "
-            f"annotation, segmentation, ...), found {found}; rename them and save or publish it "
-            "again"
-        )
-    for column in (images[0], masks[0]):
-        data = data.cast_column(column, Image(decode=False))
-    names = _names(data, images[0])
-    data = data.select_columns([images[0], masks[0]])
-    data = data.rename_columns({images[0]: "image", masks[0]: "mask"})
-    return data.add_column("name", names)
+def _our_splits(loaded: DatasetDict) -> dict[str, Dataset]:
+    """The splits that are for training, validation and test, by our names; others are left out."""
+    splits: dict[str, Dataset] = {}
+    for name, data in loaded.items():
+        ours = ROW_SPLITS.get(name.casefold())
+        if ours and ours not in splits and len(data):
+            splits[ours] = data
+        elif len(data):
+            logging.getLogger("segacc").warning(f"the split {name} ({len(data)} rows) is left out")
+    return splits
 
 
-def _may_be_images(feature: object) -> bool:
-    """Whether a column holds images, or files as bytes, as parquet that others have written."""
-    from datasets import Image, Value
+def _folder_of_names(repository: str) -> Path | None:
+    """A folder with the id2label.json of a repository; None where it has none."""
+    from huggingface_hub import hf_hub_download
 
-    is_file = isinstance(feature, dict) and feature.keys() == {"bytes", "path"}
-    return (
-        isinstance(feature, Image) or is_file or feature in (Value("binary"), Value("large_binary"))
-    )
+    try:
+        path = hf_hub_download(repository, NAMES, repo_type="dataset")
+    except _hub_errors():
+        return None  # there is none, or no network
+    return Path(path).parent
 
 
-def _names(data: Dataset, image: str) -> list[str]:
-    """One name per row: the name column if its values are unique, else the images' file names if
-    they are, else numbers."""
-    import pyarrow.compute as pc
-    from datasets import Value
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What the client of the Hub raises. The bases of HfHubHTTPError are the errors of the HTTP
+    library, which is requests or httpx, depending on the version of huggingface-hub."""
+    from huggingface_hub.errors import HfHubHTTPError
 
-    if data.features.get("name") == Value("string"):
-        names = data["name"][:]
-    else:
-        paths = pc.struct_field(data.data.column(image), "path").to_pylist()
-        names = [path and PurePath(path).stem for path in paths]
-    if all(names) and len(set(names)) == len(names):
-        return list(names)
-    return [f"{index:06d}" for index in range(len(data))]
+    of_http = (base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
+    return (OSError, ValueError, RuntimeError, *of_http)

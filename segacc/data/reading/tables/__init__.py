@@ -1,0 +1,1 @@
+"""Data sets whose images and masks lie in rows, which the `datasets` library loads."""
