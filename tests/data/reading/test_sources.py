@@ -2,10 +2,8 @@
 
 import hashlib
 import io
-import json
 import os
 import random
-import re
 import shutil
 import ssl
 import subprocess
@@ -17,12 +15,13 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
+from loopback_hub import HubHandler
 from PIL import Image as Pillow
 
 from segacc.data.reading import archives
@@ -860,54 +859,6 @@ def test_a_saved_set_in_an_archive(tmp_path):
     save(tmp_path / "saved", train=rows(2), valid=rows(1))
     archive = shutil.make_archive(str(tmp_path / "saved"), "gztar", tmp_path / "saved")
     assert counts(load_dataset(archive).rows) == {"train": 2, "valid": 1}
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    """The few endpoints of the Hub that loading a data set needs."""
-
-    repositories: dict[str, dict[str, bytes]]
-    commit = "0123456789abcdef0123456789abcdef01234567"
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        match = re.fullmatch(r"(?:/api)?/datasets/(\w+/\w+)(?:/(\w+)/\w+(?:/(.*))?)?", url.path)
-        if not match or match[1] not in self.repositories:
-            return self.reply(404, b"", "RepoNotFound")
-        files, what, path = self.repositories[match[1]], match[2], unquote(match[3] or "")
-        if what == "resolve":
-            return self.reply(*((200, files[path]) if path in files else (404, b"")))
-        if what == "tree":
-            recursive = parse_qs(url.query).get("recursive") == ["true"]
-            found = list(self.tree(files, path + "/" if path else "", recursive))
-            return self.reply(200 if found else 404, json.dumps(found).encode() if found else b"")
-        return self.reply(200, json.dumps({"id": match[1], "sha": self.commit}).encode())
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def tree(
-        self, files: dict[str, bytes], folder: str, recursive: bool
-    ) -> Iterator[dict[str, object]]:
-        inside = sorted(path for path in files if path.startswith(folder))
-        folders = {folder + path[len(folder) :].split("/")[0] for path in inside} - set(inside)
-        for path in sorted(folders):
-            yield {"type": "directory", "path": path, "oid": "0", "size": 0}
-        for path in inside:
-            if recursive or "/" not in path[len(folder) :]:
-                yield {"type": "file", "path": path, "oid": "0", "size": len(files[path])}
-
-    def reply(self, status: int, body: bytes, code: str = "EntryNotFound") -> None:
-        self.send_response(status)
-        if status == 404:
-            self.send_header("X-Error-Code", code)
-        self.send_header("X-Repo-Commit", self.commit)
-        self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 def parquet(data: Dataset) -> bytes:
