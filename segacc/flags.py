@@ -141,7 +141,7 @@ def check_reading(reading: Reading) -> None:
         re.compile(reading.group_by or "")
     except re.error as error:
         raise InputError(
-            f"--group-by {reading.group_by!r} is no regular expression ({error}): give one that "
+            f"--group-by '{reading.group_by}' is no regular expression ({error}): give one that "
             r"finds the patient or scene in the name of each image, such as '^(.+)_\d+$'."
         ) from None
 

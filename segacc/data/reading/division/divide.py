@@ -28,7 +28,7 @@ class Division:
         """Raises InputError for a --group-by where the data set says the splits itself."""
         if self.group_by:
             raise InputError(
-                f"--group-by {self.group_by!r} has no effect on {source}, which has splits of its "
+                f"--group-by '{self.group_by}' has no effect on {source}, which has splits of its "
                 f"own ({', '.join(splits)}): leave it out"
             )
 
@@ -62,7 +62,7 @@ def _all_in_one(source: str, count: int, division: Division) -> str:
     """Why there is only one group, which leaves nothing for the other splits."""
     why = "all have the same pixels"
     if division.group_by:
-        why = f"--group-by {division.group_by!r} or equal pixels join all of them"
+        why = f"--group-by '{division.group_by}' or equal pixels join all of them"
     return (
         f"{source}: its {count} images are one group ({why}), so that there would be no valid "
         "split: make train and valid folders, or group by another part of the names"
@@ -80,7 +80,7 @@ def _classes(looks: Sequence[Look | None]) -> np.ndarray:
 
 def _note(grouped: Grouped, shared: Shared, count: int, division: Division) -> str:
     counts = ", ".join(f"{split} {len(part)}" for split, part in shared.parts.items())
-    by = division.group_by and f"by --group-by {division.group_by!r}"
+    by = division.group_by and f"by --group-by '{division.group_by}'"
     alike = grouped.alike and f"{plural(grouped.alike, 'image')} of which look like another one"
     why = ", ".join(text for text in (by, alike) if text)
     groups = f", in {plural(len(grouped.groups), 'group')} ({why})," if why else ""

@@ -49,7 +49,7 @@ def keys_of(names: Sequence[str], group_by: str) -> list[str]:
         (keys if key is not None else without).append(name if key is None else key)
     if without:
         raise InputError(
-            f"--group-by {group_by!r} fits no part of the names of {plural(len(without), 'image')} "
+            f"--group-by '{group_by}' fits no part of the names of {plural(len(without), 'image')} "
             f"({some_names(without)}): give a regular expression that finds the patient or scene "
             r"in every name, such as '^(.+)_\d+$'"
         )

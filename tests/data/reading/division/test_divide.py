@@ -87,7 +87,7 @@ def test_group_by_keeps_patients_together(tmp_path, caplog):
     found = {split: {name[:2] for name in names} for split, names in names_of(rows).items()}
     assert sorted(p for its in found.values() for p in its) == [f"p{p}" for p in range(10)]
     assert 6 <= len(found["train"]) <= 8
-    assert "in 10 groups (by --group-by '^(p\\\\d)_'), were split into" in caplog.text
+    assert "in 10 groups (by --group-by '^(p\\d)_'), were split into" in caplog.text
     assert "--group-by" not in caplog.text.partition("were split into")[2]
     shared = audit(str(folder), Reading(group_by=r"^(p\d)_"))
     assert not [f for f in shared if f.severity == "error"]
