@@ -19,7 +19,7 @@ from tqdm import tqdm
 from segacc.config import NO_FLAGS, Reading
 from segacc.data.audit.classes import class_balance, pixels_of_classes
 from segacc.data.audit.findings import AuditFinding, Severity
-from segacc.data.classes.choose import coding_of
+from segacc.data.classes.choose import class_files, coding_of
 from segacc.data.content import Masks, doubts, lost_in_resize, why_meaningless
 from segacc.data.reading.convert import divided, row_of, scan_folder
 from segacc.data.reading.decode import DecodeError
@@ -127,7 +127,7 @@ def open_for_check(
         source = load_dataset(dataset, reading)
         return None, (), source.rows, source.coding
     require_no_columns(folder, reading)
-    scan = scan_folder(folder, reading.pairs)
+    scan = scan_folder(folder, reading.pairs, class_files(reading, folder))
     for note in scan.notes:
         logging.getLogger("segacc").warning(note)
     coding = coding_of(reading, folder, scan.categories)

@@ -10,10 +10,22 @@ from pathlib import Path
 from segacc.config import Reading
 from segacc.data.classes.categories import code_shapes
 from segacc.data.classes.coding import classes_of_flag, make_coding
-from segacc.data.classes.files import find_class_file, read_class_file
+from segacc.data.classes.files import find_class_files, read_class_file
 from segacc.data.classes.lists import NamedClass
 from segacc.errors import InputError
 from segacc.labels import BINARY_CODING, Coding
+
+
+def class_files(reading: Reading, folder: Path | None) -> list[Path]:
+    """The files in a data set's folder that say its classes, all the same; none where --classes
+    does.
+
+    Raises:
+        InputError: there are several that differ.
+    """
+    if reading.classes or not folder or not folder.is_dir():
+        return []
+    return find_class_files(folder)
 
 
 def coding_of(
@@ -32,12 +44,12 @@ def coding_of(
     Raises:
         InputError: that cannot be read, or does not fit --ignore.
     """
-    own = find_class_file(folder) if folder and folder.is_dir() else None
+    own = class_files(reading, folder)
     if reading.classes:
         classes = classes_of_flag(reading.classes)
     elif own:
-        logging.getLogger("segacc").info("classes as in %s", own)
-        classes = read_class_file(own)
+        logging.getLogger("segacc").info("classes as in %s", own[0])
+        classes = read_class_file(own[0])
     elif names:
         classes = [NamedClass(name, values=((i, i),)) for i, name in enumerate(names)]
     elif categories:

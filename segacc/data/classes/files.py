@@ -15,22 +15,25 @@ from segacc.data.classes.lists import NamedClass, parse_colour, read_list
 from segacc.errors import InputError
 
 
-def find_class_file(folder: Path) -> Path | None:
-    """The file that says the classes of a data set, in its folder or in one below.
+def find_class_files(folder: Path) -> list[Path]:
+    """The file that says the classes of a data set, in its folder or in one below; several where it
+    lies in several folders.
 
     Raises:
         InputError: there are several that differ.
     """
     for below in (".", "*"):
-        found = sorted(path for name in READERS for path in folder.glob(f"{below}/{name}"))
-        found = [path for path in found if path.is_file() and _says_classes(path)]
-        if len({path.read_bytes() for path in found}) > 1 and len({p.name for p in found}) == 1:
-            raise InputError(
-                f"{found[0]} and {found[1]} name other classes: give the right one with --classes"
-            )
-        if found:
-            return min(found, key=lambda path: list(READERS).index(path.name))
-    return None
+        for name in READERS:
+            found = sorted(folder.glob(f"{below}/{name}"))
+            found = [path for path in found if path.is_file() and _says_classes(path)]
+            if other := [path for path in found if path.read_bytes() != found[0].read_bytes()]:
+                raise InputError(
+                    f"{found[0]} and {other[0]} name other classes: give the right one with "
+                    "--classes"
+                )
+            if found:
+                return found
+    return []
 
 
 def _says_classes(path: Path) -> bool:

@@ -77,13 +77,15 @@ def convert_folder(folder: Path, patterns: Sequence[str] = ()) -> DatasetDict:
     return rows_of(scan_to_load(folder, patterns), Division(BINARY_CODING))
 
 
-def scan_to_load(folder: Path, patterns: Sequence[str] = ()) -> Scan:
+def scan_to_load(
+    folder: Path, patterns: Sequence[str] = (), class_files: Sequence[Path] = ()
+) -> Scan:
     """`scan_folder`, of a folder with which nothing is wrong.
 
     Raises:
         InputError: with the first finding and how many there are.
     """
-    scan = scan_folder(folder, patterns)
+    scan = scan_folder(folder, patterns, class_files)
     for note in scan.notes:
         logging.getLogger("segacc").warning(note)
     if scan.findings:
@@ -141,13 +143,16 @@ def rows_of(scan: Scan, division: Division) -> DatasetDict:
     )
 
 
-def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
+def scan_folder(
+    folder: Path, patterns: Sequence[str] = (), class_files: Sequence[Path] = ()
+) -> Scan:
     """Find the images of a folder, their masks, and their splits where it says these.
 
     A file is opened only where names leave open which are the images and which the masks.
 
     Args:
         patterns: what `--pairs` says; these alone count if there are any.
+        class_files: of the folder, those that say the classes, and so are not left out.
 
     Raises:
         InputError: a pattern is not one, or finds nothing; a folder cannot be read.
@@ -168,7 +173,7 @@ def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:
     if not found.count:
         return Scan(listing.folder, {}, found.findings or (_nothing_paired(listing),), ())
     pairs, rest, notes, findings = _into_splits(listing, found)
-    line = describe(listing, found)
+    line = describe(listing, found, class_files)
     named = {finding.file for finding in findings}
     places = [_empty_folder(listing, split) for split in SPLIT_NAMES]
     empty = [place for place in places if place and place not in named]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from segacc.config import NO_FLAGS, Reading, cache_dir
 from segacc.data.cache import cache_errors, once
-from segacc.data.classes.choose import coding_of
+from segacc.data.classes.choose import class_files, coding_of
 from segacc.data.reading import archives
 from segacc.data.reading.convert import rows_of, scan_to_load
 from segacc.data.reading.division.divide import Division
@@ -84,7 +84,7 @@ def load_dataset(dataset: str, reading: Reading = NO_FLAGS) -> Source:
 
 def _from_folder(folder: Path, reading: Reading) -> Source:
     require_no_columns(folder, reading)
-    scan = scan_to_load(folder, reading.pairs)
+    scan = scan_to_load(folder, reading.pairs, class_files(reading, folder))
     coding = coding_of(reading, folder, scan.categories)
     return Source(rows_of(scan, Division(coding, reading.group_by)), coding)
 

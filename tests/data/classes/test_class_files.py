@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from segacc.data.classes.files import find_class_file, read_class_file
+from segacc.data.classes.files import find_class_files, read_class_file
 from segacc.errors import InputError
 
 HUGGING_FACE = {"1": "car", "0": "road"}
@@ -63,13 +63,14 @@ def test_a_file_that_is_not_what_it_seems_is_one_sentence(tmp_path, name, text, 
 
 
 def test_the_file_of_a_folder_is_found_also_below_it(tmp_path):
-    assert find_class_file(tmp_path) is None
+    assert find_class_files(tmp_path) == []
     for split in ("train", "valid"):
         (tmp_path / split).mkdir()
         (tmp_path / split / "_classes.csv").write_text(FILES["_classes.csv"])
-    assert find_class_file(tmp_path) == tmp_path / "train" / "_classes.csv"
+    both = [tmp_path / split / "_classes.csv" for split in ("train", "valid")]
+    assert find_class_files(tmp_path) == both
     (tmp_path / "classes.txt").write_text(FILES["classes.txt"])
-    assert find_class_file(tmp_path) == tmp_path / "classes.txt"
+    assert find_class_files(tmp_path) == [tmp_path / "classes.txt"]
 
 
 def test_two_files_that_differ_are_named(tmp_path):
@@ -77,10 +78,10 @@ def test_two_files_that_differ_are_named(tmp_path):
         (tmp_path / split).mkdir()
         (tmp_path / split / "_classes.csv").write_text(f"Pixel Value, Class\n{text}\n")
     with pytest.raises(InputError, match="name other classes: give the right one with --classes"):
-        find_class_file(tmp_path)
+        find_class_files(tmp_path)
 
 
 def test_a_json_file_of_another_purpose_says_no_classes(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "x"}')
     (tmp_path / "dataset.json").write_text("[1, 2]")
-    assert find_class_file(tmp_path) is None
+    assert find_class_files(tmp_path) == []

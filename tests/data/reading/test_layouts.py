@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from segacc.config import EvaluateConfig, Reading, read_run_config, to_json
-from segacc.data.audit.audit import audit
+from segacc.data.audit.audit import audit, open_for_check
 from segacc.data.reading.convert import Scan, divided
 from segacc.data.reading.convert import scan_folder as scan_names
 from segacc.data.reading.decode import read_pair
 from segacc.data.reading.division.divide import Division
+from segacc.data.reading.recognition.listing import count_types
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.flags import parse_train
@@ -509,3 +510,32 @@ def test_gif_masks_are_read(tmp_path, value):
     (row,) = load_dataset(str(tmp_path)).rows["valid"]
     label_map = read_pair(row["image"], row["mask"]).label_map
     assert (label_map == (mask > 0)).all()
+
+
+@pytest.mark.parametrize("places", [["classes.txt"], ["train/_classes.csv", "valid/_classes.csv"]])
+def test_the_files_that_say_the_classes_are_not_left_out(tmp_path, caplog, places):
+    files = of("1 2", photo="train/{}.jpg", mask="train/{}.png")
+    files |= of("3", photo="valid/{}.jpg", mask="valid/{}.png")
+    text = "rest: 0\nthing: 255"
+    if places[0].endswith(".csv"):
+        text = "Pixel Value, Class\n0, rest\n255, thing"
+    write(tmp_path, files | dict.fromkeys(places, text))
+    for read in (load_dataset, open_for_check):
+        read(str(tmp_path), Reading())
+        assert "train/*.png" in caplog.messages[-1] and "left out" not in caplog.messages[-1]
+    (tmp_path / "notes.txt").write_text("")
+    load_dataset(str(tmp_path))
+    assert caplog.messages[-1].endswith("left out: 1 .txt")
+    load_dataset(str(tmp_path), Reading(classes="rest:0,thing:255"))
+    counted = count_types(["notes.txt", *places])
+    assert caplog.messages[-1].endswith(f"left out: {counted}")
+
+
+def test_classes_by_the_flag_need_no_file_of_the_folder(tmp_path):
+    files = of("1 2 3 4", photo="{}.jpg", mask="{}.png")
+    files |= {f"{y}/id2label.json": f'{{"0": "x", "255": "{y}"}}' for y in "ab"}
+    write(tmp_path, files)
+    with pytest.raises(InputError, match="give the right one with --classes"):
+        load_dataset(str(tmp_path))
+    source = load_dataset(str(tmp_path), Reading(classes="x:0,z:255"))
+    assert source.coding.labels.names == ("x", "z")

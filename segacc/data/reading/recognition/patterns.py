@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
+from pathlib import Path
 
 from segacc.data.reading.pairing import Finding, Found
 from segacc.data.reading.recognition.groups import common_affixes
@@ -107,8 +108,12 @@ def _without_mask(image: str, mask_pattern: str, key: tuple[str, ...]) -> Findin
     return Finding(image, f"is an image without a mask: add {expected} or remove the image")
 
 
-def describe(listing: Listing, found: Found) -> str:
-    """What was paired how, and what was left out, in one line."""
+def describe(listing: Listing, found: Found, used: Iterable[Path]) -> str:
+    """What was paired how, and what was left out, in one line.
+
+    Args:
+        used: files of the folder that are neither images nor left out.
+    """
     start = len(str(listing.folder)) + 1
     counts, ways = [], []
     for split, pairs in found.pairs.items():
@@ -124,8 +129,9 @@ def describe(listing: Listing, found: Found) -> str:
     ]
     if len(left_out) > MOST_NAMED:
         left_out[MOST_NAMED:] = [f"{len(left_out) - MOST_NAMED} more groups of files"]
-    if listing.others:
-        left_out.append(count_types(listing.others))
+    read = {os.path.relpath(path, listing.folder) for path in used}
+    if others := [path for path in listing.others if path not in read]:
+        left_out.append(count_types(others))
     line = f"{listing.folder}: paired {', '.join(counts)} images: {', '.join(ways)}"
     return line + (f"; left out: {', '.join(left_out)}" if left_out else "")
 
