@@ -101,7 +101,8 @@ class TrainConfig:
     """Fine-tune a segmentation model. Defaults are the study's protocol for the data set."""
 
     dataset: str = "gland"
-    """pedestrian, gland, gland-128, demo, demo-pedestrian, a folder, an archive, or a Hub id"""
+    """pedestrian, gland, gland-128, demo, demo-pedestrian, demo-street, a folder, an archive, or a
+    Hub id"""
     pairs: Pairs = ()
     """which file is whose mask, such as 'images/{}.jpg=masks/{}_x.png': {} is the same text on both
     sides, * any text; several patterns may be given"""

@@ -104,7 +104,7 @@ def fill(config: TrainConfig) -> TrainConfig:
 
 def with_protocol(config: TrainConfig) -> TrainConfig:
     """Fill open fields with the study's protocol; InputError for an encoder without effect."""
-    street = config.dataset in ("pedestrian", "demo-pedestrian")
+    street = config.dataset in ("pedestrian", "demo-pedestrian", "demo-street")
     small = street or config.dataset == "gland-128"
     flips, weights = config.flips, config.weights
     size: AnySize | None = config.size

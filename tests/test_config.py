@@ -42,6 +42,7 @@ def test_the_main_flags_and_their_defaults():
     [
         (["--dataset", "pedestrian"], 128, "h"),
         (["--dataset", "demo-pedestrian"], 128, "h"),
+        (["--dataset", "demo-street"], 128, "h"),
         (["--dataset", "gland"], 256, "hv"),
         (["--dataset", "gland", "--crop", "256"], 512, "h"),
         (["--dataset", "gland-128"], 128, "hv"),

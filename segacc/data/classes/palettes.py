@@ -1,8 +1,11 @@
-"""Colour codings that are in wide use, to name the classes of masks that have no names."""
+"""Palettes: those in wide use, to name the classes of masks that have no names, and our own."""
 
 from __future__ import annotations
 
-from segacc.labels import Colour
+import numpy as np
+from PIL import Image
+
+from segacc.labels import Colour, Labels
 
 _VOC = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
@@ -50,3 +53,14 @@ PALETTES: dict[str, dict[Colour, str]] = {
 }
 """The name of each colour. VOC is of Everingham et al. 2010, Cityscapes of Cordts et al. 2016,
 CamVid of Brostow et al. 2009."""
+
+
+def with_palette(label_map: np.ndarray, labels: Labels) -> Image.Image:
+    """A label map (H, W) uint8 as a picture whose values are those of the label map, and whose
+    palette has the colours of the classes, and white for what is no class."""
+    palette = [255] * 768
+    for number, colour in enumerate(labels.colours):
+        palette[3 * number : 3 * number + 3] = colour
+    picture = Image.fromarray(label_map)
+    picture.putpalette(palette)
+    return picture

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from segacc.data.classes.lists import class_list, read_list, write_list
+from segacc.data.classes.palettes import with_palette
 from segacc.data.reading.alignment import ORIENTATION, turned_back
 from segacc.data.reading.tables.columns import CLASSES
 from segacc.data.rows import Source, read_row
@@ -67,14 +68,10 @@ def save(source: Source, folder: Path) -> None:
 def _with_label_map(row: dict[str, Any], coding: Coding) -> dict[str, Any]:
     pair = read_row(row, coding)
     # With the orientation of its image, since without one it may be open how the mask lies.
-    picture = Image.fromarray(turned_back(pair.label_map, pair.orientation))
+    picture = with_palette(turned_back(pair.label_map, pair.orientation), coding.labels)
     exif = Image.Exif()
     if pair.orientation != 1:
         exif[ORIENTATION] = pair.orientation
-    palette = [255] * 768
-    for number, colour in enumerate(coding.labels.colours):
-        palette[3 * number : 3 * number + 3] = colour
-    picture.putpalette(palette)
     file = io.BytesIO()
     picture.save(file, "PNG", exif=exif)
     present = [int(number) for number in np.unique(pair.label_map) if number != IGNORE]

@@ -11,17 +11,25 @@ import pytest
 from PIL import Image
 
 from segacc.data.demo import sets as demo
+from segacc.data.demo.backdrop import backdrop
 from segacc.data.demo.paint import blank, box
 from segacc.data.demo.people import person
+from segacc.data.demo.regions import REGIONS, Region, averaged_down
 from segacc.data.demo.sets import DEMO_NAMES, demo_image, write_demo
-from segacc.data.demo.street import Standing, paste
+from segacc.data.demo.street import Standing, paste, pedestrians, street
 from segacc.data.demo.tissue import tissue
+from segacc.data.reading.sources import load_dataset
+from segacc.data.rows import read_row
 
+CLASSES = "demo-street"
+BINARY_NAMES = [name for name in DEMO_NAMES if name != CLASSES]
 Samples = list[tuple[np.ndarray, np.ndarray]]
 
-# How much of each of 4 x 4 cells is foreground in a set's first picture, in hundredths.
+# How much of each of 4 x 4 cells is foreground (of streets: pavement) in a set's first picture, in
+# hundredths.
 COVER = {
     "demo": [[53, 29, 41, 47], [28, 31, 38, 26], [24, 30, 54, 30], [38, 25, 41, 30]],
+    "demo-street": [[0, 0, 0, 0], [10, 4, 4, 0], [87, 69, 84, 80], [89, 100, 100, 100]],
     "demo-pedestrian": [[0, 0, 0, 0], [0, 12, 34, 0], [0, 9, 47, 0], [0, 0, 30, 0]],
 }
 
@@ -34,7 +42,7 @@ def sample(name: str, split: str, count: int) -> Samples:
     return pairs
 
 
-@pytest.fixture(scope="module", params=DEMO_NAMES)
+@pytest.fixture(scope="module", params=BINARY_NAMES)
 def splits(request: pytest.FixtureRequest) -> tuple[str, Samples, Samples]:
     """A set's name, and some of its training and of its test pictures."""
     name: str = request.param
@@ -55,7 +63,7 @@ def test_a_set_is_written_as_pairs_in_three_splits(
         for index, (image_file, mask_file) in enumerate(zip(images, masks, strict=True)):
             image, mask = demo_image(name, split, index)
             with Image.open(image_file) as picture, Image.open(mask_file) as label:
-                assert (picture.mode, label.mode) == ("RGB", "L")
+                assert (picture.mode, label.mode) == ("RGB", "P" if name == CLASSES else "L")
                 assert picture.size == label.size
                 # JPEG loses a little; another picture would be tens of grey levels off.
                 assert np.abs(np.asarray(picture).astype(int) - image).mean() < 8
@@ -86,6 +94,8 @@ def test_images_change_only_with_the_version() -> None:
     assert demo.DEMO_VERSION == "1"
     for name, expected in COVER.items():
         mask = demo_image(name, "train", 0)[1]
+        if name == CLASSES:
+            mask = np.where(mask == Region.PAVEMENT, 255, 0).astype(np.uint8)
         cover = cv2.resize(mask, (4, 4), interpolation=cv2.INTER_AREA) / 255 * 100
         assert cover == pytest.approx(np.array(expected), abs=2), name
 
@@ -180,20 +190,80 @@ def test_outlines_of_masks_lie_on_edges_of_images(splits: tuple[str, Samples, Sa
 def test_what_stands_in_front_of_a_person_is_not_in_the_mask() -> None:
     rng = np.random.default_rng(0)
     image, mask = np.zeros((200, 200, 3), np.uint8), np.zeros((200, 200), np.uint8)
-    paste(rng, image, mask, Standing(person(rng, 160), 100, 190, True))
+    paste(rng, image, mask, Standing(person(rng, 160), 100, 190, Region.PERSON))
     whole = mask > 0
     assert 0.05 < whole.mean() < 0.4
     post = blank(180, 1.0)
     box(post, -0.05, 0, 0.05, 1, (90, 90, 90, 255))
-    paste(rng, image, mask, Standing(post, 100, 195, False))
-    columns = np.flatnonzero((whole & (mask == 0)).any(0))
+    paste(rng, image, mask, Standing(post, 100, 195, Region.OBJECT))
+    columns = np.flatnonzero((whole & (mask == Region.OBJECT)).any(0))
     assert 15 <= len(columns) <= 20  # the post's width is a tenth of its height
-    assert np.array_equal(mask[:, : columns[0]] > 0, whole[:, : columns[0]])
+    assert np.array_equal(mask[:, : columns[0]] == Region.PERSON, whole[:, : columns[0]])
     assert np.array_equal(mask[:, columns[-1] + 1 :] > 0, whole[:, columns[-1] + 1 :])
 
 
 def test_a_sprite_outside_the_image_changes_nothing() -> None:
     rng = np.random.default_rng(0)
     image, mask = np.zeros((50, 50, 3), np.uint8), np.zeros((50, 50), np.uint8)
-    paste(rng, image, mask, Standing(person(rng, 20), 500, 40, True))
+    paste(rng, image, mask, Standing(person(rng, 20), 500, 40, Region.PERSON))
     assert not mask.any() and not image.any()
+
+
+def test_people_of_a_street_are_those_of_the_mask_of_pedestrians() -> None:
+    for seed in range(8):
+        (image, regions), (same, mask) = (
+            f(np.random.default_rng(seed)) for f in (street, pedestrians)
+        )
+        assert np.array_equal(image, same)
+        assert np.array_equal(regions == Region.PERSON, mask == 255)
+
+
+def test_a_pixel_on_an_edge_is_of_the_nearest_region_that_covers_half_of_it() -> None:
+    sky, road, person = Region.SKY, Region.ROAD, Region.PERSON
+    fine = np.array(
+        [[sky, sky, sky, sky, sky, sky], [sky, person, person, person, road, person]], np.uint8
+    )
+    assert averaged_down(fine, 2).tolist() == [[sky, person, road]]
+
+
+def test_every_region_is_painted_often_enough_to_be_learnt() -> None:
+    shares = np.array(
+        [
+            np.bincount(regions.ravel(), minlength=len(Region)) / regions.size
+            for _, regions in sample(CLASSES, "train", 24)
+        ]
+    )
+    assert shares.shape[1] == len(Region) == REGIONS.classes
+    assert (shares.mean(0) > 0.02).all()
+    assert ((shares > 0).mean(0) > 0.4).all()
+
+
+def test_sky_houses_and_ground_lie_where_they_do_in_a_street() -> None:
+    height = dict.fromkeys((Region.SKY, Region.BUILDING, Region.PAVEMENT, Region.ROAD), 0.0)
+    samples = sample(CLASSES, "train", 24)
+    for region in height:
+        rows = [np.nonzero(regions == region)[0] / len(regions) for _, regions in samples]
+        height[region] = np.concatenate(rows).mean()
+    assert sorted(height, key=lambda region: height[region]) == list(height)
+
+
+def test_the_kerb_is_pavement_and_the_marks_of_the_road_are_road() -> None:
+    rng = np.random.default_rng(3)
+    found = 0
+    for _ in range(20):
+        _, regions = backdrop(rng, 300, 400, 80, 140)  # without people and objects
+        whole_rows = (regions == Region.ROAD).all(1)
+        if whole_rows.any():
+            kerb = int(whole_rows.argmax())
+            assert set(np.unique(regions[kerb:])) <= {Region.ROAD}
+            assert Region.PAVEMENT in regions[kerb - 1]
+            found += 1
+    assert found > 5
+
+
+def test_the_classes_are_read_with_their_names_and_colours() -> None:
+    source = load_dataset(CLASSES)
+    assert source.coding.labels == REGIONS
+    assert len(set(REGIONS.colours)) == REGIONS.classes
+    pair = read_row(source.rows["valid"][2], source.coding)
+    assert np.array_equal(pair.label_map, demo_image(CLASSES, "valid", 2)[1])

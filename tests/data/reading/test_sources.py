@@ -114,7 +114,10 @@ def test_a_folder_is_read_where_it_is(tmp_path, cache):
     [
         ("glnad", r"--dataset 'glnad' is neither a known set \(did you mean 'gland'\?: pedestrian"),
         ("Pedestrians", "did you mean 'pedestrian'"),
-        ("zzz", r"known set \(pedestrian, gland, gland-128, demo, demo-pedestrian\), nor a folder"),
+        (
+            "zzz",
+            r"known set \(pedestrian, gland, gland-128, demo, demo-pedestrian, demo-street\), nor a ",
+        ),
         ("", "--dataset '' is neither"),
         ("./no/such/place", "nor a folder, an archive or a Hub id"),
     ],
