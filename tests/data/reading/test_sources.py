@@ -116,7 +116,7 @@ def test_a_folder_is_read_where_it_is(tmp_path, cache):
         ("Pedestrians", "did you mean 'pedestrian'"),
         (
             "zzz",
-            r"known set \(pedestrian, gland, gland-128, demo, demo-pedestrian, demo-street\), nor a ",
+            r"known set \(pedestrian, gland, gland-128, demo, demo-pedestrian, demo-street\), nor",
         ),
         ("", "--dataset '' is neither"),
         ("./no/such/place", "nor a folder, an archive or a Hub id"),
