@@ -75,8 +75,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
             if evaluation.accelerator.is_main_process:
                 record = record_of(evaluation, found, scores)
                 write_results(folder, split, found.at_threshold, record)
-                if evaluation.data.labels.logits == 1:
-                    write_report(folder / "report.html", [read_scored(config.run, folder, split)])
+                write_report(folder / "report.html", [read_scored(config.run, folder, split)])
                 print_results(folder, split, found.at_threshold, record, config.explain)
     evaluation.accelerator.end_training()
     return {name: score.value for name, score in scores.items()}

@@ -145,7 +145,7 @@ def print_results(
     print(
         f"written: {folder}: metrics.json, per_image.csv, overlays/, "
         f"{detail_folder(Labels.from_config(record['labels']))}/, overview.png\n"
-        f"look at: {folder / ('overview.png' if 'per_class' in record else 'report.html')}",
+        f"look at: {folder / 'report.html'}",
         flush=True,
     )
 

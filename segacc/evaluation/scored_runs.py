@@ -121,17 +121,25 @@ def data_labels(runs: list[ScoredRun]) -> dict[Path, str]:
     return labels
 
 
+def _names_of(run: ScoredRun) -> list[str]:
+    return run.names
+
+
+def _classes_of(run: ScoredRun) -> Labels:
+    return Labels.from_config(run.metrics.get("labels"))
+
+
 def report_groups(runs: list[ScoredRun]) -> list[list[ScoredRun]]:
     """The runs of each report: of the same images, also at several sizes.
 
     The fingerprint depends on the size. So images of two sizes are taken for the same where their
-    names are the same and the data set is called the same.
+    names and the classes are the same and the data set is called the same.
     """
     reports: list[dict[str, list[ScoredRun]]] = []
     for (_, size), group in groups_of(runs).items():
         for by_size in reports:
             first = next(iter(by_size.values()))[0]
-            same = first.names == group[0].names and data_name(first) == data_name(group[0])
+            same = all(of(first) == of(group[0]) for of in (_names_of, data_name, _classes_of))
             if same and size not in by_size:
                 by_size[size] = group
                 break

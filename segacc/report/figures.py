@@ -50,7 +50,10 @@ def interval_text(score: dict[str, float | None], name: str = "", digits: int = 
 
 
 def curves(
-    epochs: Sequence[Sequence[dict[str, Any]]], labels: Sequence[str], best: Sequence[int | None]
+    epochs: Sequence[Sequence[dict[str, Any]]],
+    labels: Sequence[str],
+    best: Sequence[int | None],
+    of_classes: bool = False,
 ) -> list[Markup]:
     """Charts of loss, IoU and learning rate over epochs.
 
@@ -58,7 +61,9 @@ def curves(
         epochs: the lines of metrics.jsonl of each run.
         labels: the name of each run.
         best: the best epoch of each run, which is marked.
+        of_classes: whether there are more than two, which have no threshold.
     """
+    iou, where = ("mIoU", "") if of_classes else ("IoU", ", at 0.5")
     if len(epochs) > 1:
         runs = list(zip(epochs, labels, best, strict=True))
         return [
@@ -66,17 +71,17 @@ def curves(
             for key, title in (
                 ("train_loss", "Training loss"),
                 ("valid_loss", "Validation loss"),
-                ("valid_iou", "iou on validation, at 0.5"),
-                ("valid_iou_image", "iou_image on validation, at 0.5"),
+                ("valid_iou", f"{'miou' if of_classes else 'iou'} on validation{where}"),
+                ("valid_iou_image", f"iou_image on validation{where}"),
                 ("lr", "Learning rate"),
             )
         ]
-    ious = {"valid_iou": "iou", "valid_iou_image": "iou_image"}
+    ious = {"valid_iou": "miou" if of_classes else "iou", "valid_iou_image": "iou_image"}
     if any("valid_iou_best_threshold" in line for line in epochs[0]):
         ious["valid_iou_best_threshold"] = "iou at its best threshold"
     plans = [
         ("loss", "Loss", {"train_loss": "training", "valid_loss": "validation"}),
-        ("iou", "IoU on validation, at 0.5", ious),
+        ("iou", f"{iou} on validation{where}", ious),
         ("lr", "Learning rate", {"lr": "learning rate"}),
     ]
     return [
@@ -142,17 +147,24 @@ def threshold_curve(
     return chart("thresholds", "IoU over thresholds", description, x, y, body, series, note)
 
 
-def reliability(metrics: Sequence[dict[str, Any]], labels: Sequence[str]) -> Markup:
+def reliability(
+    metrics: Sequence[dict[str, Any]], labels: Sequence[str], of_classes: bool = False
+) -> Markup:
     """Share of foreground over mean probability, of the pixels in each bin of probability.
 
     Args:
         metrics: metrics.json of each run, with its calibration.
+        of_classes: whether there are more than two. It is then the share of pixels that are right,
+            over the probability of the predicted class.
     """
+    share, right = "share of foreground", "foreground"
+    if of_classes:
+        share, right = "share that is right", "right"
     calibrations = [one["calibration"] for one in metrics]
     eces = [f"ece {number_text(one['scores']['ece']['value'])}" for one in metrics]
     if len(labels) > 1:
         labels = [f"{label}, {ece}" for label, ece in zip(labels, eces, strict=True)]
-    x, y = unit_axis("mean probability"), unit_axis("share of foreground")
+    x, y = unit_axis("mean probability"), unit_axis(share)
     left, top = _corner()
     diagonal = Markup('<path class="diagonal" d="M{} {}L{} {}"/>')
     body = [diagonal.format(left, top + charts.DOWN, left + charts.ACROSS, top)]
@@ -168,7 +180,7 @@ def reliability(metrics: Sequence[dict[str, Any]], labels: Sequence[str]) -> Mar
     for s in series:
         body.append(line(s, x, y))
         body += [dot(p, s.style, x, y, f"{s.label}: {p[0]:.3f}, {p[1]:.3f}") for p in s.points]
-    note = "On the diagonal, probabilities are right: of the pixels at 0.8, 80 % are foreground."
+    note = f"On the diagonal, probabilities are right: of the pixels at 0.8, 80 % are {right}."
     if len(calibrations) == 1:
         note = f"{eces[0]}. {note} Bars: share of all pixels."
     description = "; ".join(
@@ -245,6 +257,25 @@ def whisker(score: dict[str, float | None], constant: float | None) -> Markup:
     if value is not None:
         drawn += Markup('<circle cx="{:.2f}%" cy="8" r="4.5"/>').format(100 * value)
     return Markup('<svg class="whisker" aria-hidden="true">{}</svg>').format(drawn)
+
+
+def bar(score: dict[str, float | None], colour: str) -> Markup:
+    """A score in 0..1 as a bar, with its interval as a line.
+
+    Args:
+        colour: as HTML has it.
+    """
+    value, low, high = score["value"], score.get("low"), score.get("high")
+    box = Markup('<rect class="{}" width="{:.2f}%" y="3" height="12"{}/>')
+    drawn = box.format("base", 100, "")
+    if value is not None:
+        drawn += box.format("value", 100 * value, Markup(' fill="{}"').format(colour))
+    if low is not None and high is not None:
+        across = Markup('<line class="span" x1="{:.2f}%" x2="{:.2f}%" y1="9" y2="9"/>')
+        end = Markup('<line class="span" x1="{0:.2f}%" x2="{0:.2f}%" y1="5" y2="13"/>')
+        drawn += across.format(100 * low, 100 * high) + end.format(100 * low)
+        drawn += end.format(100 * high)
+    return Markup('<svg class="bar-chart" aria-hidden="true">{}</svg>').format(drawn)
 
 
 def plot() -> dict[str, float]:

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from segacc.labels import FOREGROUND
 from segacc.report import figures
 from segacc.report.pictures import encoded, reduced
 from segacc.report.scored import Scored
 
+UNCOUNTED = 128  # in pictures of masks of two classes
 SIDE = 256  # px of a picture in the page, at most
 QUALITY = 80  # of its JPEG
 IN_DIALOG = ("dice", "precision", "recall", "boundary_iou", "hd95", "ece")  # of per_image.csv
@@ -29,9 +29,9 @@ class GalleryImage:
     width: int
     height: int
     photo: str  # base64 of a JPEG
-    masks: list[str]  # base64 of 8-bit gray PNGs; one if all runs have the same mask
+    masks: list[str]  # base64 of 8-bit gray PNGs, of `mask_in_page`; one if all runs have the same
     mask_of: list[int]  # for each run, which of the masks is its own
-    levels: list[str]  # base64 of an 8-bit gray PNG for each run
+    found: list[str]  # base64 of an 8-bit gray PNG for each run, of `Scored.found`
     scores: list[list[tuple[str, str]]]  # for each run, names and values at its threshold
 
 
@@ -50,15 +50,20 @@ def choose_images(ious: Tensor, pictures: int, points: int) -> tuple[list[int], 
         points: in order of the images; all of the gallery are among them.
     """
     order = ious.argsort(stable=True).tolist()
-    gallery = order
-    if len(order) > pictures:
-        worst = pictures // 2
-        gallery = order[:worst] + _evenly(order[worst:], pictures - worst)
+    gallery = first_and_spread(order, pictures)
     if len(order) <= points:
         return gallery, sorted(order)
     in_gallery = set(gallery)
     others = [image for image in order if image not in in_gallery]
     return gallery, sorted(gallery + _evenly(others, points - len(gallery)))
+
+
+def first_and_spread(order: list[int], most: int) -> list[int]:
+    """Of more images than `most`, the first half as many, and others with equal steps between the
+    rest."""
+    if len(order) <= most:
+        return order
+    return order[: most // 2] + _evenly(order[most // 2 :], most - most // 2)
 
 
 def _evenly(items: list[int], count: int) -> list[int]:
@@ -74,7 +79,7 @@ def gallery_image(runs: list[Scored], point: int, indices: list[int]) -> Gallery
         indices: its number in each of the runs.
     """
     both = list(zip(runs, indices, strict=True))
-    masks = [_png(np.where(run.mask(i) == FOREGROUND, 255, 0).astype(np.uint8)) for run, i in both]
+    masks = [_png(mask_in_page(run, i)) for run, i in both]
     run, index = max(both, key=lambda pair: pair[0].mask(pair[1]).size)
     height, width = run.mask(index).shape
     before = run.rows[index]["height"], run.rows[index]["width"]
@@ -102,9 +107,21 @@ def gallery_image(runs: list[Scored], point: int, indices: list[int]) -> Gallery
         photo=base64.b64encode(encoded(photo, "JPEG", quality=QUALITY)).decode(),
         masks=different,
         mask_of=[different.index(mask) for mask in masks],
-        levels=[_png(run.levels(i)) for run, i in both],
+        found=[_png(run.found(i)) for run, i in both],
         scores=scores,
     )
+
+
+def mask_in_page(run: Scored, index: int) -> np.ndarray:
+    """(H, W) uint8: the label map, in which two classes are black and white, and gray where no
+    pixel is counted."""
+    label_map = run.mask(index)
+    if run.labels.logits > 1:
+        return label_map
+    table = np.full(256, UNCOUNTED, dtype=np.uint8)
+    table[:2] = 0, 255
+    shown: np.ndarray = table[label_map]
+    return shown
 
 
 def _png(pixels: np.ndarray) -> str:

@@ -13,8 +13,9 @@ from PIL import Image
 
 from segacc.data.split import Split
 from segacc.errors import InputError, command
+from segacc.labels import Labels
 from segacc.metrics.thresholds import LEVELS
-from segacc.report.pictures import find_pictures
+from segacc.report.pictures import detail_folder, find_pictures
 from segacc.runs import read_epochs
 
 
@@ -31,23 +32,25 @@ class Scored:
     names: list[str]
     split: Split
     folder: Path  # of the results
-    probabilities: list[Path]  # a picture of levels for each image
+    pictures: list[Path]  # a picture for each image: of levels, or the predicted label map
 
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
         return self.split[index][0]
 
     def mask(self, index: int) -> np.ndarray:
-        """(H, W) uint8: 0, 1, or 255 for pixels that are not counted."""
+        """(H, W) uint8, a label map."""
         return self.split[index][1]
 
-    def levels(self, index: int) -> np.ndarray:
-        """(H, W) uint8: the probability is above k / 256 where the level is k or more, for k > 0.
+    def found(self, index: int) -> np.ndarray:
+        """(H, W) uint8, of what the run found: of two classes, the probability of foreground is
+        above k / 256 where the level is k or more, for k > 0; of more classes, the predicted label
+        map.
 
         Raises:
             InputError: the file is missing, damaged or not of the mask's size.
         """
-        path = self.probabilities[index]
+        path = self.pictures[index]
         try:
             with Image.open(path) as picture:
                 levels = np.asarray(picture)
@@ -60,6 +63,11 @@ class Scored:
                 f"{_again(self.folder)}."
             )
         return levels
+
+    @property
+    def labels(self) -> Labels:
+        """The classes that were scored; segacc 0.1.0 had two and did not write them."""
+        return Labels.from_config(self.metrics.get("labels"))
 
     @property
     def data(self) -> str:
@@ -88,7 +96,7 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
 
     Args:
         run: the run's folder, with config.json and metrics.jsonl.
-        folder: the results, with metrics.json, per_image.csv and probabilities/.
+        folder: the results, with metrics.json, per_image.csv and the pictures of what was found.
         split: the images that were scored, prepared at the size at which they were scored.
 
     Raises:
@@ -109,6 +117,7 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
             f"{path} is of other images than the {len(split)} of the prepared split: "
             f"{_again(folder)}."
         )
+    labels = Labels.from_config(metrics.get("labels"))
     # As in the run's banner: models of transformers have no separate encoder.
     whole = config["model"] == "segformer" or "/" in config["model"]
     return Scored(
@@ -121,7 +130,7 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
         names=split.names,
         split=split,
         folder=folder,
-        probabilities=find_pictures(folder / "probabilities", split.names),
+        pictures=find_pictures(folder / detail_folder(labels), split.names),
     )
 
 

@@ -51,5 +51,5 @@ def summarise(run: Scored, indices: list[int]) -> Summary:
 
 def image_histogram(run: Scored, index: int) -> Tensor:
     """(2, 256) int64: how many pixels of background and foreground of an image have each level."""
-    levels, label_map = (torch.from_numpy(a.copy()) for a in (run.levels(index), run.mask(index)))
+    levels, label_map = (torch.from_numpy(a.copy()) for a in (run.found(index), run.mask(index)))
     return histogram(levels[None, None], label_map[None])[0, 0]

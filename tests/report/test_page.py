@@ -6,13 +6,12 @@ import base64
 import io
 import json
 import re
-import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from browser import opened, until
 from PIL import Image
 from runs import a_split, counts_of, guess, write_run
 
@@ -24,47 +23,7 @@ from segacc.report.gallery import SIDE, choose_images
 from segacc.report.page import write_report
 from segacc.report.scored import label_runs, read_scored
 
-BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 FP, FN = (0xD5, 0x5E, 0x00), (0x56, 0xB4, 0xE9)  # of the error maps
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"no {' or '.join(BROWSERS)} here (apt-get install chromium brings one)")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def until(page, condition: str) -> None:
-    """Wait for it; playwright's own wait evaluates text in the page, which its policy forbids."""
-    for _ in range(200):
-        if page.evaluate(f"Boolean({condition})"):
-            return
-        page.wait_for_timeout(25)
-    pytest.fail(f"never: {condition}")
-
-
-@contextmanager
-def opened(browser, path: Path, width: int = 1280, height: int = 900, **options):
-    """The page in a browser. In the end its console is empty, and it has loaded nothing else."""
-    context = browser.new_context(viewport={"width": width, "height": height}, **options)
-    page = context.new_page()
-    printed, asked = [], []
-    page.on("console", lambda message: printed.append(message.text))
-    page.on("pageerror", lambda error: printed.append(str(error)))
-    page.on("dialog", lambda dialog: (printed.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(path.as_uri())
-    until(page, "document.querySelector('.readout .iou')?.textContent")
-    yield page
-    context.close()
-    assert printed == []
-    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
 
 
 def blobs(rng: np.random.Generator, size: int, share: float = 0.5) -> np.ndarray:
@@ -97,7 +56,7 @@ def page_of_run(run):
 
 def all_of(run):
     indices = range(len(run.names))
-    return [run.levels(i) for i in indices], [run.mask(i) for i in indices]
+    return [run.found(i) for i in indices], [run.mask(i) for i in indices]
 
 
 def move(page, k: int, slider: str = "#slider") -> None:
@@ -173,8 +132,8 @@ def test_numbers_that_are_not_finite_or_missing_are_no_nan_in_the_page(tmp_path)
 def test_the_levels_in_the_page_are_those_that_were_scored(run, page_of_run):
     block = re.search(r'id="data">(.*?)</script>', page_of_run.read_text(encoding="utf-8"), re.S)
     for picture in json.loads(block.group(1))["pictures"]:
-        levels = Image.open(io.BytesIO(base64.b64decode(picture["levels"][0])))
-        assert levels.mode == "L" and (np.asarray(levels) == run.levels(picture["point"])).all()
+        levels = Image.open(io.BytesIO(base64.b64decode(picture["found"][0])))
+        assert levels.mode == "L" and (np.asarray(levels) == run.found(picture["point"])).all()
 
 
 def test_ignored_pixels_are_not_counted_and_not_shown_as_foreground(tmp_path):
@@ -189,7 +148,8 @@ def test_ignored_pixels_are_not_counted_and_not_shown_as_foreground(tmp_path):
     data = json.loads(block.group(1))
     assert np.sum(data["runs"][0]["histogram"]) == 64 * 55
     shown_mask = base64.b64decode(data["pictures"][0]["masks"][0])
-    assert (np.asarray(Image.open(io.BytesIO(shown_mask))) == 255 * (mask == 1)).all()
+    in_page = np.asarray(Image.open(io.BytesIO(shown_mask)))
+    assert (in_page == np.select([mask == 1, mask == 255], [255, 128], 0)).all()
 
 
 def noise(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -285,21 +245,21 @@ def test_the_page_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch)
 
 def test_pictures_of_names_that_differ_in_a_slash_are_their_own(tmp_path):
     run = made(tmp_path / "run", count=3, names=["a/b", "a__b", "a%2Fb"])
-    assert len({run.levels(i).tobytes() for i in range(3)}) == 3
+    assert len({run.found(i).tobytes() for i in range(3)}) == 3
     write_report(tmp_path / "report.html", [run])
     block = re.search(r'id="data">(.*?)</script>', (tmp_path / "report.html").read_text(), re.S)
     pictures = json.loads(block.group(1))["pictures"]
-    assert len({picture["levels"][0] for picture in pictures}) == 3
+    assert len({picture["found"][0] for picture in pictures}) == 3
 
 
 def test_results_of_segacc_0_1_0_can_be_read(tmp_path):
     """There, a slash became two underscores."""
     run = made(tmp_path / "run", count=2, names=["a/b", "c/d__e"])
-    expected = [run.levels(i) for i in range(2)]
+    expected = [run.found(i) for i in range(2)]
     for new, old in (("a%2Fb.png", "a__b.png"), ("c%2Fd__e.png", "c__d__e.png")):
         (run.folder / "probabilities" / new).rename(run.folder / "probabilities" / old)
     again = read_scored(tmp_path / "run", run.folder, run.split)
-    assert all((again.levels(i) == expected[i]).all() for i in range(2))
+    assert all((again.found(i) == expected[i]).all() for i in range(2))
     write_report(tmp_path / "report.html", [again])
 
 
@@ -362,7 +322,7 @@ def test_it_starts_at_the_models_threshold_and_comes_back_to_it(browser, run, pa
         )
         page.get_by_role("button", name="model's 0.352").click()
         until(page, "document.querySelector('.at').textContent === '0.352'")
-        pressed = page.locator("[aria-pressed=true]")
+        pressed = page.locator(".bar [aria-pressed=true]")
         assert pressed.count() == 1 and pressed.text_content() == "model's 0.352"
 
 
@@ -444,14 +404,14 @@ def test_keys_open_the_large_view_change_its_image_and_close_it(browser, run, pa
         page.keyboard.press("ArrowRight")
         image = run.names.index(order[1])
         found = pixels(page, image, "found", 90, root="#large")
-        assert (found[..., 0] == np.where(run.levels(image) >= 90, 255, 0)).all()
+        assert (found[..., 0] == np.where(run.found(image) >= 90, 255, 0)).all()
         # Its slider is the page's: numbers and picture follow, and arrows on it do not turn.
         page.locator("#slider-large").focus()
         page.keyboard.press("ArrowRight")
         page.wait_for_selector("#large canvas[data-drawn='91']")
         assert title.text_content() == order[1]
         assert page.locator("#slider").input_value() == "91"
-        one = counts_of([run.levels(image)], [run.mask(image)], 91 / 256)[0, 0]
+        one = counts_of([run.found(image)], [run.mask(image)], 91 / 256)[0, 0]
         assert shown(page, "#large .iou") == pytest.approx(iou_of(one).item(), abs=1e-15)
         page.keyboard.press("Escape")
         assert not page.locator("#large").is_visible()
@@ -563,7 +523,7 @@ COMMON = ["image 2", "image 3", "image 4", "image 5"]
 
 def common(run):
     indices = [run.names.index(name) for name in COMMON]
-    return [run.levels(i) for i in indices], [run.mask(i) for i in indices]
+    return [run.found(i) for i in indices], [run.mask(i) for i in indices]
 
 
 def test_several_runs_start_each_at_its_own_threshold_and_share_the_slider(browser, two):
@@ -599,7 +559,7 @@ def test_several_runs_are_side_by_side_on_the_same_images_worst_first(browser, t
             for r, (run, k) in enumerate(((small, 90), (large, 160))):
                 pair = f"#image-{i} .pair[data-run='{r}']"
                 assert shown(page, f"{pair} .iou") == pytest.approx(ious[r, i].item(), abs=1e-15)
-                levels = run.levels(run.names.index(name))
+                levels = run.found(run.names.index(name))
                 picture = Image.fromarray((levels >= k).astype(np.uint8) * 255)
                 if levels.shape[0] > SIDE:  # of every pair of pixels one is shown
                     picture = picture.resize((256, 256), Image.Resampling.NEAREST)
