@@ -142,6 +142,9 @@ class TrainConfig:
     weights: Annotated[str | None, _arg("STR", f"imagenet; segformer {SEGFORMER_B0}")] = None
     """what to start from: a pretrained name, a local file or folder (a run's too), or `none` for
     random weights"""
+    keep_head: bool = False
+    """keep what pretrained weights of transformers have learnt about classes of the same names; the
+    head is new without this"""
     freeze_encoder: bool = False
     """keep the encoder's weights as they are"""
     freeze_bn: bool = False

@@ -103,7 +103,8 @@ def fill(config: TrainConfig) -> TrainConfig:
 
 
 def with_protocol(config: TrainConfig) -> TrainConfig:
-    """Fill open fields with the study's protocol; InputError for an encoder without effect."""
+    """Fill open fields with the study's protocol; InputError for an encoder or --keep-head without
+    effect."""
     street = config.dataset in ("pedestrian", "demo-pedestrian", "demo-street")
     small = street or config.dataset == "gland-128"
     flips, weights = config.flips, config.weights
@@ -123,6 +124,13 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
         weights = config.model
     elif weights is None:
         weights = SEGFORMER_B0 if config.model == "segformer" else "imagenet"
+    if config.keep_head and (not has_own_encoder or weights == "none"):
+        what = "--weights none" if has_own_encoder else f"--model {config.model}"
+        raise InputError(
+            f"--keep-head has no effect on {what}: it needs a model of transformers (--model "
+            "segformer, or a Hub id) and weights that were trained to segment, such as "
+            f"{SEGFORMER_B0}; leave it out for a new head."
+        )
     return dataclasses.replace(config, size=size, flips=flips, encoder=encoder, weights=weights)
 
 

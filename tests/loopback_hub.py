@@ -1,4 +1,4 @@
-"""A Hub on this machine that data sets are loaded from and pushed to."""
+"""A Hub on this machine that models and data sets are loaded from and data sets pushed to."""
 
 import base64
 import hashlib
@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class HubHandler(BaseHTTPRequestHandler):
-    """The few endpoints of the Hub that loading and pushing a data set needs."""
+    """The few endpoints of the Hub that loading, and pushing a data set, need."""
 
     repositories: dict[str, dict[str, bytes]]
     uploads: dict[str, bytes]
@@ -19,7 +19,9 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        match = re.fullmatch(r"(?:/api)?/datasets/(\w+/\w+)(?:/(\w+)/\w+(?:/(.*))?)?", url.path)
+        match = re.fullmatch(
+            r"(?:/api)?(?:/datasets|/models)?/(\w+/\w+)(?:/(\w+)/\w+(?:/(.*))?)?", url.path
+        )
         if not match or match[1] not in self.repositories:
             return self.reply(404, b"", "RepoNotFound")
         files, what, path = self.repositories[match[1]], match[2], unquote(match[3] or "")

@@ -178,6 +178,7 @@ CHANGED = {
     "model": "unet",
     "encoder": "resnet18",
     "weights": "imagenet",
+    "keep_head": True,
     "freeze_encoder": True,
     "freeze_bn": True,
     "loss": "bce",

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from segacc.errors import InputError, some_names
-from segacc.models.huggingface import load_pretrained_net
+from segacc.labels import Labels
+from segacc.models.huggingface import keep_head, load_pretrained_net
 from segacc.models.local import check_share, config_beside, load_weights
 from segacc.models.normalisation import Normalisation, from_image_processor, from_smp
 from segacc.models.segmenter import Segmenter
@@ -29,7 +30,12 @@ class Built:
 
 
 def build_model(
-    name: str, encoder: str | None, weights: str, classes: int = 1, channels: int = 3
+    name: str,
+    encoder: str | None,
+    weights: str,
+    classes: int = 1,
+    channels: int = 3,
+    head_of: Labels | None = None,
 ) -> Built:
     """Build the model `--model` with the weights `--weights`.
 
@@ -40,6 +46,8 @@ def build_model(
         weights: `none`, a file or folder, a name of pretrained encoder weights, or a Hub id.
         classes: logits per pixel.
         channels: channels of an image.
+        head_of: the classes whose rows of the head are kept (`keep_head`), of weights of
+            transformers; None for a new head.
 
     Raises:
         InputError: unknown name, or weights that cannot be had. Never random weights instead.
@@ -47,11 +55,16 @@ def build_model(
     local = Path(weights).expanduser()
     if name == "segformer" or "/" in name:
         if not local.exists():
-            return _build_transformers(name, weights, classes, channels)
+            return _build_transformers(name, weights, classes, channels, head_of)
         if "model_type" in config_beside(local):
             # In such a folder, names differ from those in memory; the library knows them.
             folder = find_weights(local).parent
-            return _build_transformers(name, str(folder), classes, channels)
+            return _build_transformers(name, str(folder), classes, channels, head_of)
+        if head_of is not None:
+            raise InputError(
+                f"--keep-head: {local} does not name the classes of its head: give --weights with "
+                "a config.json of transformers beside them, or leave the flag out."
+            )
         built = _build_transformers(name, "none", classes, channels)
         return Built(built.model, load_weights(built.model, local))
     assert encoder is not None
@@ -63,7 +76,9 @@ def build_model(
     return Built(model, _load_encoder_by_name(model, encoder, weights))
 
 
-def _build_transformers(name: str, weights: str, classes: int, channels: int) -> Built:
+def _build_transformers(
+    name: str, weights: str, classes: int, channels: int, head_of: Labels | None = None
+) -> Built:
     from transformers import AutoConfig, SegformerConfig
 
     if name == "segformer" and weights == "none":
@@ -80,16 +95,22 @@ def _build_transformers(name: str, weights: str, classes: int, channels: int) ->
     if weights == "none":
         return Built(model, f"none (random); images normalised by {model.normalisation}")
     try:
-        net, new = load_pretrained_net(weights, classes)
+        net, new = load_pretrained_net(weights, None if head_of else classes)
     except OSError as error:
         raise _no_weights(f"--weights {weights}", error) from error
-    loaded = copy_matching(model.net, net.state_dict())
+    state, about_head = net.state_dict(), ""
+    if head_of:
+        rows, about_head = keep_head(net, new, model.net, head_of, weights)
+        state |= rows
+    loaded = copy_matching(model.net, state)
     assert not loaded.missing, loaded
     fitting = {f"net.{k}" for k in loaded.fitting} - {f"net.{k}" for k in new}
     check_share(model, fitting, weights)
     model.normalise_by(from_image_processor(weights) or Normalisation())
     new += loaded.reshaped
-    said = f"{weights}" + (f" (new: {some_names(new)})" if new else "")
+    new_tensors = f"new: {some_names(new)}" if new else ""
+    about = "; ".join(text for text in (about_head, new_tensors) if text)
+    said = f"{weights}" + (f" ({about})" if about else "")
     return Built(model, f"{said}; images normalised by {model.normalisation}")
 
 

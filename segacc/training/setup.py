@@ -170,7 +170,13 @@ def build(
         built = Built(model_from_state(state), f"of {state}")
         check_same_classes(labels, built.model.labels, f"--resume {config.resume}")
     else:
-        built = build_model(config.model, config.encoder, config.weights, labels.logits)
+        built = build_model(
+            config.model,
+            config.encoder,
+            config.weights,
+            labels.logits,
+            head_of=labels if config.keep_head else None,
+        )
     segmenter = built.model
     segmenter.labels = labels
     # Not those stored with the weights.

@@ -2,6 +2,7 @@
 
 import json
 
+import base_tester
 import pytest
 import torch
 from timm.layers import convert_sync_batchnorm
@@ -48,6 +49,24 @@ def test_every_parameter_that_trains_gets_a_gradient(named):
     assert model.parameters_trained == left
     dropped = {"pspnet": 21_437_985 - 1_501_217}  # the stages that PSPNet never reads
     assert PARAMETERS[name] - left == dropped.get(name, 0)
+
+
+@pytest.mark.parametrize("name", [*STUDY_MODELS, "manet", "upernet", "transformers"])
+def test_a_model_has_as_many_logits_as_are_asked_for(name):
+    if name == "transformers":
+        config = base_tester.tiny_configs()["mobilevit"].to_dict()
+        one, five = (Segmenter(name, classes=k, backbone_config=config) for k in (1, 5))
+    else:
+        encoder = "resnet34" if name in STUDY_MODELS else "tu-test_resnet"
+        one, five = (build_model(name, encoder, "none", classes=k).model for k in (1, 5))
+    assert one.parameters_whole == PARAMETERS.get(name, one.parameters_whole)
+    state = one.state_dict()
+    heads = [v for k, v in five.state_dict().items() if v.shape != state[k].shape]
+    assert heads and {len(tensor) for tensor in heads} == {5}
+    more = sum(tensor[1:].numel() for tensor in heads)
+    assert five.parameters_whole == one.parameters_whole + more
+    with torch.no_grad():
+        assert five.eval()(torch.zeros(1, 3, 70, 50, dtype=torch.uint8)).shape == (1, 5, 70, 50)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 40), (1, 50)])
