@@ -72,19 +72,21 @@ class PlacedDropout(nn.Module):
         """1 where x is kept, else 0. Of the shape of x, or of length 1 along an axis of which all
         values are kept or dropped together."""
         place = self.place
+        # Channels-last whatever the order of x: for one sample alone, the layers before may choose
+        # another one than for several.
+        order = torch.channels_last if x.ndim == 4 else torch.contiguous_format
         if self.unit == "value" and x.device.type == "cpu":
             # numpy's 16 random bits per value cost a third of torch's draws, which would make a
             # step of SegFormer on a CPU 5 % slower. They are used in the order of memory.
-            kept, keep = torch.empty_like(x, dtype=torch.bool), round((1 - self.p) * 2**16)
-            if len(x) > 1 and kept.stride(0) != kept[0].numel():  # samples lie between each other
-                kept = torch.empty(x.shape, dtype=torch.bool)
+            kept = torch.empty(x.shape, dtype=torch.bool, memory_format=order)
+            keep = round((1 - self.p) * 2**16)
             for i, sample in enumerate(kept, start=place.first):
                 values = sample.numel()
                 bits = np.random.SFC64(self._seed(i)).random_raw(-(-values // 4)).view(np.uint16)
                 np.less(bits[:values], keep, out=sample.as_strided([values], [1]).numpy())
             return kept.to(x.dtype)
         if self.unit == "value":
-            kept = torch.empty_like(x)
+            kept = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=order)
             for i, sample in enumerate(kept, start=place.first):
                 stream = torch.Generator(x.device).manual_seed(self._seed(i))
                 sample.bernoulli_(1 - self.p, generator=stream)

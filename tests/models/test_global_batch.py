@@ -38,6 +38,9 @@ def test_what_is_dropped_depends_on_the_place_in_the_global_batch_alone(unit, me
     whole = dropout(unit=unit)(x)
     parts = [dropout(unit=unit, first=first)(x[first : first + 2]) for first in (0, 2, 4, 6)]
     assert torch.equal(whole, torch.cat(parts))
+    # For a sample by itself, a network may choose another order in memory.
+    alone = [dropout(unit=unit, first=i)(x[i : i + 1].contiguous()) for i in range(8)]
+    assert torch.equal(whole, torch.cat(alone))
 
 
 def test_samples_that_lie_between_each_other_in_memory_are_dropped_alike():
