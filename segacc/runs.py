@@ -69,6 +69,7 @@ def open_run(
     model: Segmenter,
     accelerator: Accelerator,
     epochs_done: int,
+    class_weights: tuple[float, ...] | None,
 ) -> RunFolder:
     """Make the run's folder with its config.json, or open the one to resume.
 
@@ -76,6 +77,7 @@ def open_run(
 
     Args:
         epochs_done: of a resumed run; later epochs are dropped from metrics.jsonl.
+        class_weights: in the loss; a new run stores them, so that it is resumed with the same.
 
     Raises:
         InputError: the folder is taken or cannot be written, or the data set has changed.
@@ -84,7 +86,7 @@ def open_run(
     if accelerator.is_main_process and config.resume:
         shared = [_continue_run(config, config.resume, data, epochs_done)]
     elif accelerator.is_main_process:
-        shared = [_start_run(config, data, model, accelerator)]
+        shared = [_start_run(config, data, model, accelerator, class_weights)]
     folder = broadcast_object_list(shared)[0]
     assert folder is not None
     return folder
@@ -116,7 +118,11 @@ def _continue_run(config: TrainConfig, run: Path, data: Prepared, epochs_done: i
 
 
 def _start_run(
-    config: TrainConfig, data: Prepared, model: Segmenter, accelerator: Accelerator
+    config: TrainConfig,
+    data: Prepared,
+    model: Segmenter,
+    accelerator: Accelerator,
+    class_weights: tuple[float, ...] | None,
 ) -> RunFolder:
     run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # a sweep of W&B sets it
     try:
@@ -130,6 +136,7 @@ def _start_run(
             "config": to_json(config) | own,
             "run_id": run_id,
             "data": data_record(config.dataset, data),
+            "class_weights": class_weights,
             "parameters": {"whole": model.parameters_whole, "trained": model.parameters_trained},
             "processes": accelerator.num_processes,
             "device": device_name(accelerator.device),

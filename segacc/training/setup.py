@@ -248,7 +248,8 @@ def pixel_options(config: TrainConfig, data: Prepared) -> PixelOptions:
     """How the pixels of a data set count in the loss; raises InputError as `find_class_weights`."""
     weights = None
     if config.class_weights is not None:
-        weights = find_class_weights(config.class_weights, data.labels, data.splits["train"])
+        train = data.splits["train"]
+        weights = find_class_weights(config.class_weights, data.labels, train, config.resume)
     return PixelOptions(weights, config.ohem, config.label_smoothing)
 
 
@@ -262,7 +263,8 @@ def open_outputs(
 ) -> Job:
     """Open the run's folder and its tracker, start the stream of batches, and print the banner."""
     segmenter, options = model.trained.model, pixel_options(config, data)
-    folder = open_run(config, data, segmenter, accelerator, progress.epoch)
+    weights = options.class_weights
+    folder = open_run(config, data, segmenter, accelerator, progress.epoch, weights)
     run = folder.path
     tracker = start_tracker(accelerator, config, folder, progress.step, progress.best_epoch)
     last_step = epoch_end(config.epochs - 1, config.batch_size, len(data.splits["train"]))
