@@ -15,7 +15,7 @@ from segacc.report.pictures import Picture
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-INIT_SECONDS = 8.0  # W&B then gives up after 19
+INIT_SECONDS = 8.0  # after which W&B gives up
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 
 
@@ -61,6 +61,8 @@ def start(
         options["id"] = run_id
     mode = os.environ.get("WANDB_MODE")
     description = f"wandb ({mode or 'online'})"
+    # Without a network, W&B would twice wait for the name of the user, which it only prints.
+    wandb.setup(wandb.Settings(x_disable_viewer=True))
     try:
         if mode is None and not wandb.login(prompt=False, verify=False):
             options["mode"] = "offline"

@@ -1,0 +1,211 @@
+"""What more classes cost, and that the number of processes changes no loss of them.
+
+    python -m benchmarks.classes [--dataset CAMVID --classes FILE --ignore Unlabelled] [--parts ...]
+
+- `processes`: the losses of 20 steps on one and on two processes.
+- `training`: epochs with one logit and with as many as the set has classes, in turns: time and memory.
+- `validation`: validation of 1000 images with 20 classes, and the forward passes alone, in turns.
+
+Without --dataset, `demo-street` is trained on. For one logit the first class is told from all others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from benchmarks.throughput import ROOT, machine, spread
+from segacc.config import Reading
+from segacc.data.prepare import prepare
+from segacc.data.reading.sources import load_dataset
+
+STEPS = 20
+TRAIN = ["--weights", "none", "--tracker", "none", "--batch-size", "4", "--loss", "dice+ce"]
+PROGRAM = """
+import json, sys
+from segacc.flags import parse_train
+from segacc.training.setup import NO_HOOKS, set_up
+from segacc.training.steps import reduce_losses, train_step
+out, steps, *flags = sys.argv[1:]
+job = set_up(parse_train(flags), NO_HOOKS)
+job.model.wrapped.train()
+results = [train_step(job, step)[0] for step in range(int(steps))]
+losses = [loss for loss, _ in reduce_losses(job, results, first_step=0)]
+if job.is_main:
+    open(out, "w").write(json.dumps(losses))
+job.accelerator.end_training()
+"""
+
+Part = Literal["processes", "training", "validation"]
+
+
+@dataclass(frozen=True)
+class Args:
+    dataset: str = "demo-street"
+    classes: str | None = None
+    ignore: str | None = None
+    size: str = "256"
+    crop: int | None = None
+    model: str = "linknet"
+    encoder: str = "resnet34"
+    repeats: int = 5
+    images: int = 1000
+    """images of the validation"""
+    parts: tuple[Part, ...] = ("processes", "training", "validation")
+
+
+def flags_of(args: Args) -> list[str]:
+    """The flags of train.py that all parts share."""
+    flags = ["--model", args.model, "--encoder", args.encoder, "--size", args.size, *TRAIN]
+    return flags if args.crop is None else [*flags, "--crop", str(args.crop)]
+
+
+def reading_flags(args: Args) -> list[str]:
+    flags = ["--dataset", args.dataset]
+    flags += ["--classes", args.classes] if args.classes else []
+    return flags + (["--ignore", args.ignore] if args.ignore else [])
+
+
+def run(command: list[str]) -> None:
+    """Run a program from the checkout; its output is shown if it fails."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stdout[-2000:] + done.stderr[-4000:])
+
+
+def measure_processes(args: Args, folder: Path) -> None:
+    """Print how far the losses of one and of two processes are from each other."""
+    program = folder / "steps.py"
+    program.write_text(PROGRAM)
+    losses = []
+    for processes in (1, 2):
+        out = folder / f"{processes}.json"
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
+        launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        launch += ["--num_processes", str(processes)]
+        rest = [str(program), str(out), str(STEPS), *reading_flags(args), *flags_of(args)]
+        run([*launch, *rest, "--output-dir", str(folder / f"run-{processes}")])
+        losses.append(np.array(json.loads(out.read_text())))
+    apart = np.abs(losses[0] - losses[1])
+    print(
+        f"1 and 2 processes, {STEPS} steps: losses from {losses[0][0]:.4f} to {losses[0][-1]:.4f}, "
+        f"at most {apart.max():.1e} apart (relative {(apart / losses[0]).max():.1e})"
+    )
+
+
+def as_binary(args: Args, folder: Path) -> Path:
+    """The same images with masks of the first class and all others."""
+    reading = Reading(classes=args.classes, ignore=args.ignore)
+    size = tuple(map(int, args.size.split("x"))) if "x" in args.size else int(args.size)
+    data = prepare(load_dataset(args.dataset, reading), size)
+    for name, split in data.splits.items():
+        for kind in ("images", "masks"):
+            (folder / name / kind).mkdir(parents=True)
+        for i in range(len(split)):
+            image, label_map = split[i]
+            Image.fromarray(image).save(folder / name / "images" / f"{i:04d}.png")
+            mask = ((label_map == 0) * 255).astype(np.uint8)
+            Image.fromarray(mask).save(folder / name / "masks" / f"{i:04d}.png")
+    return folder
+
+
+def measure_training(args: Args, folder: Path) -> None:
+    """Print the time and the memory of epochs with K classes, against one logit."""
+    kinds = {
+        "one logit": ["--dataset", str(as_binary(args, folder / "binary"))],
+        "classes": reading_flags(args),
+    }
+    lines: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    for repeat in range(args.repeats):
+        for kind, flags in kinds.items():
+            out = folder / f"{kind.replace(' ', '-')}-{repeat}"
+            train = [sys.executable, "train.py", *flags, *flags_of(args), "--epochs", "2"]
+            run([*train, "--output-dir", str(out)])
+            # The first epoch warms up.
+            lines[kind].append(json.loads((out / "metrics.jsonl").read_text().splitlines()[1]))
+    for key, unit in (("img_per_s", "img/s"), ("seconds", "s an epoch"), ("memory_gib", "GiB")):
+        one, many = ([line[key] for line in lines[kind]] for kind in kinds)
+        ratios = [b / a for a, b in zip(one, many, strict=True)]
+        print(
+            f"{unit}: one logit {spread(one, 2)}, classes {spread(many, 2)}, "
+            f"ratio {spread(ratios, 3)}"
+        )
+
+
+def measure_validation(args: Args, folder: Path) -> None:
+    """Print how much longer a validation takes than its forward passes."""
+    import torch
+
+    from segacc.flags import parse_train
+    from segacc.prediction.logits import predict_split
+    from segacc.training.setup import NO_HOOKS, set_up
+    from segacc.training.validate import validate
+
+    made = write_set(folder / "many", args.images, classes=20)
+    flags = ["--dataset", str(made), *flags_of(args), "--output-dir", str(folder / "validation")]
+    job = set_up(parse_train(flags), NO_HOOKS)
+    segmenter = job.model.trained.model
+    ratios, seconds = [], []
+    for _ in range(args.repeats):
+        began = time.perf_counter()
+        segmenter.eval()
+        with torch.no_grad():
+            for _ in predict_split(segmenter, job.valid, job.accelerator, 4):
+                pass
+        forward = time.perf_counter() - began
+        began = time.perf_counter()
+        validate(segmenter, job.valid, job.accelerator, job.image_loss_fn, job.data.labels)
+        seconds.append(time.perf_counter() - began)
+        ratios.append(seconds[-1] / forward)
+    print(
+        f"validation of {args.images} images with 20 classes: {statistics.median(seconds):.1f} s, "
+        f"{spread(ratios, 3)} of its forward passes"
+    )
+
+
+def write_set(folder: Path, images: int, classes: int) -> Path:
+    """A folder of made-up images with masks of so many classes; `images` of them for validation."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("valid", images), ("test", 1)):
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True)
+        for i in range(count):
+            coarse = rng.integers(0, classes, (16, 16), dtype=np.uint8)
+            mask = np.kron(coarse, np.ones((16, 16), dtype=np.uint8))
+            image = np.stack([mask * 12, 255 - mask * 10, mask * 5 + 60], axis=-1)
+            noise = rng.integers(0, 20, image.shape, dtype=np.uint8)
+            Image.fromarray(image + noise // 4).save(folder / split / "images" / f"{i:04d}.png")
+            Image.fromarray(mask).save(folder / split / "masks" / f"{i:04d}.png")
+    (folder / "classes.txt").write_text("".join(f"class {i}\n" for i in range(classes)))
+    return folder
+
+
+def main(args: Args) -> None:
+    print(f"{machine()}; {args.model}, {args.encoder}, {args.size} px, batch 4", flush=True)
+    measures = {
+        "processes": measure_processes,
+        "training": measure_training,
+        "validation": measure_validation,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for part in args.parts:
+            place = Path(folder, part)
+            place.mkdir()
+            measures[part](args, place)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    main(tyro.cli(Args, description=__doc__))
