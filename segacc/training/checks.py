@@ -189,8 +189,9 @@ def _remedy(split: Split) -> str:
 def warnings_of(data: Prepared) -> list[str]:
     """Sentences on a data set that can be trained on, but whose scores may mislead."""
     said = []
-    for name, split in data.splits.items():
-        if data.labels.classes == 2 and (why := why_meaningless(masks_of(split))):
+    binary_splits = data.splits if data.labels.classes == 2 else {}
+    for name, split in binary_splits.items():
+        if why := why_meaningless(masks_of(split)):
             said.append(f"{name}: {why}; evaluate.py will refuse it")
         else:
             said += [f"{name}: {doubt}" for doubt in doubts(masks_of(split)) if name != "train"]

@@ -103,11 +103,12 @@ def audit(
                     values[split] += its_values
     if unknown:
         findings.append(AuditFinding("masks", about_unknown(unknown), "error", "unknown values"))
-    for check in CHECKS:
+    binary = coding.labels.classes == 2
+    for check in (*CHECKS, *BINARY_CHECKS) if binary else CHECKS:
         findings += check(samples)
     if size:
         findings += _small_objects(samples, size)
-    if coding.labels.classes > 2:
+    if not binary:
         findings += class_balance([(s.split, s.pixels) for s in samples], coding.labels)
     return findings + list(_value_ranges(values))
 
@@ -288,11 +289,5 @@ def _value_ranges(values: Mapping[str, Histograms]) -> Iterator[AuditFinding]:
         yield AuditFinding(split, problem, "note", "images of 16 bits per channel")
 
 
-CHECKS = (
-    _same_images,
-    _similar_images,
-    _scaled_masks,
-    _mask_values,
-    _mask_shares,
-    _splits_to_score,
-)
+CHECKS = (_same_images, _similar_images, _scaled_masks)
+BINARY_CHECKS = (_mask_values, _mask_shares, _splits_to_score)

@@ -54,6 +54,13 @@ def test_the_shares_of_the_classes_are_noted_per_split(folder):
     assert all(note.severity == "note" for note in notes)
 
 
+def test_masks_full_of_other_classes_than_the_first_are_no_fault(folder):
+    for mask in masks_of(folder):
+        save(mask, np.array([[1, 2] * 30] * 60, np.uint8))
+    findings = [f for f in audit(str(folder), READING) if f.severity != "note"]
+    assert {f.topic for f in findings} == {"classes that are missing"}
+
+
 def test_a_class_that_is_missing_from_a_split_or_rare_is_a_warning(folder):
     for mask in (folder / "train").glob("*.png"):
         save(mask, np.zeros((60, 60), np.uint8))
