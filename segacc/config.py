@@ -88,6 +88,13 @@ class Reading:
             vars(other) | {name: value for name, value in vars(self).items() if value}
         )
 
+    def to_flags(self) -> list[str]:
+        """As the arguments of a command; what is not given is left out."""
+        flags = ["--pairs", *self.pairs] if self.pairs else []
+        given = {name: value for name, value in vars(self).items() if value and name != "pairs"}
+        # With a sign of equality, since a value may begin with a minus.
+        return flags + [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+
     def to_config(self) -> dict[str, Any]:
         """As a dictionary of JSON's types; `of` reads it."""
         return dataclasses.asdict(self) | {"pairs": list(self.pairs)}

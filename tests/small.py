@@ -31,6 +31,30 @@ def write_blobs(
     return folder
 
 
+CLASSES = ("ground", "disc", "box")
+
+
+def write_classes(folder: Path, train: int = 12, valid: int = 5, test: int = 3) -> Path:
+    """Discs and boxes of two grey levels on noise, 64 px, with label maps and classes.txt. The
+    first rows are ignored."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("valid", valid), ("test", test)):
+        (folder / split).mkdir(parents=True)
+        for i in range(count):
+            label_map = np.zeros((64, 64), np.uint8)
+            x, y = rng.integers(14, 50, 2).tolist()
+            cv2.circle(label_map, (x, y), int(rng.integers(8, 14)), 1, -1)
+            x, y = rng.integers(4, 40, 2).tolist()
+            cv2.rectangle(label_map, (x, y), (x + 16, y + 12), 2, -1)
+            image = rng.integers(0, 80, (64, 64, 3), dtype=np.uint8)
+            image += (80 * label_map)[..., None]
+            label_map[:3] = 255
+            cv2.imwrite(str(folder / split / f"{split}{i}.bmp"), image)
+            cv2.imwrite(str(folder / split / f"{split}{i}.png"), label_map)
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
+    return folder
+
+
 def write_shapes(
     folder: Path, shapes: Sequence[tuple[int, int]], train: int = 8, valid: int = 4, test: int = 3
 ) -> Path:

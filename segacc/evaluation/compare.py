@@ -16,16 +16,21 @@ from segacc.data.known import KnownData, find_again, prepare_found
 from segacc.data.reading.depth import WHOLE
 from segacc.data.store import find_prepared
 from segacc.errors import InputError, command, quoted, write_text
+from segacc.evaluation.per_class import class_lines, class_tables
 from segacc.evaluation.scored_runs import (
     ScoredRun,
+    best_first,
     data_labels,
     data_name,
     groups_of,
+    iou_name,
+    iou_note,
     notes_of,
     read_scored_run,
     report_groups,
     sizes_shown,
     way_of_scoring,
+    with_interval,
 )
 from segacc.metrics.counts import resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
@@ -34,10 +39,18 @@ from segacc.report.scored import Scored, read_scored
 from segacc.sizes import size_of_json
 
 COMPARISON_NOTE = (
-    "iou is over all pixels of the split, iou_image the mean over its images; in brackets the 95 % "
-    "bootstrap interval over images. against best: difference of iou to the best run on the same "
-    "images, its 95 % interval, and the two-sided p of a paired bootstrap."
+    "; in brackets the 95 % bootstrap interval over images. against best: difference to the best "
+    "run on the same images, its 95 % interval, and the two-sided p of a paired bootstrap."
 )
+
+CLASSES_NOTE = (
+    "iou of each class, with its 95 % bootstrap interval; absent: in no mask and never predicted."
+)
+
+
+def comparison_note(runs: list[ScoredRun]) -> str:
+    """What the columns of the table mean."""
+    return iou_note(runs, "the split") + COMPARISON_NOTE
 
 
 @dataclass(frozen=True)
@@ -74,20 +87,21 @@ def comparison_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
     says which images, whatever the data set was called.
     """
     rows = []
-    labels = data_labels(runs)
+    labels, score = data_labels(runs), iou_name(runs)
     for group in groups_of(runs).values():
         by_way: dict[str, list[ScoredRun]] = {}
-        for run in sorted(group, key=lambda r: r.metrics["scores"]["iou"]["value"], reverse=True):
+        for run in best_first(group):
             by_way.setdefault(way_of_scoring(run), []).append(run)
         for way, same in by_way.items():
             best = f"best {way}" if len(by_way) > 1 and way else "best"
             rows += [
-                _comparison_row(run, same[0], best) | {"data": labels[run.run]} for run in same
+                _comparison_row(run, same[0], best, score) | {"data": labels[run.run]}
+                for run in same
             ]
     return rows
 
 
-def _comparison_row(run: ScoredRun, best: ScoredRun, called: str) -> dict[str, str]:
+def _comparison_row(run: ScoredRun, best: ScoredRun, called: str, score: str) -> dict[str, str]:
     metrics = run.metrics
     best_epoch = max(run.epochs, key=lambda line: line["valid_iou"])["epoch"]
     against = ""
@@ -96,8 +110,8 @@ def _comparison_row(run: ScoredRun, best: ScoredRun, called: str) -> dict[str, s
         against = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p:.3f}"
     return {
         **model_columns(run),
-        f"iou on {metrics['split']}": _with_interval(metrics["scores"]["iou"]),
-        "iou_image": _with_interval(metrics["scores"]["iou_image"]),
+        f"{score} on {metrics['split']}": with_interval(metrics["scores"]["iou"]),
+        "iou_image": with_interval(metrics["scores"]["iou_image"]),
         "against best": called if run is best else against,
         "threshold": "" if metrics["threshold"] is None else f"{metrics['threshold']:g}",
         "best epoch": f"{best_epoch} of {len(run.epochs)}",
@@ -122,12 +136,6 @@ def model_columns(run: ScoredRun) -> dict[str, str]:
     }
 
 
-def _with_interval(score: dict[str, float | None]) -> str:
-    if score["low"] is None:
-        return f"{score['value']:.3f}"
-    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-
-
 def markdown(table: list[dict[str, str]], note: str) -> str:
     """The table for a README, with what its columns mean."""
     lines = [list(table[0]), ["---"] * len(table[0]), *(list(row.values()) for row in table)]
@@ -146,7 +154,7 @@ def comma_separated(table: list[dict[str, str]]) -> str:
 
 def compare(runs: list[Path], split: str, out: Path) -> None:
     """Print the table of `runs` and write it into the folder `out` as Markdown and CSV, with a
-    report for each data set.
+    table of the classes where there are several, and a report for each data set of two.
 
     Raises:
         InputError: a folder is not a run's, or none has results on the split.
@@ -158,13 +166,23 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
     if not scored:
         raise InputError(f"none of {len(missing)} runs has results on {split}: {hint} makes them.")
     table = comparison_table(scored)
+    by_class = class_tables(scored)
+    note = comparison_note(scored)
     print_table(table)
-    warnings = [f"warning: {note}." for note in notes_of(scored)]
+    for data, lines in by_class:
+        print(f"iou of each class, {data}:")
+        print_table(lines)
+    warnings = [f"warning: {said}." for said in notes_of(scored)]
     print("".join(f"{warning}\n" for warning in warnings), end="")
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "comparison.md", markdown(table, "\n\n".join([COMPARISON_NOTE, *warnings])))
+    text = markdown(table, "\n\n".join([note, *warnings]))
+    text += "".join(f"\n{markdown(lines, f'{data}: {CLASSES_NOTE}')}" for data, lines in by_class)
+    write_text(out / "comparison.md", text)
     write_text(out / "comparison.csv", comma_separated(table))
-    print(f"{COMPARISON_NOTE}\nwritten: {out / 'comparison.md'}, comparison.csv")
+    if by_class:
+        write_text(out / "comparison-classes.csv", comma_separated(class_lines(scored)))
+    files = "comparison.csv" + (", comparison-classes.csv" if by_class else "")
+    print(f"{note}\nwritten: {out / 'comparison.md'}, {files}")
     if missing:
         print(f"without results on {split}: {', '.join(map(str, missing))} ({hint})")
     write_reports(scored, split, table, out)
@@ -173,12 +191,13 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
 def write_reports(
     runs: list[ScoredRun], split: str, table: list[dict[str, str]], out: Path
 ) -> None:
-    """A report for each data set, with its runs side by side.
+    """A report for each data set of two classes, with its runs side by side.
 
     Raises:
         InputError: a data set is not what it was when a run was scored on it.
     """
-    sets = report_groups(runs)
+    # The page on several runs is of two classes.
+    sets = report_groups([run for run in runs if run.labels.classes == 2])
     names = [data_name(group[0]) for group in sets]
     for name, group in zip(names, sets, strict=True):
         digits = f"-{group[0].metrics['fingerprint'][:8]}" if names.count(name) > 1 else ""

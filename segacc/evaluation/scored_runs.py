@@ -33,6 +33,11 @@ class ScoredRun:
     counts: Tensor
     """(N, K, 4) float64: true positive, false positive, false negative, true negative pixels"""
 
+    @property
+    def labels(self) -> Labels:
+        """The classes that were scored."""
+        return Labels.from_config(self.metrics.get("labels"))
+
 
 def read_scored_run(run: Path, split: str) -> ScoredRun | None:
     """The results of a run on a split; None where it was not scored on it.
@@ -52,6 +57,37 @@ def read_scored_run(run: Path, split: str) -> ScoredRun | None:
     counts = counts_of_rows(rows, Labels.from_config(metrics.get("labels")))
     names = [row["name"] for row in rows]
     return ScoredRun(run, config, metrics, read_epochs(run), names, counts)
+
+
+def best_first(runs: list[ScoredRun]) -> list[ScoredRun]:
+    """The runs by their main score."""
+    return sorted(runs, key=lambda run: run.metrics["scores"]["iou"]["value"], reverse=True)
+
+
+def iou_name(runs: list[ScoredRun]) -> str:
+    """What tables of these runs call their main score."""
+    return "miou" if all(run.labels.classes > 2 for run in runs) else "iou"
+
+
+def iou_note(runs: list[ScoredRun], split: str) -> str:
+    """What that score is, as the start of a sentence."""
+    kinds = {run.labels.classes > 2 for run in runs}
+    if kinds == {True}:
+        return (
+            f"miou is the mean over the classes of their iou over all pixels of {split}, iou_image "
+            "the mean over its images of the same in each"
+        )
+    more = ", with more than two classes the mean over these (miou)" if True in kinds else ""
+    return f"iou is over all pixels of {split}{more}, iou_image the mean over its images"
+
+
+def with_interval(score: dict[str, float | None]) -> str:
+    """A score of metrics.json for a table."""
+    if score["value"] is None:
+        return "absent"
+    if score["low"] is None:
+        return f"{score['value']:.3f}"
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
 
 
 def groups_of(runs: list[ScoredRun]) -> dict[tuple[str, str], list[ScoredRun]]:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from segacc.config import STUDY_MODELS, read_run_config
+from segacc.config import (
+    NO_FLAGS,
+    STUDY_MODELS,
+    Reading,
+    read_run_config,
+    read_run_record,
+)
 from segacc.data.known import absolute, known_data
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.flags import RESUME_MAY_CHANGE, parse_train
+from segacc.labels import Labels
 from segacc.models.smp import check_architecture
 from segacc.sizes import AnySize
 
@@ -30,6 +37,11 @@ class Cell:
     """of the program that trains"""
 
     @property
+    def reading(self) -> Reading:
+        """How its data set is read."""
+        return Reading.of(vars(parse_train(self.flags)))
+
+    @property
     def is_done(self) -> bool:
         """Whether the run has ended and was scored."""
         return (self.run / DONE).exists()
@@ -47,8 +59,12 @@ def cells_of(
     tracker: str,
     fast: bool,
     out: Path,
+    reading: Reading = NO_FLAGS,
 ) -> list[Cell]:
     """A run for each cell of the table and each seed; all runs of the first seed come first.
+
+    Args:
+        reading: how all the data sets are read.
 
     Raises:
         InputError: the training would refuse a flag, or two cells are the same.
@@ -64,6 +80,7 @@ def cells_of(
             for model, cropped in plans:
                 flags = ["--dataset", dataset, "--model", model, "--seed", str(seed)]
                 flags += ["--weights", weights] if weights else []
+                flags += reading.to_flags()
                 flags += [*_size_flags(dataset, cropped, fast), "--tracker", tracker]
                 parse_train(flags)
                 data, name = Path(dataset.rstrip("/")).name, model.replace("/", "-")
@@ -104,25 +121,33 @@ def check_same(cell: Cell) -> None:
                 f"{cell.run} was made with --{name.replace('_', '-')} {have}, and now {want} is "
                 "asked for: give another --out, or the flags of before."
             )
-    check_same_data(cell.run, cell.dataset, wanted.size)
+    check_same_data(cell.run, cell.dataset, cell.reading, wanted.size)
 
 
-def check_same_data(run: Path, dataset: str, size: AnySize | None) -> None:
-    """Raises InputError when the run was made with other images than those of `dataset`."""
+def check_same_data(run: Path, dataset: str, reading: Reading, size: AnySize | None) -> None:
+    """Raises InputError when the run was made with other images or masks than those of `dataset`,
+    as it is read now."""
     known = known_data(run)
     assert size is not None
-    if dataset == known.dataset or absolute(dataset) == known.dataset:
+    same_set = dataset == known.dataset or absolute(dataset) == known.dataset
+    if same_set and reading == known.reading:
         return
-    if prepare(load_dataset(dataset), size).fingerprint != known.fingerprint:
+    found = prepare(load_dataset(dataset, reading), size)
+    names = Labels.from_config(read_run_record(run).get("data", {}).get("labels")).names
+    if (found.fingerprint, found.labels.names) != (known.fingerprint, names):
+        if same_set:
+            other = "its images, masks or classes are others now"
+        else:
+            other = f"the images of {dataset}, or their classes, are other ones"
         raise InputError(
-            f"{run} was made with --dataset {known.dataset}, and the images of {dataset} are other "
-            "ones: give another --out, or the data set of before."
+            f"{run} was made with --dataset {known.dataset}, and {other}: give another --out, or "
+            "the data set and the flags of before."
         )
 
 
-def check_test_split(dataset: str) -> None:
+def check_test_split(dataset: str, reading: Reading) -> None:
     """Raises InputError when there is nothing to score a model on; fetches the data set."""
-    if "test" not in load_dataset(dataset).rows:
+    if "test" not in load_dataset(dataset, reading).rows:
         raise InputError(
             f"--dataset {dataset} has no test split, and the study's table is made of scores on "
             "it: add one."

@@ -15,7 +15,7 @@ from segacc.evaluation.compare import (
 from segacc.evaluation.scored_runs import read_scored_run
 from segacc.study.cells import Cell, check_same, check_test_split
 from segacc.study.schedule import run_cells
-from segacc.study.table import STUDY_NOTE, study_table
+from segacc.study.table import study_note, study_table
 
 
 def study(cells: list[Cell], out: Path) -> int:
@@ -32,8 +32,8 @@ def study(cells: list[Cell], out: Path) -> int:
     """
     for cell in cells:
         check_same(cell)
-    for dataset in dict.fromkeys(cell.dataset for cell in cells):
-        check_test_split(dataset)
+    for dataset, reading in dict.fromkeys((cell.dataset, cell.reading) for cell in cells):
+        check_test_split(dataset, reading)
     try:
         (out / "logs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -53,9 +53,9 @@ def write_tables(done: list[Path], out: Path) -> None:
     runs = [scored for run in done if (scored := read_scored_run(run, "test"))]
     if not runs:
         return
-    table = study_table(runs)
+    table, note = study_table(runs), study_note(runs)
     print_table(table)
-    write_text(out / "study.md", markdown(table, STUDY_NOTE))
+    write_text(out / "study.md", markdown(table, note))
     write_text(out / "study.csv", comma_separated(table))
-    print(f"{STUDY_NOTE}\nwritten: {out / 'study.md'}, study.csv\n")
+    print(f"{note}\nwritten: {out / 'study.md'}, study.csv\n")
     compare([scored.run for scored in runs], "test", out)

@@ -7,7 +7,7 @@ import statistics
 import torch
 
 from segacc.evaluation.compare import model_columns
-from segacc.evaluation.scored_runs import ScoredRun, size_of_scores
+from segacc.evaluation.scored_runs import ScoredRun, iou_name, iou_note, size_of_scores
 from segacc.metrics.counts import constant_mask_iou, resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
 
@@ -24,11 +24,16 @@ PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
     ("gland", True): {"linknet": 0.844, "deeplabv3plus": 0.844},
 }
 STUDY_NOTE = (
-    "iou is over all pixels of the test split, iou_image the mean over its images, both at the "
-    "threshold that validation picked; mean ± standard deviation over seeds. 95 % interval of iou: "
-    "a bootstrap over images. constant: iou of calling every pixel foreground. published: IoU on "
-    "test in the study, from pretrained weights; it does not say which IoU."
+    "; mean ± standard deviation over seeds. 95 % interval: of the same score, by a bootstrap over "
+    "images. constant: the score of the best constant mask. threshold: with two classes, the one "
+    "that validation picked, at which masks are scored. published: IoU on test in the study, from "
+    "pretrained weights; it does not say which IoU."
 )
+
+
+def study_note(runs: list[ScoredRun]) -> str:
+    """What the columns of the table mean."""
+    return iou_note(runs, "the test split") + STUDY_NOTE
 
 
 def study_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
@@ -38,14 +43,15 @@ def study_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
         config = run.config["config"]
         key = (config["dataset"], size_of_scores(run), bool(config["crop"]), config["model"])
         groups.setdefault(key, []).append(run)
+    score = f"{iou_name(runs)} on test"
     return [
-        _study_row(seeds, PUBLISHED.get((dataset, cropped), {}).get(model))
+        _study_row(seeds, score, PUBLISHED.get((dataset, cropped), {}).get(model))
         for (dataset, _, cropped, model), seeds in groups.items()
     ]
 
 
-def _study_row(seeds: list[ScoredRun], published: float | None) -> dict[str, str]:
-    """The line of runs that differ only in their seed."""
+def _study_row(seeds: list[ScoredRun], score: str, published: float | None) -> dict[str, str]:
+    """The line of runs that differ only in their seed; `score` is the name of its main column."""
     first = seeds[0]
     images = len(first.counts)
     best_epochs = [max(run.epochs, key=lambda line: line["valid_iou"])["epoch"] for run in seeds]
@@ -58,7 +64,7 @@ def _study_row(seeds: list[ScoredRun], published: float | None) -> dict[str, str
     thresholds = [t for run in seeds if (t := run.metrics["threshold"]) is not None]
     return {
         **model_columns(first),
-        "iou on test": _over_seeds([r.metrics["scores"]["iou"]["value"] for r in seeds], 3),
+        score: _over_seeds([r.metrics["scores"]["iou"]["value"] for r in seeds], 3),
         "95 % interval": f"{low:.3f} to {high:.3f}" if images > 1 else "",
         "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in seeds], 3),
         "constant": f"{constant_mask_iou(first.counts):.3f}",

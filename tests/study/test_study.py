@@ -6,22 +6,25 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 
 import pytest
 from runs import make_run
-from small import ROOT, lines, write_blobs
+from small import ROOT, lines, run_program, write_blobs, write_classes
 
-from segacc.config import STUDY_MODELS
+from segacc.config import STUDY_MODELS, Reading
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
+from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import Source
 from segacc.errors import InputError
 from segacc.evaluation.scored_runs import read_scored_run
 from segacc.flags import parse_train
+from segacc.labels import Labels, colours_for
 from segacc.study import schedule
-from segacc.study.cells import Cell, cells_of, check_same
+from segacc.study.cells import Cell, cells_of, check_same, check_same_data
 from segacc.study.study import study
-from segacc.study.table import study_table
+from segacc.study.table import study_note, study_table
 
 
 def cells(out, datasets=("pedestrian", "gland"), seeds=(0,), weights=None, fast=False):
@@ -176,3 +179,74 @@ def test_a_study_that_is_stopped_goes_on_and_one_that_fails_does_the_rest(tmp_pa
 
     third = subprocess.run([*command, "linknet"], timeout=240, **options)
     assert third.returncode == 0 and "linknet-seed0: " not in third.stdout  # it is done
+
+
+READING = Reading(
+    pairs=("{}.bmp={}.png",), classes="ground,disc,box", ignore="7-9", group_by=r"-?(\w+)\d"
+)
+
+
+def test_how_a_set_is_read_reaches_every_cell(tmp_path):
+    found = cells_of(["a", "b"], ["unet", "fpn"], [0], "none", "none", True, tmp_path, READING)
+    assert [cell.reading for cell in found] == [READING] * 4
+    assert [Reading.of(vars(parse_train(cell.flags))) for cell in found] == [READING] * 4
+    with pytest.raises(InputError, match="--group-by '\\(' is no regular expression"):
+        cells_of(["a"], ["unet"], [0], "none", "none", True, tmp_path, Reading(group_by="("))
+
+
+def test_the_command_takes_the_flags_of_training(tmp_path):
+    done = run_program("-m", "segacc", "study", "--help")
+    for field in fields(Reading):
+        assert f"--{field.name.replace('_', '-')}" in done.stdout, field.name
+    data = write_classes(tmp_path / "shapes")
+    shutil.rmtree(data / "test")
+    flags = ["--dataset", data, "--models", "unet", "--classes", "a,b,c", "--out", tmp_path / "out"]
+    done = run_program("-m", "segacc", "study", *flags, "--fast")
+    assert done.returncode == 2 and "shapes has no test split" in done.stderr
+
+
+def test_a_run_whose_classes_were_others_is_refused(tmp_path):
+    data = write_classes(tmp_path / "shapes")
+    read = Reading(classes="ground,disc,box")
+    source = load_dataset(str(data), read)
+    known = {"fingerprint": prepare(source, 64).fingerprint, "labels": source.labels.to_config()}
+    run = make_run(tmp_path / "run", [0.5], dataset=str(data), size=64, classes=read.classes)
+    record = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(record | {"data": known}))
+    check_same_data(run, str(data), read, 64)
+    check_same_data(run, str(data), Reading(), 64)  # the same classes, as classes.txt says
+    for other in ("ground,disc,square", "ground:0,disc:1-2"):
+        with pytest.raises(InputError, match="its images, masks or classes are others now"):
+            check_same_data(run, str(data), Reading(classes=other), 64)
+
+
+COUNTS_OF_A_HALF = {"tp": 30, "fp": 15, "fn": 15, "tn": 40}
+
+
+def test_the_table_of_sets_with_classes_says_miou(tmp_path):
+    per_class = [{"name": name, "pixels": 50, "share": 0.5} for name in ("a", "b", "c")]
+    labels = Labels(("a", "b", "c"), colours_for(("a", "b", "c"))).to_config()
+    scored = {"labels": labels, "per_class": per_class, "threshold": None}
+    runs = [make_run(tmp_path / f"{i}", [0.5], seed=i, scored=scored) for i in range(2)]
+    for run in runs:
+        columns = {f"{k}/{name}": n for name in "abc" for k, n in COUNTS_OF_A_HALF.items()}
+        rows = [["name", *columns], ["image0", *map(str, columns.values())]]
+        (run / "test" / "per_image.csv").write_text("\n".join(map(",".join, rows)))
+    found = [read_scored_run(run, "test") for run in runs]
+    (row,) = study_table(found)
+    assert row["miou on test"] == "0.500 ± 0.000" and "iou on test" not in row
+    assert row["threshold"] == "" and row["seeds"] == "2"
+    assert study_note(found).startswith("miou is the mean over the classes")
+    binary = [read_scored_run(make_run(tmp_path / "binary", [0.5]), "test")]
+    assert study_note(binary).startswith("iou is over all pixels of the test split, iou_image")
+    assert "iou on test" in study_table(binary + found)[0]
+
+
+@pytest.mark.soak
+def test_a_study_of_a_set_with_classes_ends_in_a_table_of_miou(tmp_path):
+    data = write_classes(tmp_path / "shapes")
+    flags = ["--dataset", data, "--models", "linknet,unet", "--classes", "ground,disc,box"]
+    done = run_program("-m", "segacc", "study", "--fast", *flags, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "miou on test" in (tmp_path / "out" / "study.csv").read_text()
+    assert "| disc | " in (tmp_path / "out" / "comparison.md").read_text()

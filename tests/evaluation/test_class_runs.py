@@ -1,0 +1,95 @@
+"""Runs on a set of several classes: trained, scored, compared and used, as a user does it."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState
+from runs import make_run
+from small import CLASSES, TINY, write_classes
+
+from segacc.config import EvaluateConfig
+from segacc.evaluation.compare import compare, comparison_note, comparison_table
+from segacc.evaluation.evaluate import evaluate
+from segacc.evaluation.per_class import class_lines, class_tables
+from segacc.evaluation.scored_runs import read_scored_run
+from segacc.flags import parse_train
+from segacc.training.fit import fit
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs that are scored on test; the second one has learnt longer."""
+    folder = tmp_path_factory.mktemp("classes")
+    data = write_classes(folder / "shapes")
+    flags = ["--dataset", str(data), *TINY, "--weights", "none", "--size", "64", "--lr", "5e-3"]
+    flags += ["--batch-size", "4", "--tracker", "none", "--loss", "dice+ce"]
+    found = []
+    for name, epochs in (("short", "1"), ("long", "8")):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        run = fit(parse_train([*flags, "--epochs", epochs, "--output-dir", str(folder / name)]))
+        evaluate(EvaluateConfig(run))
+        found.append(run)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return found
+
+
+def metrics(run):
+    return json.loads((run / "test" / "metrics.json").read_text())
+
+
+def test_a_small_model_learns_three_classes(runs):
+    record = metrics(runs[1])
+    assert [one["name"] for one in record["per_class"]] == list(CLASSES)
+    ious = [one["iou"]["value"] for one in record["per_class"]]
+    assert min(ious) > 0.3
+    assert record["scores"]["iou"]["value"] == pytest.approx(np.mean(ious))
+    assert record["scores"]["iou"]["value"] > metrics(runs[0])["scores"]["iou"]["value"]
+
+
+def test_two_class_runs_are_compared_by_miou_and_class_by_class(runs, tmp_path, capsys):
+    compare(runs, "test", tmp_path)
+    said = capsys.readouterr().out
+    table = list(csv.DictReader((tmp_path / "comparison.csv").open(encoding="utf-8")))
+    assert [row["run"] for row in table] == ["long", "short"]
+    best = metrics(runs[1])["scores"]["iou"]
+    assert table[0]["miou on test"].startswith(f"{best['value']:.3f} [{best['low']:.3f}, ")
+    assert "iou on test" not in table[0] and table[0]["threshold"] == ""
+    assert table[0]["against best"] == "best" and table[1]["against best"].startswith("-0.")
+
+    text = (tmp_path / "comparison.md").read_text()
+    assert "miou is the mean over the classes of their iou over all pixels" in text
+    for name in CLASSES:
+        assert f"| {name} | " in text and f" {name} " in said
+
+    lines = list(csv.DictReader((tmp_path / "comparison-classes.csv").open(encoding="utf-8")))
+    assert [(line["run"], line["class"]) for line in lines] == [
+        (run, name) for run in ("long", "short") for name in CLASSES
+    ]
+    for line, one in zip(lines[:3], metrics(runs[1])["per_class"], strict=True):
+        assert line["iou"] == f"{one['iou']['value']:.6f}"
+        assert line["pixels"] == str(one["pixels"])
+
+
+def test_runs_with_and_without_classes_stand_in_one_table(runs, tmp_path):
+    """A class that is in no mask and was never predicted is called absent."""
+    shutil.copytree(runs[1], tmp_path / "long")
+    record = metrics(runs[1])
+    record["per_class"][2]["iou"] = dict.fromkeys(("value", "low", "high"))
+    (tmp_path / "long" / "test" / "metrics.json").write_text(json.dumps(record))
+    both = [read_scored_run(run, "test") for run in (runs[1], tmp_path / "long")]
+    ((data, table),) = class_tables(both)
+    assert data == "shapes 64" and [line["class"] for line in table] == list(CLASSES)
+    assert list(table[2])[2:] == [str(runs[1]), str(tmp_path / "long")]  # of one name
+    assert table[2][str(tmp_path / "long")] == "absent"
+    assert class_lines(both)[5]["iou"] == ""
+
+    binary = read_scored_run(make_run(tmp_path / "binary", [0.5, 0.7]), "test")
+    mixed = comparison_table([binary, *both])
+    assert {"iou on test"} <= mixed[0].keys() and len(mixed) == 3
+    assert "with more than two classes the mean over these (miou)" in comparison_note(
+        [binary, *both]
+    )
+    assert "miou" not in comparison_note([binary]) and class_tables([binary]) == []
