@@ -154,7 +154,7 @@ def comma_separated(table: list[dict[str, str]]) -> str:
 
 def compare(runs: list[Path], split: str, out: Path) -> None:
     """Print the table of `runs` and write it into the folder `out` as Markdown and CSV, with a
-    table of the classes where there are several, and a report for each data set of two.
+    table of the classes where there are several, and a report for each data set.
 
     Raises:
         InputError: a folder is not a run's, or none has results on the split.
@@ -191,13 +191,12 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
 def write_reports(
     runs: list[ScoredRun], split: str, table: list[dict[str, str]], out: Path
 ) -> None:
-    """A report for each data set of two classes, with its runs side by side.
+    """A report for each data set, with its runs side by side.
 
     Raises:
         InputError: a data set is not what it was when a run was scored on it.
     """
-    # The page on several runs is of two classes.
-    sets = report_groups([run for run in runs if run.labels.classes == 2])
+    sets = report_groups(runs)
     names = [data_name(group[0]) for group in sets]
     for name, group in zip(names, sets, strict=True):
         digits = f"-{group[0].metrics['fingerprint'][:8]}" if names.count(name) > 1 else ""

@@ -90,19 +90,20 @@ def with_interval(score: dict[str, float | None]) -> str:
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
 
 
-def groups_of(runs: list[ScoredRun]) -> dict[tuple[str, str], list[ScoredRun]]:
-    """The runs by the images that they were scored on: fingerprint and size."""
+def groups_of(runs: list[ScoredRun]) -> dict[tuple[str, str, tuple[str, ...]], list[ScoredRun]]:
+    """The runs by the images that they were scored on, fingerprint and size, and by the names of
+    their classes, where these are more than two."""
     # An older version stored the fingerprint of the whole data set, not that of the split.
     of_split = {
         run.metrics["fingerprint"]: run.metrics["split_fingerprint"]
         for run in runs
         if "split_fingerprint" in run.metrics
     }
-    groups: dict[tuple[str, str], list[ScoredRun]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], list[ScoredRun]] = {}
     for run in runs:
         whole = run.metrics["fingerprint"]
         images = run.metrics.get("split_fingerprint") or of_split.get(whole, whole)
-        groups.setdefault((images, size_of_scores(run)), []).append(run)
+        groups.setdefault((images, size_of_scores(run), _classes_of(run)), []).append(run)
     return groups
 
 
@@ -148,7 +149,7 @@ def data_labels(runs: list[ScoredRun]) -> dict[Path, str]:
     """What the table calls the data of each run; sets of one name get a part of the fingerprint."""
     names = [(data_name(group[0]), key) for key, group in groups_of(runs).items()]
     labels = {}
-    for (fingerprint, size), group in groups_of(runs).items():
+    for (fingerprint, size, _), group in groups_of(runs).items():
         shared = sum(name == data_name(group[0]) and key[1] == size for name, key in names) > 1
         for run in group:
             crop = f", crop {crop}" if (crop := run.config["config"]["crop"]) else ""
@@ -161,8 +162,9 @@ def _names_of(run: ScoredRun) -> list[str]:
     return run.names
 
 
-def _classes_of(run: ScoredRun) -> Labels:
-    return Labels.from_config(run.metrics.get("labels"))
+def _classes_of(run: ScoredRun) -> tuple[str, ...]:
+    """The names of more than two classes; with two, what the foreground is called is no matter."""
+    return run.labels.names if run.labels.classes > 2 else ()
 
 
 def report_groups(runs: list[ScoredRun]) -> list[list[ScoredRun]]:
@@ -172,7 +174,7 @@ def report_groups(runs: list[ScoredRun]) -> list[list[ScoredRun]]:
     names and the classes are the same and the data set is called the same.
     """
     reports: list[dict[str, list[ScoredRun]]] = []
-    for (_, size), group in groups_of(runs).items():
+    for (_, size, _), group in groups_of(runs).items():
         for by_size in reports:
             first = next(iter(by_size.values()))[0]
             same = all(of(first) == of(group[0]) for of in (_names_of, data_name, _classes_of))

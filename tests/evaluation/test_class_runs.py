@@ -14,7 +14,7 @@ from segacc.config import EvaluateConfig
 from segacc.evaluation.compare import compare, comparison_note, comparison_table
 from segacc.evaluation.evaluate import evaluate
 from segacc.evaluation.per_class import class_lines, class_tables
-from segacc.evaluation.scored_runs import read_scored_run
+from segacc.evaluation.scored_runs import read_scored_run, report_groups
 from segacc.flags import parse_train
 from segacc.training.fit import fit
 
@@ -64,6 +64,9 @@ def test_two_class_runs_are_compared_by_miou_and_class_by_class(runs, tmp_path, 
     for name in CLASSES:
         assert f"| {name} | " in text and f" {name} " in said
 
+    page = (tmp_path / "report-shapes.html").read_text()
+    assert "disc" in page and "short" in page and "long" in page
+
     lines = list(csv.DictReader((tmp_path / "comparison-classes.csv").open(encoding="utf-8")))
     assert [(line["run"], line["class"]) for line in lines] == [
         (run, name) for run in ("long", "short") for name in CLASSES
@@ -93,3 +96,21 @@ def test_runs_with_and_without_classes_stand_in_one_table(runs, tmp_path):
         [binary, *both]
     )
     assert "miou" not in comparison_note([binary]) and class_tables([binary]) == []
+
+
+def test_runs_of_other_classes_on_the_same_images_are_not_compared(runs, tmp_path):
+    shutil.copytree(runs[0], tmp_path / "other")
+    path = tmp_path / "other" / "test" / "metrics.json"
+    path.write_text(path.read_text().replace('"disc"', '"ring"'))
+    table = tmp_path / "other" / "test" / "per_image.csv"
+    table.write_text(table.read_text().replace("/disc", "/ring"))
+    found = [read_scored_run(run, "test") for run in (*runs, tmp_path / "other")]
+    assert [row["against best"][:4].rstrip("0123456789") for row in comparison_table(found)] == [
+        "best",
+        "-0.",
+        "best",
+    ]
+    assert [[run.run.name for run in group] for group in report_groups(found)] == [
+        ["short", "long"],
+        ["other"],
+    ]
