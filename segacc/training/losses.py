@@ -7,8 +7,11 @@ classes, background and one thing; else there is one logit per class.
 With `distributed=True` a loss is of all ranks' samples together: its value is the same on every
 rank, and equals that of one rank with all samples, as does its gradient after DDP's averaging. Sums
 and the numbers of counted pixels are added up over the ranks before they are divided, since a mean
-per rank would weight pixels differently where ignored ones are unevenly spread. With --accumulate a
-loss is of each part of the batch by itself, and the parts weigh the same.
+per rank would weight pixels differently where ignored ones are unevenly spread.
+
+With --accumulate a step is computed in parts, whose losses are averaged. Pixel losses also take the
+label maps of all its parts, `of_step` (N, H, W), and divide by the pixels of these, so that the
+average is the loss of the whole batch. Region losses and --ohem are of each part by itself.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from segacc.errors import InputError
 from segacc.labels import FOREGROUND, IGNORE
 from segacc.metrics.counts import class_probabilities
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
+"""(logits, label_maps, of_step=None) -> scalar, as said above."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,13 @@ def sum_over_ranks(x: Tensor) -> Tensor:
 def tversky_loss(
     logits: Tensor,
     label_maps: Tensor,
+    of_step: Tensor | None = None,
     distributed: bool = False,
     alpha: float = 0.5,
     beta: float = 0.5,
 ) -> Tensor:
-    """1 - TP / (TP + alpha FP + beta FN) with soft counts over the batch, mean over classes.
+    """1 - TP / (TP + alpha FP + beta FN) with soft counts over the batch, mean over classes; in a
+    step of several parts, over each part, since the soft counts of later ones are not known yet.
 
     alpha = beta = 1/2 is the Dice loss (Milletari et al. 2016), alpha = beta = 1 the Jaccard loss;
     Salehi et al. 2017 weight misses more (alpha 0.3, beta 0.7).
@@ -93,16 +99,24 @@ def _region_sums(logits: Tensor, label_maps: Tensor, distributed: bool) -> Tenso
 
 
 def cross_entropy_loss(
-    logits: Tensor, label_maps: Tensor, distributed: bool = False, options: PixelOptions = PLAIN
+    logits: Tensor,
+    label_maps: Tensor,
+    of_step: Tensor | None = None,
+    distributed: bool = False,
+    options: PixelOptions = PLAIN,
 ) -> Tensor:
     """Cross-entropy (for K = 1 the binary one), mean over the pixels that count."""
     logits = _check_and_widen(logits, label_maps)
     per_pixel = _cross_entropy(logits, label_maps, options.label_smoothing)
-    return _mean_over_counted(per_pixel, label_maps, distributed, options)
+    return _mean_over_counted(per_pixel, label_maps, of_step, distributed, options)
 
 
 def focal_loss(
-    logits: Tensor, label_maps: Tensor, distributed: bool = False, options: PixelOptions = PLAIN
+    logits: Tensor,
+    label_maps: Tensor,
+    of_step: Tensor | None = None,
+    distributed: bool = False,
+    options: PixelOptions = PLAIN,
 ) -> Tensor:
     """Focal loss (Lin et al. 2017), mean over the pixels that count: the cross-entropy times
     (1 - p)^2, where p is the probability of the true class. For K = 1 the foreground has the
@@ -116,10 +130,12 @@ def focal_loss(
     else:
         cross_entropy = _cross_entropy(logits, label_maps)
         per_pixel = (1 - torch.exp(-cross_entropy)) ** 2 * cross_entropy
-    return _mean_over_counted(per_pixel, label_maps, distributed, options)
+    return _mean_over_counted(per_pixel, label_maps, of_step, distributed, options)
 
 
-def lovasz_loss(logits: Tensor, label_maps: Tensor, distributed: bool = False) -> Tensor:
+def lovasz_loss(
+    logits: Tensor, label_maps: Tensor, of_step: Tensor | None = None, distributed: bool = False
+) -> Tensor:
     """Lovasz hinge for K = 1, else Lovasz-softmax over the classes that are in the image (Berman et
     al. 2018), over the pixels of each image that count; mean over the images that have any."""
     from segmentation_models_pytorch.losses import LovaszLoss
@@ -127,10 +143,11 @@ def lovasz_loss(logits: Tensor, label_maps: Tensor, distributed: bool = False) -
     logits = _check_and_widen(logits, label_maps)
     mode = "binary" if logits.shape[1] == 1 else "multiclass"
     of_batch = LovaszLoss(mode, per_image=False, ignore_index=IGNORE)
-    losses, counted = [], (label_maps != IGNORE).flatten(1).any(dim=1)
+    losses = []
     for own_logits, own_labels in zip(logits.split(1), label_maps.long().split(1), strict=True):
         losses.append(of_batch(own_logits, own_labels).sum())  # () also where no pixel counts
-    return _divide(torch.stack(losses).sum(), counted.sum(), distributed)
+    images = _of_part(lambda of: (of != IGNORE).flatten(1).any(dim=1).sum(), label_maps, of_step)
+    return _divide(torch.stack(losses).sum(), images, distributed)
 
 
 def _check_and_widen(logits: Tensor, label_maps: Tensor) -> Tensor:
@@ -168,18 +185,36 @@ def _cross_entropy(logits: Tensor, label_maps: Tensor, smoothing: float = 0.0) -
 
 
 def _mean_over_counted(
-    per_pixel: Tensor, label_maps: Tensor, distributed: bool, options: PixelOptions
+    per_pixel: Tensor,
+    label_maps: Tensor,
+    of_step: Tensor | None,
+    distributed: bool,
+    options: PixelOptions,
 ) -> Tensor:
-    counted = label_maps != IGNORE
-    if options.ohem is not None:
-        counted = _hardest(per_pixel.detach(), counted, options.ohem, distributed)
-    per_pixel = per_pixel.where(counted, 0.0)
-    if options.class_weights is None:
-        return _divide(per_pixel.sum(), counted.sum(), distributed)
     of_values = per_pixel.new_zeros(IGNORE + 1)
-    of_values[: len(options.class_weights)] = per_pixel.new_tensor(options.class_weights)
-    weights = of_values[label_maps.long()] * counted
-    return _divide((weights * per_pixel).sum(), weights.sum(), distributed)
+    if options.class_weights is not None:
+        of_values[: len(options.class_weights)] = per_pixel.new_tensor(options.class_weights)
+
+    def weigh(maps: Tensor) -> Tensor:
+        return maps != IGNORE if options.class_weights is None else of_values[maps.long()]
+
+    weights = weigh(label_maps)
+    if options.ohem is None:
+        count = _of_part(lambda maps: weigh(maps).sum(), label_maps, of_step)
+    else:  # which pixels of the other parts count is not known yet
+        counted = label_maps != IGNORE
+        weights = weights * _hardest(per_pixel.detach(), counted, options.ohem, distributed)
+        count = weights.sum()
+    return _divide((weights * per_pixel.where(weights > 0, 0.0)).sum(), count, distributed)
+
+
+def _of_part(
+    count: Callable[[Tensor], Tensor], label_maps: Tensor, of_step: Tensor | None
+) -> Tensor:
+    """What is counted in a batch; in a part of a step, the part's share if all had the same."""
+    if of_step is None:
+        return count(label_maps)
+    return count(of_step).double() * len(label_maps) / len(of_step)
 
 
 def _hardest(losses: Tensor, counted: Tensor, share: float, distributed: bool) -> Tensor:
@@ -218,12 +253,12 @@ REGION_LOSSES: dict[str, tuple[float, float]] = {  # name -> alpha, beta of tver
     "jaccard": (1.0, 1.0),
     "tversky": (0.3, 0.7),
 }
-WEIGHED_LOSSES: dict[str, Callable[..., Tensor]] = {  # those that take PixelOptions
+WEIGHED_LOSSES: dict[str, Loss] = {  # those that take PixelOptions
     "bce": cross_entropy_loss,
     "ce": cross_entropy_loss,  # its usual name for more than two classes
     "focal": focal_loss,
 }
-PIXEL_LOSSES: dict[str, Callable[..., Tensor]] = {**WEIGHED_LOSSES, "lovasz": lovasz_loss}
+PIXEL_LOSSES: dict[str, Loss] = {**WEIGHED_LOSSES, "lovasz": lovasz_loss}
 
 
 def has_region_loss(name: str) -> bool:
@@ -258,7 +293,7 @@ def make_loss(name: str, distributed: bool = False, options: PixelOptions = PLAI
                 + f" Expected one of {', '.join(known)}, or a sum such as dice+bce."
             )
 
-    def loss(logits: Tensor, label_maps: Tensor) -> Tensor:
-        return torch.stack([term(logits, label_maps) for term in terms]).sum()
+    def loss(logits: Tensor, label_maps: Tensor, of_step: Tensor | None = None) -> Tensor:
+        return torch.stack([term(logits, label_maps, of_step) for term in terms]).sum()
 
     return loss

@@ -105,18 +105,20 @@ def train_step(job: Job, step: int) -> tuple[Tensor, float]:
     # Random numbers that the model draws depend on the step, so a resumed run draws the same ones.
     torch.manual_seed(stream_seed(config.seed, step, rank))
     part = config.batch_size // config.accumulate
-    loss_sum, norm, waited = torch.zeros((), device=accelerator.device), None, 0.0
-    for first in range(0, config.batch_size, part):
-        began = time.perf_counter()
-        batch = next(job.batches)
-        waited += time.perf_counter() - began
-        images, label_maps = to_device(batch, accelerator.device)
-        own_first = first + rank * (part // world)
+    loss_sum, norm = torch.zeros((), device=accelerator.device), None
+    began = time.perf_counter()
+    batches = [next(job.batches) for _ in range(config.accumulate)]
+    waited = time.perf_counter() - began
+    parts = [to_device(batch, accelerator.device) for batch in batches]
+    # How many pixels of the step count has to be known before the gradient of its first part.
+    of_step = torch.cat([label_maps for _, label_maps in parts]) if len(parts) > 1 else None
+    for place, (images, label_maps) in enumerate(parts):
+        own_first = place * part + rank * (part // world)
         with (
             accelerator.accumulate(model),
             job.model.place.set(config.seed, step, own_first, config.batch_size),
         ):
-            loss = job.loss_fn(model(images), label_maps)
+            loss = job.loss_fn(model(images), label_maps, of_step)
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(model.parameters(), config.clip or math.inf)

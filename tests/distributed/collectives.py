@@ -7,7 +7,7 @@ from torch import nn
 from segacc.data.loading.loader import rank_share
 from segacc.labels import IGNORE
 from segacc.runtime.ranks import gather_images
-from segacc.training.losses import PLAIN, PixelOptions, make_loss
+from segacc.training.losses import PIXEL_LOSSES, PLAIN, PixelOptions, make_loss
 
 accelerator = Accelerator(cpu=True)
 rank, world = accelerator.process_index, accelerator.num_processes
@@ -32,13 +32,18 @@ def check_losses(
     accelerator.unwrap_model(wrapped).load_state_dict(plain.state_dict())
     for name in names:
         whole = make_loss(name, options=options)(plain(images), label_maps)
+        expected = gradients(plain, whole)
         loss_fn = make_loss(name, distributed=True, options=options)
-        part = loss_fn(wrapped(images[mine]), label_maps[mine])
-        # The same number on every rank.
-        torch.testing.assert_close(part, whole, rtol=1e-5, atol=1e-7, msg=f"{case} {name}")
-        for one, many in zip(gradients(plain, whole), gradients(wrapped, part), strict=True):
-            torch.testing.assert_close(many, one, rtol=1e-4, atol=1e-7, msg=f"{case} {name}")
-            assert one.abs().sum() > 0
+        can_have_parts = name in PIXEL_LOSSES and options.ohem is None
+        for parts in (1, 2) if can_have_parts else (1,):
+            logits, labels = wrapped(images[mine]).chunk(parts), label_maps[mine]
+            pairs = zip(logits, labels.chunk(parts), strict=True)
+            loss = torch.stack([loss_fn(*pair, labels) for pair in pairs]).mean()
+            # The same number on every rank.
+            torch.testing.assert_close(loss, whole, rtol=1e-5, atol=1e-7, msg=f"{case} {name}")
+            for one, many in zip(expected, gradients(wrapped, loss), strict=True):
+                torch.testing.assert_close(many, one, rtol=1e-4, atol=1e-7, msg=f"{case} {name}")
+                assert one.abs().sum() > 0
 
 
 torch.manual_seed(0)
@@ -63,6 +68,8 @@ only_first[share:] = classes[share:].clamp_max(1)  # class 2 is on one rank
 check_losses("a class on one rank", names, 4, only_first)
 weighed = PixelOptions((0.5, 2.0, 3.0, 0.0), ohem=0.3, label_smoothing=0.1)
 check_losses("weighed", ("ce", "focal"), 4, only_first.where(~ignored, IGNORE), weighed)
+weighed = PixelOptions((0.5, 2.0, 3.0, 0.0))
+check_losses("weighed parts", ("ce", "focal"), 4, only_first.where(~ignored, IGNORE), weighed)
 weighed = PixelOptions((0.5, 2.0), ohem=0.1)
 check_losses("weighed", ("ce", "focal", "dice+ce"), 1, some.where(~ignored, IGNORE), weighed)
 

@@ -252,6 +252,17 @@ def test_parts_of_a_batch_give_the_gradient_of_the_batch(blobs, tmp_path):
     assert parts[0]["valid_loss"] == pytest.approx(whole[0]["valid_loss"], rel=1e-4)
 
 
+def test_parts_of_a_batch_with_ignored_pixels_give_the_gradient_of_the_batch(tmp_path):
+    """Images smaller than the crop are padded, and the padding does not count."""
+    data = small.write_shapes(tmp_path / "data", [(64, 64), (24, 40), (56, 32)])
+    flags = ["--size", "native", "--crop", "64", "--epochs", "1", "--loss", "ce", "--freeze-bn"]
+    flags += ["--class-weights", "balanced"]
+    whole = lines(train(data, tmp_path / "whole", *flags))
+    parts = lines(train(data, tmp_path / "parts", *flags, "--accumulate", "4"))
+    assert parts[0]["train_loss"] == pytest.approx(whole[0]["train_loss"], rel=1e-4)
+    assert parts[0]["valid_loss"] == pytest.approx(whole[0]["valid_loss"], rel=1e-4)
+
+
 def test_the_banner_says_that_dice_is_of_parts_of_the_batch(blobs, tmp_path, capsys):
     train(blobs, tmp_path / "run", "--epochs", "1", "--accumulate", "2")
     assert "--loss dice is then of each part, not of the whole batch" in capsys.readouterr().out

@@ -302,3 +302,42 @@ def test_only_hard_pixels_have_a_gradient():
     loss_fn = make_loss("bce", options=PixelOptions(ohem=0.2))
     loss_fn(logits, torch.ones(1, 10, 10).byte()).backward()
     assert logits.grad.flatten().nonzero().flatten().tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("name", PIXEL_LOSSES)
+def test_pixel_losses_of_the_parts_of_a_step_make_that_of_the_whole(name, weighed, classes):
+    """Gradients, too, where ignored pixels are unevenly spread; one part counts no pixel at all."""
+    logits, label_maps = batch(shape=(8, classes, 9, 7))
+    rng = torch.Generator().manual_seed(1)
+    ignored = torch.rand(label_maps.shape, generator=rng) < torch.linspace(0, 1, 8).view(8, 1, 1)
+    label_maps[ignored], label_maps[6:] = IGNORE, IGNORE
+    weights = tuple([0.5, 3.0, 1.0, 2.0][: max(2, classes)]) if weighed else None
+    loss = make_loss(name, options=PixelOptions(weights))
+    logits.requires_grad_()
+    whole = loss(logits, label_maps)
+    (expected,) = torch.autograd.grad(whole, logits)
+    parts = [loss(logits[i : i + 2], label_maps[i : i + 2], label_maps) for i in range(0, 8, 2)]
+    mean = torch.stack(parts).mean()
+    assert parts[3] == 0 and mean.item() == pytest.approx(whole.item(), rel=1e-5)
+    torch.testing.assert_close(torch.autograd.grad(mean, logits)[0], expected)
+    alone = torch.stack([loss(logits[i : i + 2], label_maps[i : i + 2]) for i in range(0, 8, 2)])
+    assert abs(alone.mean() - whole) > 1e-3 * whole  # which is what the parts were before
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_part_of_a_step_without_ignored_pixels_is_bit_for_bit_a_batch(name):
+    logits, label_maps = batch(shape=(6, 1, 31, 29))
+    loss = make_loss(name)
+    assert torch.equal(
+        loss(logits[:2], label_maps[:2], label_maps), loss(logits[:2], label_maps[:2])
+    )
+
+
+def test_hard_pixels_are_of_each_part():
+    logits, label_maps = batch(shape=(6, 3, 9, 7))
+    loss = make_loss("ce", options=PixelOptions(ohem=0.3))
+    assert torch.equal(
+        loss(logits[:2], label_maps[:2], label_maps), loss(logits[:2], label_maps[:2])
+    )

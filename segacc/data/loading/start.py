@@ -47,6 +47,6 @@ def start_loading(
     workers = config.workers
     if workers is None:
         workers = min(4, cores_of_process()) if device.type == "cuda" else 0
-    plan = plan_workers(workers, samples.bytes_of(sampler.share))
+    plan = plan_workers(workers, samples.bytes_of(sampler.share), config.accumulate)
     loader = train_loader(samples, sampler, plan, pin_memory=device.type == "cuda")
     return iter(loader), valid, str(plan)

@@ -33,7 +33,9 @@ class Plan:
         return f"{self.workers} data workers" + (" without shared memory" if self.pipes else "")
 
 
-def plan_workers(workers: int, batch_bytes: int, shared: Path = Path("/dev/shm")) -> Plan:
+def plan_workers(
+    workers: int, batch_bytes: int, held: int = 1, shared: Path = Path("/dev/shm")
+) -> Plan:
     """As many workers as were asked for, with shared memory, if that has room for them.
 
     Containers often have little of it: 64 MB in Docker, unless --shm-size says otherwise. A worker
@@ -42,6 +44,7 @@ def plan_workers(workers: int, batch_bytes: int, shared: Path = Path("/dev/shm")
     Args:
         workers: of this process.
         batch_bytes: of one batch of this process.
+        held: batches that training holds at a time, the parts of a step.
         shared: where Linux keeps shared memory; other systems have no such folder.
     """
     if not workers:
@@ -60,7 +63,7 @@ def plan_workers(workers: int, batch_bytes: int, shared: Path = Path("/dev/shm")
         return Plan(workers)
     disk = os.statvfs(shared)
     free = disk.f_bavail * disk.f_frsize // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    needed = (PREFETCH * workers + 2) * batch_bytes  # one is trained on, and one is being written
+    needed = (PREFETCH * workers + held + 1) * batch_bytes  # one more is being written
     if needed <= free:
         return Plan(workers)
     log.warning(

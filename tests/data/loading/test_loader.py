@@ -90,14 +90,15 @@ def test_batches_are_the_same_through_pipes(split):
 
 
 def test_workers_get_shared_memory_only_where_their_batches_fit(tmp_path, monkeypatch, caplog):
-    assert plan_workers(2, 1000, tmp_path / "no such folder") == Plan(2)  # not Linux
+    assert plan_workers(2, 1000, shared=tmp_path / "no such folder") == Plan(2)  # not Linux
     disk = SimpleNamespace(f_bavail=18, f_frsize=1000)
     monkeypatch.setattr(os, "statvfs", lambda folder: disk)
-    assert plan_workers(4, 1000, tmp_path) == Plan(4) and not caplog.text
-    assert plan_workers(4, 1001, tmp_path) == Plan(4, pipes=True)
+    assert plan_workers(4, 1000, shared=tmp_path) == Plan(4) and not caplog.text
+    assert plan_workers(4, 1001, shared=tmp_path) == Plan(4, pipes=True)
+    assert plan_workers(4, 1000, held=2, shared=tmp_path).pipes
     assert "--workers 4 would need" in caplog.text and "--shm-size" in caplog.text
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # both processes take from the same memory
-    assert plan_workers(4, 1000, tmp_path).pipes
+    assert plan_workers(4, 1000, shared=tmp_path).pipes
 
 
 def test_without_semaphores_the_training_process_loads_the_images(tmp_path, monkeypatch, caplog):
@@ -105,7 +106,7 @@ def test_without_semaphores_the_training_process_loads_the_images(tmp_path, monk
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
-    assert plan_workers(4, 1000, tmp_path) == Plan(0)
+    assert plan_workers(4, 1000, shared=tmp_path) == Plan(0)
     assert f"{tmp_path} cannot be used (Read-only file system)" in caplog.text
 
 
