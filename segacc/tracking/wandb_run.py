@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segacc.errors import InputError, quoted
+from segacc.labels import IGNORE
 from segacc.report.pictures import Picture
 
 if TYPE_CHECKING:
@@ -119,11 +120,16 @@ def masked_images(pictures: list[Picture]) -> list[Any]:
     """A wandb.Image of each picture, with truth and prediction as masks with names."""
     import wandb
 
+    ignored = any((picture.truth == IGNORE).any() for picture in pictures)
+    more = {IGNORE: "ignored"} if ignored else {}
     return [
         wandb.Image(
             picture.image,
             masks={
-                name: {"mask_data": mask, "class_labels": dict(enumerate(picture.labels.names))}
+                name: {
+                    "mask_data": mask,
+                    "class_labels": dict(enumerate(picture.labels.names)) | more,
+                }
                 for name, mask in (("truth", picture.truth), ("prediction", picture.prediction))
             },
             caption=picture.caption,

@@ -7,15 +7,21 @@ import shutil
 import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
+from PIL import Image
 from runs import make_run
-from small import CLASSES, TINY, write_classes
+from small import CLASSES, TINY, run_program, write_classes
 
 from segacc.config import EvaluateConfig
+from segacc.data.classes.coding import make_coding
+from segacc.data.classes.files import read_class_file
+from segacc.data.reading.sources import load_dataset
+from segacc.data.rows import read_row
 from segacc.evaluation.compare import compare, comparison_note, comparison_table
 from segacc.evaluation.evaluate import evaluate
 from segacc.evaluation.per_class import class_lines, class_tables
 from segacc.evaluation.scored_runs import read_scored_run, report_groups
 from segacc.flags import parse_train
+from segacc.labels import colours_for
 from segacc.training.fit import fit
 
 
@@ -114,3 +120,42 @@ def test_runs_of_other_classes_on_the_same_images_are_not_compared(runs, tmp_pat
         ["short", "long"],
         ["other"],
     ]
+
+
+def test_predict_writes_numbers_with_a_palette_a_legend_and_probabilities(runs, tmp_path):
+    data, out = runs[1].parent / "shapes", tmp_path / "masks"
+    flags = ["--out", out, "--probabilities", "--overlays"]
+    done = run_program("-m", "segacc", "predict", runs[1], data / "test" / "*.bmp", *flags)
+    assert done.returncode == 0, done.stderr[-3000:]
+    colours = colours_for(CLASSES)
+    coding = make_coding(read_class_file(out / "classes.txt"))
+    assert coding.labels.names == CLASSES and coding.labels.colours == colours
+    right = 0.0
+    for i in range(3):
+        with Image.open(out / f"test{i}.png") as mask:
+            assert mask.mode == "P" and mask.size == (64, 64)
+            found = np.asarray(mask)
+            assert (np.asarray(mask.convert("RGB")) == np.array(colours)[found]).all()
+        scored = np.asarray(Image.open(runs[1] / "test" / "predictions" / f"test{i}.png"))
+        assert (found == scored).all()
+        truth = np.asarray(Image.open(data / "test" / f"test{i}.png"))
+        right += (found == truth)[truth != 255].mean() / 3
+        files = [f"{n:03d}-{name}.png" for n, name in enumerate(CLASSES)]
+        folder = out / "probabilities" / f"test{i}"
+        assert sorted(path.name for path in folder.iterdir()) == files
+        levels = np.stack([np.asarray(Image.open(folder / name)) for name in files])
+        # The most probable class has the highest level, or one of several that are as high.
+        assert (np.take_along_axis(levels, found[None], 0)[0] == levels.max(axis=0)).all()
+        assert (np.abs(levels.astype(int).sum(axis=0) - 254.5) <= 2).all()
+        assert (out / "overlays" / f"test{i}.jpg").is_file()
+    assert right > 0.8
+    # What was predicted is a set of masks that can be trained on.
+    for name in ("train", "valid"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(3):
+            shutil.copy(data / "test" / f"test{i}.bmp", tmp_path / "set" / name)
+            shutil.copy(out / f"test{i}.png", tmp_path / "set" / name)
+    shutil.copy(out / "classes.txt", tmp_path / "set")
+    source = load_dataset(str(tmp_path / "set"))
+    assert source.labels.names == CLASSES
+    assert set(np.unique(read_row(source.rows["train"][0], source.coding).label_map)) <= {0, 1, 2}
