@@ -3,10 +3,10 @@
     python -m benchmarks.classes [--dataset CAMVID --classes FILE --ignore Unlabelled] [--parts ...]
 
 - `processes`: the losses of 20 steps on one and on two processes.
-- `training`: epochs with one logit and with as many as the set has classes, in turns: time and memory.
-- `validation`: validation of 1000 images with 20 classes, and the forward passes alone, in turns.
+- `training`: epochs with one logit and with one for each class, in turns: time and memory.
+- `validation`: of 1000 images with 20 classes, and the forward passes alone, in turns.
 
-Without --dataset, `demo-street` is trained on. For one logit the first class is told from all others.
+Without --dataset, `demo-street` is trained on. One logit tells the first class from all others.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from segacc.config import (
     Pairs,
     Reading,
 )
-from segacc.errors import InputError, quoted
+from segacc.errors import InputError, disk_errors, quoted
 from segacc.flags import check_reading
 from segacc.sizes import AnySize, sides_in_words
 
@@ -87,6 +87,7 @@ def check(
     image_column: Column = None,
     mask_column: Column = None,
     all_names: bool = False,
+    page: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     write_classes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
 ) -> int:
     """List everything that is wrong with a data set, each kind of fault with a few names of files.
@@ -103,6 +104,8 @@ def check(
         image_column: what `segacc train` takes as --image-column.
         mask_column: what `segacc train` takes as --mask-column.
         all_names: name every file, not the first three of each kind.
+        page: also write a page with the findings, the balance of the classes, and examples of each
+            class in its colour, such as check.html.
         write_classes: only look at what the masks hold, and write a list of classes into this new
             file, for --classes; of colours and values that are not known you give the names.
 
@@ -116,8 +119,16 @@ def check(
     from segacc.data.audit.audit import audit
     from segacc.data.audit.findings import format_findings
 
-    findings = audit(dataset, reading, None if isinstance(size, str) else size)
+    found = audit(dataset, reading, None if isinstance(size, str) else size)
+    findings = found.findings
     print(format_findings(findings, all_names))
+    if page is not None:
+        from segacc.report.check_page import write_check_page
+
+        with disk_errors(page, remedy="give another file."):
+            page.parent.mkdir(parents=True, exist_ok=True)
+            write_check_page(page, dataset, found)
+        print(f"look at: {page}")
     return int(any(f.severity == "error" for f in findings))
 
 

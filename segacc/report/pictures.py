@@ -146,7 +146,9 @@ def triptych(
     return sheet
 
 
-def outlined(image: np.ndarray, mask: np.ndarray) -> Image.Image:
+def outlined(
+    image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int] = MARK
+) -> Image.Image:
     """The image with the mask's foreground tinted and outlined.
 
     Args:
@@ -158,10 +160,10 @@ def outlined(image: np.ndarray, mask: np.ndarray) -> Image.Image:
     # The larger the picture, the wider the line, so that all look alike when shown at one size.
     reach = 2 * max(1, round(max(mask.shape) / 800)) + 1
     inside = cv2.erode(mask, np.ones((reach, reach), np.uint8), borderValue=255)
-    tints = np.round(0.75 * np.arange(256)[:, None] + 0.25 * np.array(MARK)).astype(np.uint8)
+    tints = np.round(0.75 * np.arange(256)[:, None] + 0.25 * np.array(colour)).astype(np.uint8)
     marked = cv2.LUT(image, tints[None])
     cv2.copyTo(image, (mask == 0).view(np.uint8), marked)
-    marked[(mask != 0) & (inside == 0)] = MARK
+    marked[(mask != 0) & (inside == 0)] = colour
     return Image.fromarray(marked)
 
 

@@ -170,4 +170,4 @@ def test_check_and_a_damaged_file_need_no_range(tmp_path):
     broken.write_bytes(broken.read_bytes()[:2000])
     with pytest.raises(InputError, match="is not an image that can be read"):
         prepared(folder)
-    assert [f.severity for f in audit(str(folder))].count("error") == 1
+    assert [f.severity for f in audit(str(folder)).findings].count("error") == 1

@@ -10,6 +10,7 @@ from typing import Literal
 from segacc.data.reading.pairing import Finding
 
 Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 SHOWN = 3
 """Names of files of one kind that are shown."""
 NAME_OR_NUMBER = re.compile(r"\S*\d[^\s:]*|\S+/\S*[^\s:,]|\S+\.\w{2,4}\b")
@@ -24,25 +25,45 @@ class AuditFinding(Finding):
     topic: str
 
 
-def format_findings(findings: list[AuditFinding], all_names: bool = False) -> str:
-    """The findings for a terminal, grouped and counted.
+@dataclass(frozen=True)
+class Entry:
+    """The findings of one topic."""
+
+    severity: Severity
+    topic: str
+    count: int
+    lines: list[str]
+
+
+def entries(findings: list[AuditFinding], all_names: bool = False) -> list[Entry]:
+    """The findings, grouped and counted: errors first, then warnings and notes.
 
     Args:
         all_names: name every file, not the first few of each kind.
     """
-    lines: list[str] = []
-    for severity in ("error", "warning", "note"):
+    found: list[Entry] = []
+    for severity in SEVERITIES:
         topics: defaultdict[str, list[AuditFinding]] = defaultdict(list)
         for finding in findings:
             if finding.severity == severity:
                 topics[finding.topic].append(finding)
         for topic, group in topics.items():
-            lines.append(f"{severity}: {topic} ({len(group)})")
+            lines: list[str] = []
             kinds: defaultdict[str, list[AuditFinding]] = defaultdict(list)
             for finding in group:
                 kinds[finding.file if all_names else _kind(finding.problem)].append(finding)
             for same in kinds.values():
                 lines += _entry(same) if not all_names else [_line(one) for one in same]
+            found.append(Entry(severity, topic, len(group), lines))
+    return found
+
+
+def format_findings(findings: list[AuditFinding], all_names: bool = False) -> str:
+    """`entries` for a terminal."""
+    lines: list[str] = []
+    for entry in entries(findings, all_names):
+        lines.append(f"{entry.severity}: {entry.topic} ({entry.count})")
+        lines += [f"  {line}" for line in entry.lines]
     counts = Counter(finding.severity for finding in findings)
     return "\n".join([*lines, f"errors: {counts['error']}, warnings: {counts['warning']}"])
 
@@ -53,7 +74,7 @@ def _kind(problem: str) -> str:
 
 
 def _line(finding: AuditFinding) -> str:
-    return f"  {finding.file}: {finding.problem}"
+    return f"{finding.file}: {finding.problem}"
 
 
 def _entry(same: list[AuditFinding]) -> list[str]:
@@ -63,4 +84,4 @@ def _entry(same: list[AuditFinding]) -> list[str]:
         return [_line(first)]
     names = ", ".join(finding.file for finding in more[: SHOWN - 1])
     dots = ", ..." if len(more) >= SHOWN else ""
-    return [_line(first), f"  and {len(more)} more of this kind: {names}{dots}"]
+    return [_line(first), f"and {len(more)} more of this kind: {names}{dots}"]

@@ -38,6 +38,8 @@ DOUBT_PER_BRIGHT = 4
 numbers of 255 objects six times as many are in between, however few pixels they have."""
 SHOWN = 8
 """Values that no class owns which are shown."""
+MANY = 100
+"""More values than this that no class owns are no classes that somebody forgot."""
 FLAT = 0.2
 """A mask in which more than this share of the odd values lies in flat areas has other classes. (Of
 smeared masks of streets and tissue it was at most 0.04, of class numbers at least 0.33.)"""
@@ -151,9 +153,17 @@ def about_unknown(unknown: Mapping[str, dict[str, int]]) -> str:
         for value, _ in pixels.most_common(SHOWN)
     ]
     more = f" and {len(pixels) - SHOWN} more" if len(pixels) > SHOWN else ""
-    return (
+    found = (
         f"{plural(len(unknown), 'mask')} ({some_names(list(unknown))}) hold what no class owns: "
-        f"{', '.join(shown)}{more}; add these to the classes (`segacc check DATASET "
+        f"{', '.join(shown)}{more}"
+    )
+    if len(pixels) > MANY:
+        return (
+            f"{found}; so many are left when masks were compressed (JPEG) or resized by "
+            "interpolation: export them again as PNG, resized by the nearest pixel if at all"
+        )
+    return (
+        f"{found}; add these to the classes (`segacc check DATASET "
         "--write-classes classes.txt` lists all that there are), or name them in --ignore"
     )
 

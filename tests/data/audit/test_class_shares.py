@@ -48,7 +48,7 @@ def proposed(folder):
 
 
 def test_the_shares_of_the_classes_are_noted_per_split(folder):
-    notes = [f for f in audit(str(folder), READING) if f.topic == "shares of the classes"]
+    notes = [f for f in audit(str(folder), READING).findings if f.topic == "shares of the classes"]
     assert [note.file for note in notes] == ["train", "valid", "test"]
     assert notes[0].problem == "car 33.9%, sky 33.9%, road 32.2%; 1.7% of all pixels are ignored"
     assert all(note.severity == "note" for note in notes)
@@ -57,7 +57,7 @@ def test_the_shares_of_the_classes_are_noted_per_split(folder):
 def test_masks_full_of_other_classes_than_the_first_are_no_fault(folder):
     for mask in masks_of(folder):
         save(mask, np.array([[1, 2] * 30] * 60, np.uint8))
-    findings = [f for f in audit(str(folder), READING) if f.severity != "note"]
+    findings = [f for f in audit(str(folder), READING).findings if f.severity != "note"]
     assert {f.topic for f in findings} == {"classes that are missing"}
 
 
@@ -68,7 +68,7 @@ def test_a_class_that_is_missing_from_a_split_or_rare_is_a_warning(folder):
     rare[0, 0] = 0
     for mask in (folder / "valid").glob("*.png"):
         save(mask, rare)
-    found = {(f.file, f.topic): f for f in audit(str(folder), READING)}
+    found = {(f.file, f.topic): f for f in audit(str(folder), READING).findings}
     missing = found["train", "classes that are missing"]
     assert missing.problem == "has no pixel of car, sky: no model can learn this"
     assert found["valid", "classes that are missing"].problem.startswith("has no pixel of sky: the")
@@ -79,7 +79,7 @@ def test_a_class_that_is_missing_from_a_split_or_rare_is_a_warning(folder):
 def test_values_that_no_class_owns_are_one_error_with_counts(folder, tmp_path):
     (tmp_path / "two.txt").write_text("road: 0\ncar: 1\n")
     reading = Reading(classes=str(tmp_path / "two.txt"))
-    (error,) = [f for f in audit(str(folder), reading) if f.severity == "error"]
+    (error,) = [f for f in audit(str(folder), reading).findings if f.severity == "error"]
     assert error.problem.startswith(
         "7 masks (train/0.png, train/1.png, train/2.png and 4 more) hold"
     )
@@ -135,6 +135,87 @@ def test_the_proposal_is_written_and_can_be_used_at_once(folder, tmp_path, capsy
     path = tmp_path / "my classes.txt"
     assert check(str(folder), write_classes=path) == 0
     assert f"--classes '{path}'" in capsys.readouterr().out
-    assert not [f for f in audit(str(folder), Reading(classes=str(path))) if f.severity == "error"]
+    assert not [
+        f for f in audit(str(folder), Reading(classes=str(path))).findings if f.severity == "error"
+    ]
     with pytest.raises(InputError, match="exists: give a new file"):
         check(str(folder), write_classes=path)
+
+
+def topics(folder, reading=READING):
+    found = audit(str(folder), reading).findings
+    return {finding.topic: finding for finding in found if finding.severity == "warning"}
+
+
+def test_tiny_regions_are_counted_by_class_and_named(folder):
+    (finding,) = tiny_regions_of(folder, {"train/0.png": 3})
+    assert finding.severity == "warning"
+    (finding,) = tiny_regions_of(folder, {"valid/1.png": 1})
+    assert finding.severity == "note"  # 2 of 7 masks have some
+    regions = 7 * 3 + 4 + 2 * 2
+    assert finding.problem.startswith(
+        f"6 of {regions} connected regions have at most 4 px (4 of sky, 2 of road), in 2 masks "
+        "(train/0.png, valid/1.png)"
+    )
+
+
+def tiny_regions_of(folder, changes):
+    for name, dots in changes.items():
+        label_map = np.array(Image.open(folder / name))
+        label_map[10, 5 : 5 + 8 * dots : 8] = 2  # sky, of one pixel each, on the road
+        label_map[30:32, 7:9] = 0  # 4 pixels
+        label_map[30:32, 40:43] = 0  # 6 pixels
+        save(folder / name, label_map)
+    return [f for f in audit(str(folder), READING).findings if f.topic == "tiny regions"]
+
+
+def test_a_class_that_fills_a_mask_as_in_no_other_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(1)
+    for i in range(14):
+        split = tmp_path / "set" / ("train" if i < 10 else "valid")
+        split.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (60, 60, 3), np.uint8)).save(split / f"{i}.jpg")
+        label_map = np.zeros((60, 60), np.uint8)
+        label_map[:30] = 2  # sky is large everywhere
+        label_map[40:44, 10:20] = 1
+        if i == 3:
+            label_map[10:55] = 1
+        save(split / f"{i}.png", label_map)
+    finding = topics(tmp_path / "set")["huge regions"]
+    assert finding.file == "train/3.png"
+    assert finding.problem.startswith("is car on 75% of its pixels, where most masks that have it")
+
+
+@pytest.mark.parametrize(
+    ("how", "smeared"),
+    [(Image.Resampling.NEAREST, False), (Image.Resampling.BILINEAR, True)],
+)
+def test_numbers_of_classes_that_were_interpolated_are_found(tmp_path, monkeypatch, how, smeared):
+    monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(2)
+    for split in ("train", "valid"):
+        (tmp_path / "set" / split).mkdir(parents=True)
+        for i in range(3):
+            image = rng.integers(0, 255, (90, 90, 3), np.uint8)
+            Image.fromarray(image).save(tmp_path / "set" / split / f"{i}.jpg")
+            coarse = rng.integers(0, 8, (6, 6), dtype=np.uint8).repeat(5, 0).repeat(5, 1)
+            Image.fromarray(coarse).resize((90, 90), how).save(
+                tmp_path / "set" / split / f"{i}.png"
+            )
+    reading = Reading(classes=",".join(f"class{i}" for i in range(8)))
+    assert ("masks that look smeared" in topics(tmp_path / "set", reading)) == smeared
+
+
+def test_colours_that_were_smeared_end_in_one_sentence(folder, tmp_path):
+    """No class owns what interpolation makes of colours."""
+    (tmp_path / "classes.txt").write_text("road: 128 64 128\ncar: 0 0 142\nsky: 70 130 180\n")
+    colours = np.array([(128, 64, 128), (0, 0, 142), (70, 130, 180)], np.uint8)
+    for mask in folder.glob("*/*.png"):
+        label_map = np.add.outer(np.arange(60), 2 * np.arange(60)) // 25 % 3
+        Image.fromarray(colours[label_map]).save(tmp_path / "smeared.jpg", quality=80)
+        Image.open(tmp_path / "smeared.jpg").save(mask)
+    found = audit(str(folder), Reading(classes=str(tmp_path / "classes.txt"))).findings
+    (error,) = [finding for finding in found if finding.severity == "error"]
+    assert error.problem.startswith("7 masks (") and "compressed (JPEG) or resized" in error.problem
+    assert len(error.problem) < 600

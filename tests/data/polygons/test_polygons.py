@@ -231,7 +231,7 @@ def test_a_category_that_is_not_listed_stops_with_its_images(tmp_path):
         prepare(source, 32)
     (finding,) = [
         f
-        for f in audit(str(tmp_path / "set"), Reading(classes="car"))
+        for f in audit(str(tmp_path / "set"), Reading(classes="car")).findings
         if f.topic == "unknown values"
     ]
     assert "bus (8 pixels in 2 masks)" in finding.problem
@@ -258,7 +258,7 @@ def test_the_categories_are_written_as_a_list_of_classes(tmp_path):
 def test_a_check_of_polygons_finds_nothing_wrong(tmp_path):
     for build in SETS.values():
         folder = build(tmp_path / build.__name__)
-        assert [f for f in audit(str(folder)) if f.severity == "error"] == []
+        assert [f for f in audit(str(folder)).findings if f.severity == "error"] == []
 
 
 BROKEN = {

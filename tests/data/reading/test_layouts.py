@@ -485,7 +485,9 @@ def test_pairs_reach_loading_and_checking_and_are_kept_with_the_run(tmp_path, mo
     pairs = ("img/{}.jpg=two/{}.png",)
     data = load_dataset(str(folder), Reading(pairs)).rows
     assert all("/two/" in row["mask"]["path"] for rows in data.values() for row in rows)
-    assert all("error" not in finding.severity for finding in audit(str(folder), Reading(pairs)))
+    assert all(
+        "error" not in finding.severity for finding in audit(str(folder), Reading(pairs)).findings
+    )
     with pytest.raises(InputError, match=r"which all fit as the masks of the images img/\{\}\.jpg"):
         load_dataset(str(folder))
 

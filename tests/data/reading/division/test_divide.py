@@ -64,7 +64,7 @@ def test_duplicates_and_look_alikes_stay_in_one_split(tmp_path, caplog):
     assert all(split[f"bright {i}"] == split[f"{i:02d}"] for i in range(8))
     assert all(split[f"copy {i}"] == split[f"{i:02d}"] for i in range(4))
     assert "its 36 images, in 24 groups (20 images of which look like another one)," in caplog.text
-    assert not [f for f in audit(str(tmp_path / "set")) if "two splits" in f.topic]
+    assert not [f for f in audit(str(tmp_path / "set")).findings if "two splits" in f.topic]
 
 
 def test_images_are_looked_at_once(tmp_path, cache, caplog):
@@ -89,7 +89,7 @@ def test_group_by_keeps_patients_together(tmp_path, caplog):
     assert 6 <= len(found["train"]) <= 8
     assert "in 10 groups (by --group-by '^(p\\d)_'), were split into" in caplog.text
     assert "--group-by" not in caplog.text.partition("were split into")[2]
-    shared = audit(str(folder), Reading(group_by=r"^(p\d)_"))
+    shared = audit(str(folder), Reading(group_by=r"^(p\d)_")).findings
     assert not [f for f in shared if f.severity == "error"]
 
 

@@ -155,7 +155,7 @@ def test_masks_that_are_arrays(tmp_path, feature):
     assert list(source.labels.names) == NAMES
     for i, expected in enumerate(label_maps(3)):
         np.testing.assert_array_equal(prepared.splits["train"][i][1], expected)
-    assert audit(str(tmp_path / "saved"), Reading(classes="road,sky,car"))
+    assert audit(str(tmp_path / "saved"), Reading(classes="road,sky,car")).findings
 
 
 @pytest.mark.parametrize("wrong", [[[1, 2], [3]], [[]], [[-1]], [[70000]]])

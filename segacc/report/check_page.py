@@ -1,0 +1,142 @@
+"""The page of `segacc check`: what a data set holds, with examples of each class."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from segacc.data.audit.audit import Audit
+from segacc.data.audit.examples import Example, examples_of_class, examples_of_split
+from segacc.data.audit.findings import entries
+from segacc.data.audit.sample import Sample
+from segacc.labels import BINARY, FOREGROUND, IGNORE, Labels
+from segacc.report.class_page import colour_hex
+from segacc.report.pictures import MARK, encoded, outlined, reduced, tinted
+from segacc.report.rendering import write_page
+
+SIDE = 320  # px of a picture, at most
+QUALITY = 80  # of its JPEG
+OF_SPLIT = 4  # images of each split
+OF_CLASS = 4  # examples of each class
+MOST_EXAMPLES = 240  # of all classes together
+MOST_SIZES = 3  # that are named
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of an example, and what is said below it."""
+
+    name: str
+    about: str
+    picture: str  # base64 of a JPEG
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """A split in the table."""
+
+    name: str
+    images: int
+    sizes: str
+    ignored: float  # share of the pixels
+    shares: list[float]  # of the counted pixels, of each class
+    masks: list[int]  # that have each class
+
+
+def write_check_page(path: Path, dataset: str, audit: Audit) -> None:
+    """Write the page on a data set.
+
+    Args:
+        dataset: as the user gave it.
+
+    Raises:
+        DecodeError: a file is no longer what it was when it was looked at.
+    """
+    labels, splits = audit.coding.labels, list(dict.fromkeys(s.split for s in audit.samples))
+    shown_classes = [FOREGROUND] if labels.logits == 1 else list(range(labels.classes))
+    each = max(1, min(OF_CLASS, MOST_EXAMPLES // len(shown_classes)))
+    write_page(
+        path,
+        "check.html.j2",
+        (),
+        {},
+        dataset=dataset,
+        title=Path(dataset.rstrip("/")).name,
+        findings=entries(audit.findings),
+        classes=labels,
+        shown=shown_classes,
+        colours=[colour_hex(colour) for colour in colours_of(labels)],
+        rows=[split_row(split, audit.samples, labels) for split in splits],
+        images={
+            split: [shown_whole(one, labels) for one in examples_of_split(audit, split, OF_SPLIT)]
+            for split in splits
+        },
+        examples={
+            number: [
+                shown_class(one, number, labels) for one in examples_of_class(audit, number, each)
+            ]
+            for number in shown_classes
+        },
+    )
+
+
+def colours_of(labels: Labels) -> list[tuple[int, int, int]]:
+    """The colour in which each class is shown on an image."""
+    return [BINARY.colours[0], MARK] if labels.logits == 1 else list(labels.colours)
+
+
+def split_row(split: str, samples: list[Sample], labels: Labels) -> SplitRow:
+    """What the table says of a split."""
+    own = [sample for sample in samples if sample.split == split]
+    pixels = np.stack([sample.pixels for sample in own])
+    counted = pixels[:, : labels.classes]
+    total = counted.sum(axis=0)
+    sizes = Counter(f"{width} \N{MULTIPLICATION SIGN} {height}" for height, width in shapes(own))
+    named = [size for size, _ in sizes.most_common(MOST_SIZES)]
+    more = f" and {len(sizes) - MOST_SIZES} other sizes" if len(sizes) > MOST_SIZES else ""
+    return SplitRow(
+        name=split,
+        images=len(own),
+        sizes=", ".join(named) + more,
+        ignored=float(pixels[:, IGNORE].sum() / pixels.sum()),
+        shares=(total / max(1, total.sum())).tolist(),
+        masks=(counted > 0).sum(axis=0).tolist(),
+    )
+
+
+def shapes(samples: list[Sample]) -> list[tuple[int, int]]:
+    """Height and width of each image."""
+    return [sample.shape for sample in samples]
+
+
+def shown_whole(example: Example, labels: Labels) -> Shown:
+    """An image with all its classes in their colours."""
+    if labels.logits == 1:
+        marked = outlined(example.image, (example.label_map == FOREGROUND).view(np.uint8))
+    else:
+        marked = tinted(example.image, example.label_map, labels)
+    return _shown(example, marked, "")
+
+
+def shown_class(example: Example, number: int, labels: Labels) -> Shown:
+    """A class in its colour on its image."""
+    colour = colours_of(labels)[number]
+    of_class = (example.label_map == number).view(np.uint8)
+    about = f"{example.share:.1%} of the image" if example.share >= 0.001 else "less than 0.1%"
+    about += ", cut out" if example.is_part else ""
+    return _shown(example, outlined(example.image, of_class, colour), about)
+
+
+def _shown(example: Example, marked: Image.Image, about: str) -> Shown:
+    picture = reduced(np.asarray(marked), SIDE, Image.Resampling.LANCZOS)
+    options: dict[str, Any] = {"quality": QUALITY}
+    coded = base64.b64encode(encoded(picture, "JPEG", **options)).decode()
+    return Shown(example.sample.image, about, coded, picture.width, picture.height)
