@@ -12,6 +12,9 @@ from segacc.labels import IGNORE
 TINY = 4
 """px: a region of at most so many pixels may be a slip of the pen, or what a resize has left."""
 
+MOST_IN_OUTLINE = 2 * TINY
+"""points in the outline of such a region; those of a line are passed twice"""
+
 
 def pixels_of_classes(label_map: np.ndarray) -> np.ndarray:
     """(256,) int64: how many pixels have each value of a label map."""
@@ -40,10 +43,23 @@ def small_regions(label_map: np.ndarray, classes: int) -> SmallRegions:
         of_class = (label_map == number).view(np.uint8)
         if not cv2.countNonZero(of_class):
             continue
-        count, _, stats, _ = cv2.connectedComponentsWithStats(of_class, connectivity=8)
-        everything[number] = count - 1  # the first one is the rest of the image
-        tiny[number] = int((stats[1:, cv2.CC_STAT_AREA] <= TINY).sum())
+        # Outlines take a tenth of the time that sizes of all regions take.
+        outlines, tree = cv2.findContours(of_class, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        outer = np.flatnonzero(tree[0, :, 3] < 0)  # the others are those of holes
+        everything[number] = len(outer)
+        tiny[number] = sum(
+            _size(outlines[i], bool(tree[0, i, 2] >= 0)) <= TINY
+            for i in outer.tolist()
+            if len(outlines[i]) <= MOST_IN_OUTLINE
+        )
     return SmallRegions(everything, tiny)
+
+
+def _size(outline: np.ndarray, has_hole: bool) -> int:
+    """The pixels of a small region: those of its outline, and one inside of a ring of four."""
+    points = len({(x, y) for x, y in outline[:, 0].tolist()})
+    inside = points == 4 and cv2.contourArea(outline) == 2 and not has_hole
+    return points + inside
 
 
 @dataclass(frozen=True)
