@@ -1,6 +1,7 @@
 """The programs as a user types them: what they print, write and answer to bad input."""
 
 import shutil
+import subprocess
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -13,6 +14,7 @@ from small import ROOT, TINY, run_program, write_blobs
 
 from segacc.config import SEGFORMER_B0
 from segacc.errors import command
+from segacc.flags import parse_train
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights import build_model
 
@@ -37,6 +39,20 @@ def test_launch_train_evaluate_and_start_from_the_result(blobs, tmp_path):
     again = run_program(*launch, "--weights", run, "--output-dir", tmp_path / "again")
     assert again.returncode == 0, again.stderr[-3000:]
     assert f"{run} (" in again.stdout and "tensors loaded)" in again.stdout
+
+
+def test_make_demo_trains_and_scores_two_sets_and_says_where_the_pages_are(tmp_path):
+    (tmp_path / "installed").touch()
+    words = ["make", "--dry-run", "demo", f"INSTALLED={tmp_path / 'installed'}", "EPOCHS=3"]
+    printed = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    lines = printed.replace("\\\n", " ").splitlines()
+    configs = [
+        parse_train(line.split("train.py")[1].split()) for line in lines if "train.py" in line
+    ]
+    assert [(c.dataset, c.epochs) for c in configs] == [("demo", 3), ("demo-street", 3)]
+    for config in configs:
+        assert any(line.endswith(f"evaluate.py {config.output_dir}") for line in lines)
+        assert any(f"{config.output_dir}/test/report.html " in line for line in lines)
 
 
 @pytest.mark.parametrize(
