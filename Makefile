@@ -19,7 +19,7 @@ DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 .PHONY: demo test soak bench lint format clean
 
 # 64 images in batches of 4: enough steps for random weights to learn from in a few minutes. All of
-# it stays under five minutes on two cores; the streets take one of them.
+# it takes 450 seconds of a core (the streets 90), so less than five minutes on two idle ones.
 demo: $(INSTALLED)
 	$(BIN)/accelerate launch train.py --model linknet --crop 256 --dataset demo --weights none \
 		--batch-size 4 --epochs $(EPOCHS) --output-dir $(DEMO_RUN)
