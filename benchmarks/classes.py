@@ -34,12 +34,14 @@ from segacc.data.reading.sources import load_dataset
 STEPS = 20
 TRAIN = ["--weights", "none", "--tracker", "none", "--batch-size", "4", "--loss", "dice+ce"]
 PROGRAM = """
-import json, sys
+import json, sys, torch
 from segacc.flags import parse_train
 from segacc.training.setup import NO_HOOKS, set_up
 from segacc.training.steps import reduce_losses, train_step
-out, steps, *flags = sys.argv[1:]
+out, dtype, steps, processes, *flags = sys.argv[1:]
+torch.set_default_dtype(getattr(torch, dtype))
 job = set_up(parse_train(flags), NO_HOOKS)
+assert job.accelerator.num_processes == int(processes)
 job.model.wrapped.train()
 results = [train_step(job, step)[0] for step in range(int(steps))]
 losses = [loss for loss, _ in reduce_losses(job, results, first_step=0)]
@@ -89,20 +91,24 @@ def measure_processes(args: Args, folder: Path) -> None:
     """Print how far the losses of one and of two processes are from each other."""
     program = folder / "steps.py"
     program.write_text(PROGRAM)
-    losses = []
-    for processes in (1, 2):
-        out = folder / f"{processes}.json"
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
-        launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        launch += ["--num_processes", str(processes)]
-        rest = [str(program), str(out), str(STEPS), *reading_flags(args), *flags_of(args)]
-        run([*launch, *rest, "--output-dir", str(folder / f"run-{processes}")])
-        losses.append(np.array(json.loads(out.read_text())))
-    apart = np.abs(losses[0] - losses[1])
-    print(
-        f"1 and 2 processes, {STEPS} steps: losses from {losses[0][0]:.4f} to {losses[0][-1]:.4f}, "
-        f"at most {apart.max():.1e} apart (relative {(apart / losses[0]).max():.1e})"
-    )
+    for dtype in ("float32", "float64"):
+        losses = []
+        for processes in (1, 2):
+            place = folder / f"{dtype}-{processes}"
+            launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+            launch += ["--nproc-per-node", str(processes), str(program), f"{place}.json", dtype]
+            flags = [*reading_flags(args), *flags_of(args), "--output-dir", str(place)]
+            run([*launch, str(STEPS), str(processes), *flags])
+            losses.append(np.array(json.loads(Path(f"{place}.json").read_text())))
+        apart = np.abs(losses[0] - losses[1]) / losses[0]
+        shown = ", ".join(
+            f"{apart[: step + 1].max():.0e} to step {step + 1}" for step in (0, 4, 19)
+        )
+        print(
+            f"1 and 2 processes, {dtype}, {STEPS} steps: losses from {losses[0][0]:.4f} to "
+            f"{losses[0][-1]:.4f}, at most {shown} apart (relative)",
+            flush=True,
+        )
 
 
 def as_binary(args: Args, folder: Path) -> Path:
