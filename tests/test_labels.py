@@ -132,3 +132,49 @@ def test_each_of_many_classes_gets_a_colour_of_its_own_and_the_background_is_bla
     assert colours[0] == (0, 0, 0) and len(set(colours)) == len(names)
     assert colours_for(names[1:9]) == colours[1:9]
     assert all(0 <= value <= 255 for colour in colours for value in colour)
+
+
+SEEN_BY = {  # Machado et al. 2009, severity 1, on linear RGB
+    "all": np.eye(3),
+    "protanopes": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopes": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopes": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+@pytest.mark.parametrize("people", SEEN_BY)
+def test_black_and_eight_colours_are_told_apart_with_any_colour_vision(people):
+    """By their distance in CIELAB (Delta E of 1976); one of about 2 is just seen."""
+    colours = colours_for(("background", *(f"class {i}" for i in range(8))))
+    seen = linear(np.array(colours) / 255) @ np.transpose(SEEN_BY[people])
+    places = lab(seen.clip(0, 1))
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    assert apart[~np.eye(len(colours), dtype=bool)].min() > 15
+
+
+def linear(srgb):
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb):
+    """CIELAB (D65) of linear sRGB."""
+    to_xyz = [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+    xyz = rgb @ np.transpose(to_xyz) / (0.95047, 1.0, 1.08883)
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)

@@ -122,7 +122,7 @@ def score_command(cell: Cell) -> list[str]:
 
 def progress_table(cells: list[Cell], state: dict[str, str]) -> Table:
     """What each cell is doing, with its epochs so far."""
-    table = Table("run", "", "epoch", "best valid iou", "minutes")
+    table = Table("run", "", "epoch", "best score", "minutes")
     for cell in cells:
         lines = read_epochs(cell.run)
         best = max((line["valid_iou"] for line in lines), default=None)
