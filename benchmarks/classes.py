@@ -12,7 +12,6 @@ Without --dataset, `demo-street` is trained on. One logit tells the first class 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -213,5 +212,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     main(tyro.cli(Args, description=__doc__))

@@ -169,6 +169,14 @@ def test_help_imports_nothing_heavy(program):
     assert names & HEAVY == set()
 
 
+@pytest.mark.parametrize("module", ["training.fit", "evaluation.evaluate", "prediction.files"])
+def test_the_compiler_of_torch_is_loaded_by_nothing_that_is_imported(module):
+    """It takes two of six seconds."""
+    program = f"import sys, segacc.{module}; print('torch._dynamo' in sys.modules)"
+    names, printed = imported_by("-c", program)
+    assert "torch" in names and printed.strip() == "False"
+
+
 @pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["study"]])
 def test_the_help_of_segacc_imports_nothing_heavy(command):
     names, printed = imported_by("-m", "segacc", *command, "--help")

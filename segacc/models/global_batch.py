@@ -61,12 +61,16 @@ class PlacedDropout(nn.Module):
         super().__init__()
         self.p, self.unit, self.place, self.layer = p, unit, place, layer
 
-    @torch.compiler.disable  # each step's number would be another program
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C, ...)."""
         if not self.training or self.p == 0:
             return x
         return x * (self._kept(x) / (1 - self.p))
+
+    def leave_uncompiled(self) -> None:
+        """For torch.compile, to which each step's number would be another program. No decorator of
+        `forward` says so, since that would load the compiler wherever a model is."""
+        self.forward = torch.compiler.disable(self.forward)  # type: ignore[method-assign]
 
     def _kept(self, x: Tensor) -> Tensor:
         """1 where x is kept, else 0. Of the shape of x, or of length 1 along an axis of which all

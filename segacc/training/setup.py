@@ -29,6 +29,7 @@ from segacc.errors import InputError
 from segacc.labels import Labels, check_same_classes
 from segacc.models.global_batch import (
     Place,
+    PlacedDropout,
     normalise_over_ranks,
     place_dropout,
     warn_of_unplaced_random_layers,
@@ -227,6 +228,9 @@ def make_trainable(
             log.warning("--compile made no model faster that was measured on a CPU")
         elif world > 1 and not config.freeze_bn:
             log.warning("--compile leaves out BatchNorm over several GPUs, and so gains less")
+        for layer in wrapped.modules():
+            if isinstance(layer, PlacedDropout):
+                layer.leave_uncompiled()
         wrapped = torch.compile(wrapped)
     trained = Trained(segmenter, optimizer, accelerator.scaler)
     return TrainableModel(wrapped, trained, place, built.weights)

@@ -70,7 +70,8 @@ def validate(
     by_level = torch.zeros(1, 2, LEVELS, dtype=torch.long, device=device)
     for _, logits, label_maps in predict_split(model, split, accelerator, batch_size, check):
         assert logits.shape[1] == labels.logits, "the model has other classes than the data set"
-        probabilities = class_probabilities(logits)
+        # Of more than two classes, the most probable one has the highest logit.
+        probabilities = class_probabilities(logits) if classes == 2 else logits
         of_images = confusion_matrices(predicted_labels(probabilities), label_maps, classes)
         counts.append(counts_of_classes(of_images))
         confusion += of_images.sum(dim=0)

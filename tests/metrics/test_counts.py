@@ -242,3 +242,8 @@ def test_shapes_that_do_not_fit_are_refused_and_not_broadcast():
         count_pixels(maps, maps + 3, classes=3)
     with pytest.raises(AssertionError):
         scores(torch.ones(3, 4))
+
+
+def test_of_equally_probable_classes_the_first_is_predicted():
+    logits = torch.tensor([[1.0, 3.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0], [-1.0, -2.0, -3.0, -1.0]])
+    assert predicted_labels(logits.view(3, 4, 1, 1)).flatten().tolist() == [1, 0, 0]

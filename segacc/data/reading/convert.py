@@ -276,7 +276,10 @@ def _missing(listing: Listing, split: str) -> Finding:
     """What to say of a split that has no pairs."""
     if empty := _empty_folder(listing, split):
         return Finding(empty, "holds no images: put images and masks in it or remove it")
-    return Finding(".", f"has no {split} folder: expected {LAYOUTS}")
+    problem = (
+        f"has no {split} folder: expected {LAYOUTS}; or say what belongs together with --pairs"
+    )
+    return Finding(".", f"{problem} {EXAMPLE}")
 
 
 def _empty_folder(listing: Listing, split: str) -> str | None:
