@@ -99,7 +99,7 @@ def split_row(split: str, samples: list[Sample], labels: Labels) -> SplitRow:
     pixels = np.stack([sample.pixels for sample in own])
     counted = pixels[:, : labels.classes]
     total = counted.sum(axis=0)
-    sizes = Counter(f"{width} \N{MULTIPLICATION SIGN} {height}" for height, width in shapes(own))
+    sizes = Counter(f"{width} \N{MULTIPLICATION SIGN} {height} px" for height, width in shapes(own))
     named = [size for size, _ in sizes.most_common(MOST_SIZES)]
     more = f" and {len(sizes) - MOST_SIZES} other sizes" if len(sizes) > MOST_SIZES else ""
     return SplitRow(

@@ -115,11 +115,12 @@ def epoch_line(
     )
 
 
-def final_lines(config: TrainConfig, run: Path, progress: Progress, has_test: bool) -> str:
+def final_lines(config: TrainConfig, run: Path, progress: Progress, data: Prepared) -> str:
     """How a run ended, and the command that scores it."""
+    has_test, iou = "test" in data.splits, "iou" if data.labels.logits == 1 else "miou"
     score = f"{command('evaluate')} {quoted(run)}" + ("" if has_test else " --split valid")
     why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"
     return (
-        f"\n{why}: best epoch {progress.best_epoch} of {progress.epoch}, validation iou "
+        f"\n{why}: best epoch {progress.best_epoch} of {progress.epoch}, validation {iou} "
         f"{progress.best_iou:.4f}, its model in {run / 'best'}\nnext: {score}"
     )

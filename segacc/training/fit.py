@@ -65,7 +65,7 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
             raise save_stopped(job, progress, request) from None
         leave_together(job.accelerator)
     if job.is_main:
-        print(final_lines(config, job.run, progress, "test" in job.data.splits), flush=True)
+        print(final_lines(config, job.run, progress, job.data), flush=True)
     return job.run
 
 
