@@ -99,7 +99,8 @@ def split_row(split: str, samples: list[Sample], labels: Labels) -> SplitRow:
     pixels = np.stack([sample.pixels for sample in own])
     counted = pixels[:, : labels.classes]
     total = counted.sum(axis=0)
-    sizes = Counter(f"{width} \N{MULTIPLICATION SIGN} {height} px" for height, width in shapes(own))
+    shapes = (sample.shape for sample in own)
+    sizes = Counter(f"{width} \N{MULTIPLICATION SIGN} {height} px" for height, width in shapes)
     named = [size for size, _ in sizes.most_common(MOST_SIZES)]
     more = f" and {len(sizes) - MOST_SIZES} other sizes" if len(sizes) > MOST_SIZES else ""
     return SplitRow(
@@ -110,11 +111,6 @@ def split_row(split: str, samples: list[Sample], labels: Labels) -> SplitRow:
         shares=(total / max(1, total.sum())).tolist(),
         masks=(counted > 0).sum(axis=0).tolist(),
     )
-
-
-def shapes(samples: list[Sample]) -> list[tuple[int, int]]:
-    """Height and width of each image."""
-    return [sample.shape for sample in samples]
 
 
 def shown_whole(example: Example, labels: Labels) -> Shown:

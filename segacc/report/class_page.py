@@ -75,7 +75,6 @@ def class_values(runs: list[Scored], where: list[list[int]], most: int) -> dict[
         "matrices": [matrix_of(run.metrics["confusion"], labels) for run in runs],
         "confusions": [confusions_of(run.metrics["confusion"]) for run in runs],
         "gallery": [gallery_image(runs, i, [indices[i] for indices in where]) for i in chosen],
-        "most": most,
     }
 
 
@@ -152,14 +151,11 @@ def best_first(tables: list[list[dict[str, Any]]]) -> list[int]:
     """The classes by the mean IoU of the runs; those that have none come last."""
 
     def key(number: int) -> float:
-        ious = [table[number]["iou"]["value"] for table in tables]
-        return -sum(iou for iou in ious if iou is not None) if any(map(_is_there, ious)) else 1
+        found = [table[number]["iou"]["value"] for table in tables]
+        ious = [iou for iou in found if iou is not None]
+        return -sum(ious) / len(ious) if ious else 1
 
     return sorted(range(len(tables[0])), key=key)
-
-
-def _is_there(iou: float | None) -> bool:
-    return iou is not None
 
 
 def matrix_of(confusion: list[list[int]], labels: Labels) -> Matrix:
