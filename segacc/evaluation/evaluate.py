@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from segacc.config import EvaluateConfig
+from segacc.data.classes.palettes import with_palette
 from segacc.errors import InputError, disk_errors
 from segacc.evaluation.load import Evaluation, load_evaluation
 from segacc.evaluation.results import (
@@ -33,7 +34,7 @@ from segacc.metrics.scores import ImageStats, formulas, image_stats, scores_with
 from segacc.metrics.thresholds import levels_of
 from segacc.prediction.logits import predict_split, resize_logits
 from segacc.report.page import write_report
-from segacc.report.pictures import detail_folder, in_palette, picture_name, triptych
+from segacc.report.pictures import detail_folder, picture_name, triptych
 from segacc.report.scored import read_scored
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import gather_images, is_lost_connection
@@ -166,7 +167,7 @@ def write_pictures(
         if labels.logits == 1:
             detail = Image.fromarray(levels_of(p[0]).numpy())
         else:
-            detail = in_palette(found.numpy(), labels)
+            detail = with_palette(found.numpy(), labels)
         detail.save(folder / detail_folder(labels) / picture_name(name))
         caption = f"{name}   {score} {iou:.3f}"
         picture = triptych(*evaluation.split[index], found.numpy(), caption, labels)

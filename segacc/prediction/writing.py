@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from segacc.data.classes.lists import class_list, write_list
+from segacc.data.classes.palettes import with_palette
 from segacc.errors import InputError, disk_errors, write_text
 from segacc.labels import BINARY, Labels, write_mask
 from segacc.metrics.counts import class_probabilities
 from segacc.metrics.thresholds import levels_of
 from segacc.prediction.reading import Read
-from segacc.report.pictures import in_palette, outlined, tinted
+from segacc.report.pictures import outlined, tinted
 
 STRIP = 1024  # rows of an image of which the levels are computed at once
 JPEG_SIDE = 65_500  # what the format can hold
@@ -84,7 +85,7 @@ def _write_classes(one: Read, maps: Iterator[Tensor], labels: Labels) -> None:
         if one.target.probabilities:
             name = re.sub(r"[^\w.-]", "-", f"{number:03d}-{labels.names[number]}.png")
             _save_levels(probabilities, one.target.probabilities.with_suffix("") / name)
-    _save(in_palette(found, labels), one.target.mask, "PNG")
+    _save(with_palette(found, labels), one.target.mask, "PNG")
     if one.target.overlay:
         assert one.original is not None
         _save_overlay(tinted(one.original, found, labels), one.target.overlay)

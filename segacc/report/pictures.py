@@ -95,14 +95,6 @@ def detail_folder(labels: Labels) -> str:
     return "probabilities" if labels.logits == 1 else "predictions"
 
 
-def in_palette(label_map: np.ndarray, labels: Labels) -> Image.Image:
-    """A label map (H, W) uint8 as a picture with a palette: its values are those of the label map,
-    and viewers show the colours of the classes, and white where nothing is said."""
-    picture = Image.fromarray(label_map)
-    picture.putpalette(palette_of(labels).tobytes())
-    return picture
-
-
 def palette_of(labels: Labels) -> np.ndarray:
     """(256, 3) uint8: the colour of each value of a label map."""
     palette = np.full((256, 3), PAPER, dtype=np.uint8)

@@ -15,6 +15,7 @@ from browser import opened, until
 from PIL import Image
 from runs import a_split
 
+from segacc.data.classes.palettes import with_palette
 from segacc.evaluation.results import calibration_table, class_table, write_results
 from segacc.labels import IGNORE, Labels, colours_for
 from segacc.metrics.counts import confusion_matrices, constant_mask_iou
@@ -22,7 +23,7 @@ from segacc.metrics.scores import CLASS_FORMULAS, ImageStats, image_stats, score
 from segacc.report import page as report
 from segacc.report.class_page import choose_class_images, confusions_of, matrix_of
 from segacc.report.page import write_report
-from segacc.report.pictures import in_palette, picture_name
+from segacc.report.pictures import picture_name
 from segacc.report.scored import Scored, read_scored
 
 NAMES = ("sky", "road", "tree", "person", "boat")  # no pixel has the last one
@@ -63,7 +64,7 @@ def made(
         true = torch.from_numpy(truth)[None]
         stats.append(image_stats(p, true, 0.5).packed())
         confusion += confusion_matrices(torch.from_numpy(found)[None], true, len(names))[0]
-        picture = in_palette(found, labels)
+        picture = with_palette(found, labels)
         picture.save(folder / "test" / "predictions" / picture_name(name))
         picture.convert("RGB").save(folder / "test" / "overlays" / picture_name(name))
     whole = ImageStats.unpacked(torch.cat(stats))
