@@ -26,9 +26,9 @@ import tyro
 from PIL import Image
 
 from benchmarks.throughput import ROOT, machine, spread
-from segacc.config import Reading
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
+from segacc.options import Reading
 
 STEPS = 20
 TRAIN = ["--weights", "none", "--tracker", "none", "--batch-size", "4", "--loss", "dice+ce"]

@@ -27,7 +27,7 @@ from benchmarks.throughput import machine
 from segacc.config import STUDY_MODELS
 from segacc.models.global_batch import Place, place_dropout
 from segacc.models.segmenter import Segmenter
-from segacc.models.weights import build_model
+from segacc.models.weights.build import build_model
 from segacc.runtime.threads import keep_memory
 from segacc.training.losses import make_loss
 from segacc.training.optim import make_optimizer

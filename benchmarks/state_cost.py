@@ -24,10 +24,10 @@ from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.flags import parse_train
 from segacc.runtime.threads import cores
-from segacc.training.checkpoint import states
 from segacc.training.fit import fit
+from segacc.training.saving.checkpoint import states
+from segacc.training.saving.writer import SAVE_SECONDS
 from segacc.training.setup import Hooks
-from segacc.training.writer import SAVE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def main(args: Args) -> None:
                 copying.append(float(copied))  # type: ignore[arg-type]
                 writing.append((float(wall), float(cpu)))  # type: ignore[arg-type]
 
-    log = logging.getLogger("segacc.training.writer")
+    log = logging.getLogger("segacc.training.saving.writer")
     log.setLevel(logging.DEBUG)
     log.addHandler(Listen())
     log.propagate = False

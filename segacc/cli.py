@@ -12,23 +12,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from segacc.config import (
-    SIZE_SPEC,
-    STUDY_MODELS,
-    Binarise,
-    Classes,
-    Column,
-    EvaluateConfig,
-    GroupBy,
-    Ignore,
-    Pairs,
-    Reading,
-    TrackerName,
-    TrainConfig,
-)
+from segacc.config import STUDY_MODELS, EvaluateConfig, TrackerName, TrainConfig
 from segacc.data_commands import cache, check, prepare
 from segacc.errors import InputError, is_local_main, plural, run_program
 from segacc.flags import parse_evaluate, parse_train, with_home
+from segacc.options import SIZE_SPEC, Binarise, Classes, Column, GroupBy, Ignore, Pairs, Reading
 from segacc.sizes import AnySize
 
 Images = Annotated[
@@ -111,7 +99,7 @@ def predict(
     from segacc.prediction.find import plan
 
     jobs = plan(images, out, probabilities, overlays)  # before the slow import of torch
-    from segacc.models.weights import load_segmenter
+    from segacc.models.load import load_segmenter
     from segacc.prediction.files import predict_images
     from segacc.prediction.writing import write_legend
     from segacc.runtime.accelerator import make_accelerator

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +15,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from segacc.errors import InputError
-from segacc.sizes import AnySize, parse_size, size_of_json, size_text
+from segacc.options import SIZE_SPEC, Binarise, Classes, Column, GroupBy, Ignore, Pairs, shown_as
+from segacc.sizes import AnySize, size_of_json
 
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
@@ -36,71 +36,9 @@ def cache_dir() -> Path:
         ) from None
 
 
-def _arg(metavar: str, default: str) -> object:
-    """How --help shows a field whose default, None, is filled in later."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
-
-
-SIZE_SPEC: object = tyro.constructors.PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="PX|WxH|native",
-    instance_from_str=parse_size,
-    is_instance=lambda value: value is None or isinstance(value, int | tuple | str),
-    str_from_instance=lambda value: ["none" if value is None else size_text(value)],
-)
-SIZE_ARG = (tyro.conf.arg(metavar="PX|WxH|native"), SIZE_SPEC)
-Pairs = Annotated[tuple[str, ...], _arg("IMAGES=MASKS", "found by names and contents")]
-Binarise = Annotated[int | None, _arg("VALUE", "none: they are refused")]
-Classes = Annotated[
-    str | None,
-    _arg("FILE|NAMES", "the data set's own, else categories of polygons, or binary masks"),
-]
-Ignore = Annotated[str | None, _arg("CLASSES", "none; 255 where there are classes")]
-GroupBy = Annotated[str | None, _arg("REGEX", "none; look-alikes stay together")]
-Column = Annotated[str | None, _arg("NAME", "found by usual names")]
 Flips = Literal["none", "h", "hv", "d4"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TrackerName = Literal["wandb", "trackio", "tensorboard", "none"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the flags of the same names say of how the files of a data set are read."""
-
-    pairs: tuple[str, ...] = ()
-    binarise: int | None = None
-    classes: str | None = None
-    ignore: str | None = None
-    group_by: str | None = None
-    image_column: str | None = None
-    mask_column: str | None = None
-
-    @staticmethod
-    def of(values: Mapping[str, Any]) -> Reading:
-        """From the values of a config, or of a JSON file; what is missing is not given."""
-        names = [field.name for field in dataclasses.fields(Reading)]
-        given = {name: values[name] for name in names if values.get(name) is not None}
-        return Reading(**given | {"pairs": tuple(given.get("pairs", ()))})
-
-    def over(self, other: Reading) -> Reading:
-        """This one, with the other's values where it gives none."""
-        return Reading.of(
-            vars(other) | {name: value for name, value in vars(self).items() if value}
-        )
-
-    def to_flags(self) -> list[str]:
-        """As the arguments of a command; what is not given is left out."""
-        flags = ["--pairs", *self.pairs] if self.pairs else []
-        given = {name: value for name, value in vars(self).items() if value and name != "pairs"}
-        # With a sign of equality, since a value may begin with a minus.
-        return flags + [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
-
-    def to_config(self) -> dict[str, Any]:
-        """As a dictionary of JSON's types; `of` reads it."""
-        return dataclasses.asdict(self) | {"pairs": list(self.pairs)}
-
-
-NO_FLAGS = Reading()
 
 
 @dataclass(frozen=True)
@@ -130,23 +68,25 @@ class TrainConfig:
     """the column with the masks: images, or arrays of whole numbers"""
     size: Annotated[
         AnySize | None,
-        _arg("PX|WxH|native", "128 pedestrian, else 256, or 512 with --crop"),
+        shown_as("PX|WxH|native", "128 pedestrian, else 256, or 512 with --crop"),
         SIZE_SPEC,
     ] = None
     """images are resized to this width and height once, before training: 256, or 480x360; with
     native they keep their sizes, which may differ if there is a --crop"""
-    crop: Annotated[int | None, _arg("PX", "none")] = None
+    crop: Annotated[int | None, shown_as("PX", "none")] = None
     """train on random crops of this width and height; evaluation always sees the full image. Images
     of native size that are smaller are padded, and the padding does not count"""
-    flips: Annotated[Flips | None, _arg("none|h|hv|d4", "h pedestrian or --crop, else hv")] = None
+    flips: Annotated[Flips | None, shown_as("none|h|hv|d4", "h pedestrian or --crop, else hv")] = (
+        None
+    )
     """random flips in training; d4 adds quarter turns"""
 
     model: str = "linknet"
     """unet, fpn, pspnet, linknet, deeplabv3plus, segformer, any other architecture of
     segmentation_models_pytorch, or the Hub id of a transformers segmentation model"""
-    encoder: Annotated[str | None, _arg("NAME", "resnet34")] = None
+    encoder: Annotated[str | None, shown_as("NAME", "resnet34")] = None
     """an encoder of segmentation_models_pytorch (transformers models have their own)"""
-    weights: Annotated[str | None, _arg("STR", f"imagenet; segformer {SEGFORMER_B0}")] = None
+    weights: Annotated[str | None, shown_as("STR", f"imagenet; segformer {SEGFORMER_B0}")] = None
     """what to start from: a pretrained name, a local file or folder (a run's too), or `none` for
     random weights"""
     keep_head: bool = False
@@ -159,10 +99,10 @@ class TrainConfig:
 
     loss: str = "dice"
     """dice, ce (bce is the same), focal, lovasz, tversky, jaccard, or a sum such as dice+ce"""
-    class_weights: Annotated[str | None, _arg("balanced|FILE", "none: 1 for each")] = None
+    class_weights: Annotated[str | None, shown_as("balanced|FILE", "none: 1 for each")] = None
     """weigh the pixels of each class in ce and focal: `balanced` by how rare it is in train, or a
     file with lines such as `pole: 2.5`"""
-    ohem: Annotated[float | None, _arg("SHARE", "none: all pixels")] = None
+    ohem: Annotated[float | None, shown_as("SHARE", "none: all pixels")] = None
     """in ce and focal, count only this share of a batch's pixels, those of the largest loss"""
     label_smoothing: float = 0.0
     """in ce, the probability that is spread evenly over all classes"""
@@ -191,21 +131,21 @@ class TrainConfig:
     deterministic: bool = False
     """use only GPU operations that give the same bits in every run; slower"""
     workers: Annotated[
-        int | None, _arg("INT", "0 on a CPU; up to 4 for a GPU that cannot hold all images")
+        int | None, shown_as("INT", "0 on a CPU; up to 4 for a GPU that cannot hold all images")
     ] = None
     """processes that load data for each training process; the results do not depend on it"""
     compile: bool = False
     """compile the training steps, which takes about a minute; for long runs on a GPU"""
-    output_dir: Annotated[Path | None, _arg("DIR", "runs/<dataset>-<model>-<time>")] = None
+    output_dir: Annotated[Path | None, shown_as("DIR", "runs/<dataset>-<model>-<time>")] = None
     """a new folder for the run"""
-    save_every: Annotated[int | None, _arg("STEPS", "an epoch's end, at most every 2 minutes")] = (
-        None
-    )
+    save_every: Annotated[
+        int | None, shown_as("STEPS", "an epoch's end, at most every 2 minutes")
+    ] = None
     """save the best model and a state to resume from after every so many steps; a run always saves
     them when it is stopped or ends"""
     keep: int = 2
     """number of newest states that are kept on the disk"""
-    resume: Annotated[Path | None, _arg("DIR", "none")] = None
+    resume: Annotated[Path | None, shown_as("DIR", "none")] = None
     """continue the run in this folder; its config is taken from there"""
     tracker: TrackerName = "wandb"
     """where curves are logged, besides metrics.jsonl; without a key W&B works offline"""
@@ -223,30 +163,30 @@ class EvaluateConfig:
     """the run's folder, such as runs/gland-linknet-20260101-120000"""
     split: str = "test"
     """train, valid or test"""
-    dataset: Annotated[str | None, _arg("STR", "the run's")] = None
+    dataset: Annotated[str | None, shown_as("STR", "the run's")] = None
     """another data set than the one the model was trained on"""
-    pairs: Annotated[tuple[str, ...], _arg("IMAGES=MASKS", "the run's, without --dataset")] = ()
+    pairs: Annotated[tuple[str, ...], shown_as("IMAGES=MASKS", "the run's, without --dataset")] = ()
     """which file is whose mask, as for training"""
-    binarise: Annotated[int | None, _arg("VALUE", "the run's, without --dataset")] = None
+    binarise: Annotated[int | None, shown_as("VALUE", "the run's, without --dataset")] = None
     """read masks that lossy compression has smeared, as for training"""
-    classes: Annotated[str | None, _arg("FILE|NAMES", "the run's, without --dataset")] = None
+    classes: Annotated[str | None, shown_as("FILE|NAMES", "the run's, without --dataset")] = None
     """what the values or colours of the masks mean, as for training"""
-    ignore: Annotated[str | None, _arg("CLASSES", "the run's, without --dataset")] = None
+    ignore: Annotated[str | None, shown_as("CLASSES", "the run's, without --dataset")] = None
     """classes or values whose pixels do not count, as for training"""
-    group_by: Annotated[str | None, _arg("REGEX", "the run's, without --dataset")] = None
+    group_by: Annotated[str | None, shown_as("REGEX", "the run's, without --dataset")] = None
     """which images stay together, as for training"""
-    image_column: Annotated[str | None, _arg("NAME", "the run's, without --dataset")] = None
+    image_column: Annotated[str | None, shown_as("NAME", "the run's, without --dataset")] = None
     """the column with the images, as for training"""
-    mask_column: Annotated[str | None, _arg("NAME", "the run's, without --dataset")] = None
+    mask_column: Annotated[str | None, shown_as("NAME", "the run's, without --dataset")] = None
     """the column with the masks, as for training"""
     at: Literal["model", "own"] = "model"
     """the size of the images that are scored: `model`, as in training; `own`, as in their files, to
     which the model's logits are resized, while masks stay as they are"""
-    threshold: Annotated[float | None, _arg("P", "the model's, picked on validation")] = None
+    threshold: Annotated[float | None, shown_as("P", "the model's, picked on validation")] = None
     """a pixel is foreground where the probability is above this"""
     tta: Literal["none", "h", "hv"] = "none"
     """average over flips of the image: `h` horizontal, `hv` also vertical and both"""
-    tile: Annotated[int | None, _arg("PX", "none")] = None
+    tile: Annotated[int | None, shown_as("PX", "none")] = None
     """predict in overlapping windows of this width and height, blended"""
     batch_size: int = 8
     """images per step of each process; does not change the scores"""

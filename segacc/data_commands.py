@@ -10,18 +10,9 @@ from typing import Annotated
 
 import tyro
 
-from segacc.config import (
-    SIZE_ARG,
-    Binarise,
-    Classes,
-    Column,
-    GroupBy,
-    Ignore,
-    Pairs,
-    Reading,
-)
 from segacc.errors import InputError, disk_errors, quoted
 from segacc.flags import check_reading
+from segacc.options import SIZE_ARG, Binarise, Classes, Column, GroupBy, Ignore, Pairs, Reading
 from segacc.sizes import AnySize, sides_in_words
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]

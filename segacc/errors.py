@@ -75,6 +75,12 @@ def command(program: Literal["train", "evaluate"]) -> str:
     return "accelerate launch -m segacc train" if program == "train" else "segacc evaluate"
 
 
+def first_line(error: Exception) -> str:
+    """A library's error inside a sentence: its type, and the first line of its message."""
+    lines = str(error).strip().splitlines() or ["no reason"]
+    return f"{type(error).__name__}: {lines[0].rstrip('. ')}"
+
+
 def some_names(names: Sequence[str], shown: int = 3) -> str:
     """The first few of many names for a sentence, and how many more there are."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""

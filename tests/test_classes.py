@@ -23,7 +23,9 @@ from segacc.data.split import open_split
 from segacc.labels import BINARY, IGNORE, Labels
 from segacc.metrics.counts import absent_classes, count_pixels, predicted_labels, scores
 from segacc.models.segmenter import Segmenter
-from segacc.training.checkpoint import (
+from segacc.training.losses import make_loss
+from segacc.training.optim import make_optimizer
+from segacc.training.saving.checkpoint import (
     Progress,
     Trained,
     load_state,
@@ -31,8 +33,6 @@ from segacc.training.checkpoint import (
     take_state,
     write_state,
 )
-from segacc.training.losses import make_loss
-from segacc.training.optim import make_optimizer
 from segacc.training.validate import validate
 
 CPU = torch.device("cpu")

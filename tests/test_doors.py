@@ -16,7 +16,7 @@ from segacc.config import SEGFORMER_B0
 from segacc.errors import command
 from segacc.flags import parse_train
 from segacc.models.segmenter import Segmenter
-from segacc.models.weights import build_model
+from segacc.models.weights.build import build_model
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ class Hub(BaseHTTPRequestHandler):
 BUILD = """
 import sys, torch
 from safetensors.torch import save_file
-from segacc.models.weights import build_model
+from segacc.models.weights.build import build_model
 torch.manual_seed(5)
 built = build_model(sys.argv[1], "resnet34", sys.argv[2])
 print(built.weights)
@@ -266,7 +266,7 @@ save_file({k: v.contiguous() for k, v in built.model.state_dict().items()}, sys.
 LOAD = """
 import sys
 from segacc.errors import InputError
-from segacc.models.weights import load_segmenter
+from segacc.models.load import load_segmenter
 for source in sys.argv[1:]:
     try:
         print(sum(v.double().sum() for v in load_segmenter(source).tensors().values()).item())

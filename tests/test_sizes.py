@@ -14,8 +14,8 @@ from segacc.errors import InputError
 from segacc.evaluation.compare import compare
 from segacc.evaluation.evaluate import evaluate
 from segacc.flags import parse_train
+from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
-from segacc.models.weights import load_segmenter
 from segacc.prediction.files import predict_image
 from segacc.sizes import (
     parse_size,

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from benchmarks.contenders.peer import pairs
 from benchmarks.contenders.turns import Task, Turns, task, use_cores
 from segacc.models.global_batch import place_dropout
-from segacc.models.weights import build_model
+from segacc.models.weights.build import build_model
 from segacc.runtime.threads import keep_memory
 from segacc.training.losses import make_loss
 from segacc.training.optim import make_optimizer

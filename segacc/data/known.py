@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segacc.config import Reading, read_run_record
+from segacc.config import read_run_record
 from segacc.data.prepare import prepare
 from segacc.data.reading.depth import ValueRange
 from segacc.data.reading.sources import CORPORA, is_drawn, load_dataset, resolve
@@ -19,6 +19,7 @@ from segacc.data.rows import Source
 from segacc.data.split import Prepared, Split
 from segacc.data.store import find_prepared
 from segacc.errors import InputError
+from segacc.options import Reading
 from segacc.sizes import AnySize
 
 TRAINED_ON = "trained_on.csv"

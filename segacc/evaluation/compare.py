@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from segacc.config import SEGFORMER_B0, Reading
+from segacc.config import SEGFORMER_B0
 from segacc.data.known import KnownData, find_again, prepare_found
 from segacc.data.reading.depth import WHOLE
 from segacc.data.store import find_prepared
@@ -34,6 +34,7 @@ from segacc.evaluation.scored_runs import (
 )
 from segacc.metrics.counts import resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
+from segacc.options import Reading
 from segacc.report.page import write_report
 from segacc.report.scored import Scored, read_scored
 from segacc.sizes import size_of_json

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from segacc.config import EvaluateConfig, Reading, TrainConfig, read_run_config
+from segacc.config import EvaluateConfig, TrainConfig, read_run_config
 from segacc.data.content import masks_of, why_meaningless
 from segacc.data.known import absolute, find_again, known_data, prepare_found
 from segacc.data.reading.depth import WHOLE, ValueRange, about_other_range
@@ -18,8 +18,9 @@ from segacc.errors import InputError
 from segacc.evaluation.notes import notes_on
 from segacc.evaluation.results import results_folder
 from segacc.labels import check_same_classes
+from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
-from segacc.models.weights import load_segmenter
+from segacc.options import Reading
 from segacc.runtime.accelerator import make_accelerator, uses_gpu
 from segacc.runtime.threads import set_threads
 from segacc.sizes import NATIVE, size_in_words

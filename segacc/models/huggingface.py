@@ -11,7 +11,7 @@ from torch import nn
 
 from segacc.errors import InputError, some_names
 from segacc.labels import FOREGROUND, Labels, first_few
-from segacc.models.tensors import Tensors
+from segacc.models.weights.tensors import Tensors
 
 TRANSFORMERS_STRIDE = 32
 

@@ -57,7 +57,7 @@ def predict_image(
     """Predict one image.
 
     Args:
-        model: of `segacc.models.weights.load_segmenter`, on the device that is to compute.
+        model: of `segacc.models.load.load_segmenter`, on the device that is to compute.
         image: a file, or (H, W, 3) uint8 RGB.
         tta: `none`, or the mean over flips: `h` the horizontal one, `hv` both and their product.
         tile: side in px of windows that overlap by half, for images that are too large to be

@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from segacc.config import (
-    NO_FLAGS,
-    STUDY_MODELS,
-    Reading,
-    read_run_config,
-    read_run_record,
-)
+from segacc.config import STUDY_MODELS, read_run_config, read_run_record
 from segacc.data.known import absolute, known_data
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
@@ -19,6 +13,7 @@ from segacc.errors import InputError
 from segacc.flags import RESUME_MAY_CHANGE, parse_train
 from segacc.labels import Labels
 from segacc.models.smp import check_architecture
+from segacc.options import NO_FLAGS, Reading
 from segacc.sizes import AnySize
 
 CROPPED = ("linknet", "deeplabv3plus")

@@ -61,7 +61,7 @@ def log_results(tracker: Tracker, best_epoch: int, step: int, split: Split) -> N
     """
     if not tracker.active:
         return
-    from segacc.models.weights import load_segmenter
+    from segacc.models.load import load_segmenter
 
     run = tracker.run
     with _warnings_for_errors(tracker):

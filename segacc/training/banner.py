@@ -18,9 +18,9 @@ from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
 from segacc.sizes import size_in_words
-from segacc.training.checkpoint import Progress
 from segacc.training.checks import warnings_of
 from segacc.training.losses import PixelOptions, has_region_loss
+from segacc.training.saving.checkpoint import Progress
 
 
 def banner(

@@ -20,8 +20,8 @@ from segacc.runtime.signals import StopRequest
 from segacc.tracking.results import log_epoch_pictures, log_results
 from segacc.tracking.trackers import log_epoch
 from segacc.training.banner import epoch_line, final_lines
-from segacc.training.checkpoint import Progress
 from segacc.training.checks import explain_errors
+from segacc.training.saving.checkpoint import Progress
 from segacc.training.setup import NO_HOOKS, Hooks, Job, set_up
 from segacc.training.steps import TrainedSteps, not_finite_error, train_epoch
 from segacc.training.validate import Validation, validate

@@ -19,8 +19,8 @@ from segacc.errors import InputError, quoted
 from segacc.runtime.accelerator import memory_gib
 from segacc.runtime.ranks import any_rank
 from segacc.tracking.trackers import log_steps
-from segacc.training.checkpoint import Progress, states
 from segacc.training.optim import rate_at
+from segacc.training.saving.checkpoint import Progress, states
 from segacc.training.setup import Job
 
 READ_SECONDS = 0.5  # between readings of the losses, since each of them waits for the GPU

@@ -20,7 +20,7 @@ from segacc.data.value_range import Histograms, range_of
 from segacc.errors import InputError
 from segacc.evaluation.evaluate import evaluate
 from segacc.flags import parse_train
-from segacc.models.weights import load_segmenter
+from segacc.models.load import load_segmenter
 from segacc.prediction.files import predict_image, predict_images
 from segacc.prediction.find import plan
 from segacc.training.fit import fit

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 import segacc.training.optim
-import segacc.training.setup
+import segacc.training.trainable
 from segacc.flags import parse_train
-from segacc.models.weights import build_model
+from segacc.models.weights.build import build_model
 from segacc.training.setup import NO_HOOKS, set_up
 from segacc.training.steps import reduce_losses, train_step
 
@@ -42,8 +42,8 @@ def make_optimizer(model, lr, weight_decay):
 
 
 data, out, modes, *models = sys.argv[1:]
-segacc.training.setup.build_model = build
-segacc.training.setup.make_optimizer = make_optimizer
+segacc.training.trainable.build_model = build
+segacc.training.trainable.make_optimizer = make_optimizer
 for mode in modes.split(","):
     name, precision, *full = mode.split("-")
     folder, losses = Path(out, mode), {}

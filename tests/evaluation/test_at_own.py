@@ -17,7 +17,7 @@ from segacc.errors import InputError
 from segacc.evaluation.compare import compare
 from segacc.evaluation.evaluate import evaluate, load_evaluation
 from segacc.flags import parse_train
-from segacc.models.weights import load_segmenter
+from segacc.models.load import load_segmenter
 from segacc.training.fit import fit
 
 SHAPES = [(96, 128), (150, 70), (64, 200)]

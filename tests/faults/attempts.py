@@ -19,14 +19,14 @@ from safetensors.torch import load_file
 from small import ROOT
 
 from segacc.errors import InputError
-from segacc.training.checkpoint import states
+from segacc.training.saving.checkpoint import states
 
 # Where a run spends its time: the functions of segacc during which a test kills it.
 PLACES = {
     "step": ("segacc.training.steps", "train_step"),
     "validation": ("segacc.training.fit", "validate"),
-    "state": ("segacc.training.writer", "write_state"),
-    "best": ("segacc.training.writer", "save_best"),
+    "state": ("segacc.training.saving.writer", "write_state"),
+    "best": ("segacc.training.saving.writer", "save_best"),
 }
 
 

@@ -17,7 +17,7 @@ from segacc.data.loading.stream import step_keys
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import EXIT_INPUT
-from segacc.training.checkpoint import states
+from segacc.training.saving.checkpoint import states
 
 ATTEMPTS = Path(__file__).parent / "attempts.py"
 PATHS = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}

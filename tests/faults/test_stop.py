@@ -15,7 +15,7 @@ from small import ROOT, TINY, lines, run_program
 
 from segacc.errors import EXIT_INPUT, EXIT_PIPE, EXIT_STOPPED
 from segacc.runtime.signals import SIGNALS, StopRequest
-from segacc.training.checkpoint import states
+from segacc.training.saving.checkpoint import states
 
 ATTEMPTS = Path(__file__).parent / "attempts.py"
 FLAGS = ["--size", "64", "--crop", "48", "--weights", "none", "--batch-size", "4", *TINY]

@@ -21,8 +21,8 @@ import torch
 
 from segacc.errors import InputError
 from segacc.models.global_batch import find_unplaced_random_layers, place_dropout
+from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
-from segacc.models.weights import load_segmenter
 
 ARCHITECTURES = (
     *("unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "deeplabv3"),

@@ -23,7 +23,7 @@ from segacc.errors import InputError
 from segacc.flags import parse_train
 from segacc.labels import BINARY, Labels, colours_for
 from segacc.models.huggingface import head_tensors, place_of
-from segacc.models.weights import build_model
+from segacc.models.weights.build import build_model
 
 THEIRS = ("wall", "person;individual;someone", "traffic light", "Sky", "wheel, disc")
 OURS = ("sky", "pole", "Traffic_Light", "someone")
@@ -219,7 +219,7 @@ def test_a_model_without_a_pretrained_head_is_refused_at_once(flags, what):
 ON_THE_HUB = """
 import json, torch
 from segacc.labels import Labels, colours_for
-from segacc.models.weights import build_model
+from segacc.models.weights.build import build_model
 names = ("sky", "pole", "wall")
 built = build_model("me/tiny", None, "me/tiny", 3, head_of=Labels(names, colours_for(names)))
 print(json.dumps([built.weights, built.model.net.decode_head.classifier.bias.tolist()]))

@@ -10,9 +10,10 @@ from torch import nn
 
 from segacc.config import STUDY_MODELS
 from segacc.errors import InputError
+from segacc.models.load import load_segmenter
 from segacc.models.probe import has_layer_that_onednn_fails_on
 from segacc.models.segmenter import Segmenter
-from segacc.models.weights import build_model, load_segmenter
+from segacc.models.weights.build import build_model
 
 # Of the whole model, counted from the study's architectures (STUDY.md: 24.4 .. 3.7 M).
 PARAMETERS = {

@@ -28,9 +28,9 @@ from segacc.tracking import wandb_run
 from segacc.tracking.start import check_tracker
 from segacc.tracking.trackers import STEP_NAMES
 from segacc.tracking.wandb_run import last_step
-from segacc.training.checkpoint import states
 from segacc.training.fit import fit
 from segacc.training.optim import make_schedule
+from segacc.training.saving.checkpoint import states
 
 EPOCHS, STEPS = 5, 15
 FLAGS = [*TINY, "--epochs", EPOCHS, "--pictures", 2, "--lr", "5e-3"]

@@ -34,9 +34,9 @@ from segacc.errors import InputError
 from segacc.flags import parse_train
 from segacc.labels import BINARY, Labels
 from segacc.runs import make_run_folder
-from segacc.training.checkpoint import states
 from segacc.training.checks import explain_errors
 from segacc.training.fit import fit
+from segacc.training.saving.checkpoint import states
 from segacc.training.setup import NO_HOOKS, Hooks
 from segacc.training.steps import reduce_losses
 
@@ -133,7 +133,7 @@ def test_a_state_is_saved_every_so_many_steps_and_at_the_end(blobs, tmp_path):
 
 
 def test_a_state_is_saved_at_the_end_of_an_epoch_when_it_is_time(blobs, tmp_path, monkeypatch):
-    monkeypatch.setattr("segacc.training.writer.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("segacc.training.saving.writer.SAVE_SECONDS", 0.0)
     run = train(blobs, tmp_path / "run", "--epochs", "3", "--keep", "9")
     wanted = [(1, 3), (2, 6), (3, 9)]
     assert [p.stem for p in states(run)] == [f"epoch-{e:04d}-step-{s:08d}" for e, s in wanted]

@@ -8,8 +8,8 @@ from small import lines, run_program, write_blobs
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from segacc.flags import parse_train
-from segacc.training.checkpoint import states
 from segacc.training.fit import fit
+from segacc.training.saving.checkpoint import states
 from segacc.training.setup import Hooks
 
 HEAD = "decode_head.classifier.weight"

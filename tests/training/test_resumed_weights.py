@@ -10,8 +10,8 @@ from small import TINY, lines, write_blobs
 
 from segacc.errors import InputError
 from segacc.flags import parse_train
-from segacc.training.checkpoint import states
 from segacc.training.fit import fit
+from segacc.training.saving.checkpoint import states
 
 
 @pytest.fixture(autouse=True)

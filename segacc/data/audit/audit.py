@@ -14,7 +14,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from segacc.config import NO_FLAGS, Reading
 from segacc.data.audit.checks import BINARY_CHECKS, CHECKS
 from segacc.data.audit.classes import class_balance, odd_regions, smeared_masks
 from segacc.data.audit.findings import AuditFinding
@@ -28,6 +27,7 @@ from segacc.data.reading.masks import about_unknown
 from segacc.data.reading.pairing import Finding
 from segacc.data.value_range import NO_PIXELS, Histograms, range_of
 from segacc.labels import Coding
+from segacc.options import NO_FLAGS, Reading
 from segacc.runtime.threads import cores, in_order
 from segacc.sizes import Size
 

@@ -17,7 +17,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from segacc.config import NO_FLAGS, Reading, cache_dir
+from segacc.config import cache_dir
 from segacc.data.cache import cache_errors, once
 from segacc.data.classes.choose import class_files, coding_of
 from segacc.data.reading import archives
@@ -26,6 +26,7 @@ from segacc.data.reading.division.divide import Division
 from segacc.data.reading.pairing import EXTENSIONS
 from segacc.data.rows import Source
 from segacc.errors import InputError
+from segacc.options import NO_FLAGS, Reading
 
 
 @dataclass(frozen=True)

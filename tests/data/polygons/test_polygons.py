@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from benchmarks.codings import contours
-from segacc.config import Reading
 from segacc.data.audit.audit import audit
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
@@ -20,6 +19,7 @@ from segacc.data_commands import check as check_command
 from segacc.data_commands import prepare as prepare_command
 from segacc.errors import InputError
 from segacc.labels import IGNORE
+from segacc.options import Reading
 
 HEIGHT, WIDTH = 6, 8
 

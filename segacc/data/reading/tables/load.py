@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from segacc.config import Reading, cache_dir
+from segacc.config import cache_dir
 from segacc.data.classes.choose import coding_of
 from segacc.data.reading.division.divide import Division, divide_rows
 from segacc.data.reading.pairing import SPLITS
@@ -17,6 +17,7 @@ from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_of
 from segacc.data.reading.tables.columns import class_names, find_columns, three_columns
 from segacc.data.rows import Source
 from segacc.errors import InputError
+from segacc.options import Reading
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

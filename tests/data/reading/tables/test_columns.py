@@ -17,7 +17,6 @@ from datasets import (
 )
 from PIL import Image as Pillow
 
-from segacc.config import Reading
 from segacc.data.audit.audit import audit
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
@@ -25,6 +24,7 @@ from segacc.data_commands import check
 from segacc.errors import InputError
 from segacc.flags import parse_evaluate, parse_train
 from segacc.labels import BINARY
+from segacc.options import Reading
 
 H, W = 10, 12
 NAMES = ["road", "sky", "car"]

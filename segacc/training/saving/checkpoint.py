@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from segacc.errors import InputError, quoted
 from segacc.models.segmenter import Segmenter
-from segacc.models.tensors import Tensors
+from segacc.models.weights.tensors import Tensors
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any
 
 from segacc.errors import disk_errors, write_text
-from segacc.models.tensors import Tensors
-from segacc.training.checkpoint import (
+from segacc.models.weights.tensors import Tensors
+from segacc.training.saving.checkpoint import (
     Progress,
     Trained,
     copy_to_cpu,

@@ -8,9 +8,9 @@ import torch
 from states import trained, write
 
 from segacc.errors import InputError
-from segacc.models.weights import load_segmenter
-from segacc.training.checkpoint import Progress, load_state, newest_state, states
-from segacc.training.writer import Best, Writer, save_best
+from segacc.models.load import load_segmenter
+from segacc.training.saving.checkpoint import Progress, load_state, newest_state, states
+from segacc.training.saving.writer import Best, Writer, save_best
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_state_before(tmp_path):

@@ -14,7 +14,7 @@ from segacc.models.normalisation import (
     from_timm,
 )
 from segacc.models.segmenter import Segmenter
-from segacc.models.tensors import (
+from segacc.models.weights.tensors import (
     Loaded,
     copy_matching,
     find_weights,

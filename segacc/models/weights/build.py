@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from segacc.errors import InputError, some_names
+from segacc.errors import InputError, first_line, some_names
 from segacc.labels import Labels
 from segacc.models.huggingface import keep_head, load_pretrained_net
-from segacc.models.local import check_share, config_beside, load_weights
 from segacc.models.normalisation import Normalisation, from_image_processor, from_smp
 from segacc.models.segmenter import Segmenter
 from segacc.models.smp import make_smp_net
-from segacc.models.tensors import copy_matching, find_weights, read_tensors
-
-STRIDE_OF_0_1_0 = 32
+from segacc.models.weights.local import check_share, config_beside, load_weights
+from segacc.models.weights.tensors import copy_matching, find_weights
 
 
 @dataclass(frozen=True)
@@ -142,82 +136,7 @@ def _load_encoder_by_name(model: Segmenter, encoder: str, weights: str) -> str:
 
 def _no_weights(flag: str, error: Exception) -> InputError:
     return InputError(
-        f"{flag} could not be downloaded ({_first_line(error)}). Without a network: "
+        f"{flag} could not be downloaded ({first_line(error)}). Without a network: "
         "give --weights a local file or folder, point HF_HOME at a cache that holds the model or "
         "HF_ENDPOINT at a mirror, or train from random weights with --weights none."
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or ["no reason"]
-    return f"{type(error).__name__}: {lines[0].rstrip('. ')}"
-
-
-def load_segmenter(source: str | Path) -> Segmenter:
-    """A trained model, in evaluation mode on the CPU.
-
-    Args:
-        source: a run's folder, of which `best` is taken; a from_pretrained folder; or a Hub id
-            (owner/name), of which config.json and model.safetensors are downloaded, once.
-
-    Raises:
-        InputError: there is no model of segacc, or it cannot be had.
-    """
-    folder = Path(source).expanduser()
-    names = ("config.json", "model.safetensors")
-    if folder.is_dir():
-        folders = [f for f in (folder / "best", folder) if (f / names[1]).is_file()]
-        if not folders:
-            raise InputError(
-                f"{folder} holds no model.safetensors, and neither does a folder best in it: the "
-                "run has not finished its first epoch, or this is no run's folder."
-            )
-        config, weights = (folders[0] / name for name in names)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and not folder.exists():
-        config, weights = (_from_hub(str(source), name) for name in names)
-    else:
-        raise InputError(
-            f"{source} is not a model: expected a run's folder, a from_pretrained folder, or a Hub "
-            "id (owner/name)."
-        )
-    # from_pretrained of the mixin does the same and prints a line from every rank.
-    model = Segmenter(**_arguments(config))
-    try:
-        model.load_state_dict(read_tensors(weights))
-    except RuntimeError as error:
-        raise InputError(
-            f"{weights} does not fit the model that {config} describes "
-            f"({str(error).splitlines()[-1].strip()}): take both from one training."
-        ) from error
-    return model.eval()
-
-
-def _arguments(path: Path) -> dict[str, Any]:
-    """What config.json of a model's folder says, if it says what Segmenter can be made of."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}): expected the config.json that "
-            "lies beside a model's weights."
-        ) from error
-    known = inspect.signature(Segmenter).parameters
-    if not isinstance(found, dict) or "architecture" not in found or found.keys() - known.keys():
-        raise InputError(
-            f"{path} does not describe a model of this segacc: expected one that train.py has "
-            f"trained, with an architecture and no other keys than {', '.join(known)}."
-        )
-    return {"stride": STRIDE_OF_0_1_0, **found}
-
-
-def _from_hub(repository: str, name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(repository, name))
-    except (OSError, ValueError) as error:  # the hub's errors are one or the other
-        raise InputError(
-            f"{repository} is no folder here, and its {name} could not be had from the Hub "
-            f"({_first_line(error)}): give a model's folder, or the id of a segacc model; without "
-            "a network point HF_HOME at a cache that holds it."
-        ) from error

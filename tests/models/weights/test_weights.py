@@ -10,10 +10,11 @@ import torch
 import torchvision
 
 from segacc.errors import InputError
-from segacc.models.local import load_weights
+from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
-from segacc.models.tensors import match_names
-from segacc.models.weights import build_model, load_segmenter
+from segacc.models.weights.build import build_model
+from segacc.models.weights.local import load_weights
+from segacc.models.weights.tensors import match_names
 
 
 def tiny(architecture="linknet", **kwargs):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from states import trained, write
 
 from segacc.errors import InputError
-from segacc.training.checkpoint import (
+from segacc.training.saving.checkpoint import (
     Progress,
     load_state,
     model_from_state,

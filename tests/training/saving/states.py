@@ -3,8 +3,8 @@
 import torch
 
 from segacc.models.segmenter import Segmenter
-from segacc.training.checkpoint import Trained, take_state, write_state
 from segacc.training.optim import make_optimizer
+from segacc.training.saving.checkpoint import Trained, take_state, write_state
 
 
 def trained(steps=2, seed=0):

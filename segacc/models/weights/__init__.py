@@ -1,0 +1,1 @@
+"""Weights: pretrained ones by name, of files and folders, and of trained models."""

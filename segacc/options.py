@@ -1,0 +1,79 @@
+"""Options that several commands share: their types, and how the files of a data set are read.
+
+This module imports nothing heavy, so that `train.py --help` is instant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from segacc.sizes import parse_size, size_text
+
+
+def shown_as(metavar: str, default: str) -> object:
+    """How --help shows a field whose default, None, is filled in later."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+SIZE_SPEC: object = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="PX|WxH|native",
+    instance_from_str=parse_size,
+    is_instance=lambda value: value is None or isinstance(value, int | tuple | str),
+    str_from_instance=lambda value: ["none" if value is None else size_text(value)],
+)
+SIZE_ARG = (tyro.conf.arg(metavar="PX|WxH|native"), SIZE_SPEC)
+Pairs = Annotated[tuple[str, ...], shown_as("IMAGES=MASKS", "found by names and contents")]
+Binarise = Annotated[int | None, shown_as("VALUE", "none: they are refused")]
+Classes = Annotated[
+    str | None,
+    shown_as("FILE|NAMES", "the data set's own, else categories of polygons, or binary masks"),
+]
+Ignore = Annotated[str | None, shown_as("CLASSES", "none; 255 where there are classes")]
+GroupBy = Annotated[str | None, shown_as("REGEX", "none; look-alikes stay together")]
+Column = Annotated[str | None, shown_as("NAME", "found by usual names")]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the flags of the same names say of how the files of a data set are read."""
+
+    pairs: tuple[str, ...] = ()
+    binarise: int | None = None
+    classes: str | None = None
+    ignore: str | None = None
+    group_by: str | None = None
+    image_column: str | None = None
+    mask_column: str | None = None
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> Reading:
+        """From the values of a config, or of a JSON file; what is missing is not given."""
+        names = [field.name for field in dataclasses.fields(Reading)]
+        given = {name: values[name] for name in names if values.get(name) is not None}
+        return Reading(**given | {"pairs": tuple(given.get("pairs", ()))})
+
+    def over(self, other: Reading) -> Reading:
+        """This one, with the other's values where it gives none."""
+        return Reading.of(
+            vars(other) | {name: value for name, value in vars(self).items() if value}
+        )
+
+    def to_flags(self) -> list[str]:
+        """As the arguments of a command; what is not given is left out."""
+        flags = ["--pairs", *self.pairs] if self.pairs else []
+        given = {name: value for name, value in vars(self).items() if value and name != "pairs"}
+        # With a sign of equality, since a value may begin with a minus.
+        return flags + [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+
+    def to_config(self) -> dict[str, Any]:
+        """As a dictionary of JSON's types; `of` reads it."""
+        return dataclasses.asdict(self) | {"pairs": list(self.pairs)}
+
+
+NO_FLAGS = Reading()

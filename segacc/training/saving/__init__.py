@@ -1,0 +1,1 @@
+"""Saving: states to resume from and the best model, written beside the training."""
