@@ -1,5 +1,6 @@
 """The programs as a user types them: what they print, write and answer to bad input."""
 
+import json
 import shutil
 import subprocess
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,6 +8,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save
@@ -257,9 +259,9 @@ import sys, torch
 from safetensors.torch import save_file
 from segacc.models.weights.build import build_model
 torch.manual_seed(5)
-built = build_model(sys.argv[1], "resnet34", sys.argv[2])
+built = build_model(*sys.argv[1:4])
 print(built.weights)
-save_file({k: v.contiguous() for k, v in built.model.state_dict().items()}, sys.argv[3])
+save_file({k: v.contiguous() for k, v in built.model.state_dict().items()}, sys.argv[4])
 """
 
 
@@ -286,6 +288,9 @@ def hub():
     resnet = f"/{settings['repo_id']}/resolve/{settings['revision']}"
     encoder = build_model("unet", "resnet34", "none").model.net.encoder.state_dict()
     segformer = SegformerForSemanticSegmentation(SegformerConfig(num_labels=150))
+    processor = {"image_processor_type": "SegformerImageProcessor", "do_rescale": True}
+    processor |= {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.7, 0.8, 0.9]}
+    timm_encoder = timm.create_model("test_resnet").state_dict()
     Hub.files = {
         f"{resnet}/config.json": b'{"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.25]}',
         f"{resnet}/model.safetensors": save({k: v.contiguous() for k, v in encoder.items()}),
@@ -293,36 +298,48 @@ def hub():
         f"/{SEGFORMER_B0}/resolve/main/model.safetensors": save(
             segformer.state_dict(), metadata={"format": "pt"}
         ),
+        f"/{SEGFORMER_B0}/resolve/main/preprocessor_config.json": json.dumps(processor).encode(),
+        "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors": save(timm_encoder),
     }
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", encoder, segformer.state_dict()
+    served = {f"net.encoder.{k}": v for k, v in encoder.items()}
+    served_timm = {f"net.encoder.model.{k}": v for k, v in timm_encoder.items()}
+    served_segformer = {f"net.{k}": v for k, v in segformer.state_dict().items()}
+    all_served = {"resnet34": served, "tu-test_resnet": served_timm, "none": served_segformer}
+    yield f"http://127.0.0.1:{server.server_port}", all_served
     server.shutdown()
     server.server_close()
 
 
-@pytest.mark.parametrize("name", ["linknet", "pspnet", "segformer"])
-def test_pretrained_weights_come_from_the_hub(hub, tmp_path, name):
-    endpoint, encoder, segformer = hub
+@pytest.mark.parametrize(
+    ("name", "encoder", "mean_std", "not_in_model"),
+    [
+        ("linknet", "resnet34", "mean 0.5 0.4 0.3 and std 0.1 0.2 0.25", ()),
+        # Its encoder ends at stride 8.
+        ("pspnet", "resnet34", "mean 0.5 0.4 0.3 and std 0.1 0.2 0.25", ("layer3.", "layer4.")),
+        # Those that timm knows for it.
+        ("unet", "tu-test_resnet", "mean 0.5 0.5 0.5 and std 0.5 0.5 0.5", (".fc.",)),
+        ("segformer", "none", "mean 0.1 0.2 0.3 and std 0.7 0.8 0.9", ("head.classifier",)),
+    ],
+)
+def test_pretrained_weights_come_from_the_hub(hub, tmp_path, name, encoder, mean_std, not_in_model):
+    """What is in the model equals what was served, and so does the normalisation."""
+    endpoint, all_served = hub
     weights = SEGFORMER_B0 if name == "segformer" else "imagenet"
     done = run_program(
-        *("-c", BUILD, name, weights, tmp_path / "built.safetensors"),
+        *("-c", BUILD, name, encoder, weights, tmp_path / "built.safetensors"),
         HF_ENDPOINT=endpoint,
         HF_HOME=str(tmp_path / "hf"),
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert weights in done.stdout
+    assert "Warning" not in done.stderr
+    assert weights in done.stdout and f"normalised by {mean_std}" in done.stdout
     assert "new: decode_head.classifier" in done.stdout or "decoder is new" in done.stdout
     built = load_file(tmp_path / "built.safetensors")
-    if name == "segformer":
-        served = {f"net.{k}": v for k, v in segformer.items() if "classifier" not in k}
-        assert built["net.decode_head.classifier.weight"].shape[0] == 1
-    else:
-        served = {f"net.encoder.{k}": v for k, v in encoder.items()}
-        assert "normalised by mean 0.5 0.4 0.3 and std 0.1 0.2 0.25" in done.stdout
-    kept = [k for k in served if k in built]
-    assert all(torch.equal(built[k], served[k]) for k in kept)
-    assert len(kept) == len(served) or name == "pspnet"
+    served = all_served[encoder]
+    wanted = {k: v for k, v in served.items() if not any(part in k for part in not_in_model)}
+    assert wanted and all(torch.equal(built[k], v) for k, v in wanted.items())
 
 
 def test_predict_takes_a_model_of_the_hub(hub, trained, blobs, tmp_path):

