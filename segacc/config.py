@@ -92,8 +92,9 @@ class TrainConfig:
     keep_head: bool = False
     """keep what pretrained weights of transformers have learnt about classes of the same names; the
     head is new without this"""
-    freeze_encoder: bool = False
-    """keep the encoder's weights as they are"""
+    freeze_encoder: Annotated[int | Literal["all"], shown_as("[EPOCHS]", "never")] = 0
+    """keep the encoder's weights as they are for so many epochs, or always where no number is
+    given"""
     freeze_bn: bool = False
     """keep BatchNorm's statistics and scales as they are"""
 
@@ -117,10 +118,17 @@ class TrainConfig:
     """stop after this many epochs without a better validation IoU"""
     lr: float = 1e-3
     """peak learning rate (AdamW, linear warmup, cosine decay over --epochs)"""
+    encoder_lr: float = 1.0
+    """factor on the learning rate of the encoder"""
+    layer_decay: float = 1.0
+    """factor on the learning rate from each block of the encoder to the one before it"""
     weight_decay: float = 0.01
     """decoupled weight decay; none on biases and normalisation layers"""
     warmup: float = 0.05
     """share of all steps in which the learning rate rises"""
+    ema: Annotated[float | None, shown_as("DECAY", "none")] = None
+    """keep an exponential moving average of the weights, such as 0.999 per step, which is what is
+    scored, saved and predicted with"""
     clip: float = 1.0
     """largest gradient norm; 0 does not clip"""
     precision: Precision = "auto"
@@ -227,6 +235,8 @@ def read_run_config(run: Path) -> TrainConfig:
     for name in ("output_dir", "resume"):
         values[name] = Path(values[name]) if values.get(name) else None
     values["pairs"] = tuple(values.get("pairs", ()))  # runs of 0.1.0 have none
+    if isinstance(values.get("freeze_encoder"), bool):  # as older versions wrote it
+        values["freeze_encoder"] = "all" if values["freeze_encoder"] else 0
     if values.get("size"):
         values["size"] = size_of_json(values["size"])
     return TrainConfig(**values)

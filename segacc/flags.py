@@ -9,6 +9,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
         InputError: a value is out of range, or a flag would make the resumed run another run.
         SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
     """
-    prints, args = is_local_main(), with_home(args)
+    prints, args = is_local_main(), with_all_epochs(with_home(args))
     config = tyro.cli(TrainConfig, prog=prog, args=args, console_outputs=prints)
     resume = config.resume
     if resume is None:
@@ -164,6 +165,7 @@ def check_values(config: TrainConfig) -> None:
         ("--seed", config.seed, 0),
         ("--weight-decay", config.weight_decay, 0),
         ("--clip", config.clip, 0),
+        ("--freeze-encoder", 0 if config.freeze_encoder == "all" else config.freeze_encoder, 0),
     ):
         if value is not None and not value >= least:  # NaN is not
             raise InputError(f"{flag} {value}: expected {least} or more.")
@@ -172,6 +174,14 @@ def check_values(config: TrainConfig) -> None:
         raise InputError(f"--seed {config.seed}: expected a number below 2**32.")
     if not 0 < config.lr <= 10:
         raise InputError(f"--lr {config.lr}: expected a number above 0 and at most 10.")
+    if not 0 < config.encoder_lr <= 10:
+        raise InputError(f"--encoder-lr {config.encoder_lr}: expected a factor, above 0 to 10.")
+    if not 0 < config.layer_decay <= 1:
+        raise InputError(f"--layer-decay {config.layer_decay}: expected a factor, above 0 to 1.")
+    if config.ema is not None and not 0 < config.ema < 1:
+        raise InputError(
+            f"--ema {config.ema}: expected a decay per step between 0 and 1, such as 0.999."
+        )
     if not 0 <= config.warmup < 1:
         raise InputError(f"--warmup {config.warmup}: expected a share of the steps, 0 to below 1.")
     if config.ohem is not None and not 0 < config.ohem <= 1:
@@ -225,6 +235,21 @@ def with_home(args: Sequence[str]) -> list[str]:
     """The arguments with ~/ expanded where a shell leaves it, as in --output-dir=~/runs/one."""
     home = os.path.expanduser("~")
     return [re.sub(r"(^|[=,])~(?=/|$)", lambda match: match[1] + home, arg) for arg in args]
+
+
+def with_all_epochs(args: Sequence[str]) -> list[str]:
+    """The arguments with `--freeze-encoder` as `--freeze-encoder all` where no number follows, and
+    with `--no-freeze-encoder` as 0."""
+    given = []
+    for arg, following in pairwise([*args, ""]):
+        flag = arg.replace("_", "-")
+        if flag == "--no-freeze-encoder":
+            given += ["--freeze-encoder", "0"]
+        elif flag == "--freeze-encoder" and (not following or following.startswith("--")):
+            given += [arg, "all"]
+        else:
+            given.append(arg)
+    return given
 
 
 def _shown(value: object) -> object:

@@ -154,6 +154,29 @@ def test_a_home_folder_is_found_wherever_a_shell_leaves_it(monkeypatch):
     assert with_home(given) == [*found, "/home/me", "--dataset", "/home/me"]
 
 
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("--freeze-encoder", "all"),
+        ("--freeze-encoder 3", 3),
+        ("--freeze-encoder=3", 3),
+        ("--freeze-encoder --freeze-bn", "all"),
+        ("--freeze_encoder", "all"),
+        ("--no-freeze-encoder", 0),
+        ("", 0),
+    ],
+)
+def test_the_encoder_is_frozen_for_some_epochs_or_for_all(given, value, tmp_path):
+    config = parse_train(given.split())
+    assert config.freeze_encoder == value
+    record = {"config": to_json(config)}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    assert read_run_config(tmp_path).freeze_encoder == value
+    record["config"]["freeze_encoder"] = value == "all"  # as older versions wrote it
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    assert read_run_config(tmp_path).freeze_encoder == (value if value == "all" else 0)
+
+
 def test_a_cache_without_a_home_is_a_sentence(monkeypatch):
     monkeypatch.delenv("SEGACC_CACHE")
     monkeypatch.delenv("HOME")
@@ -179,7 +202,7 @@ CHANGED = {
     "encoder": "resnet18",
     "weights": "imagenet",
     "keep_head": True,
-    "freeze_encoder": True,
+    "freeze_encoder": 2,
     "freeze_bn": True,
     "loss": "bce",
     "class_weights": "balanced",
@@ -188,6 +211,9 @@ CHANGED = {
     "batch_size": 2,
     "accumulate": 4,
     "lr": 0.1,
+    "encoder_lr": 0.1,
+    "layer_decay": 0.9,
+    "ema": 0.99,
     "weight_decay": 0.5,
     "warmup": 0.5,
     "clip": 0.5,

@@ -121,6 +121,7 @@ class Segmenter(
         self.register_buffer("std", torch.empty(1, channels, 1, 1))
         self.normalise_by(Normalisation(tuple(mean), tuple(std), channel_order))
         self._frozen: list[nn.Module] = []
+        self._held: list[nn.Module] = []
         self.parameters_whole = sum(p.numel() for p in self.net.parameters())
         order, self.is_square = drop_stages_without_gradient(self.net, channels, self.stride)
         self.least_side = find_least_side(self.net, channels, self.stride)
@@ -226,9 +227,23 @@ class Segmenter(
             module.requires_grad_(False)
         self.train(self.training)
 
+    def hold_encoder(self, held: bool) -> None:
+        """Keep the encoder as it is for some time, in evaluation mode.
+
+        DDP expects a gradient of every parameter in each step, so the encoder goes on to get some;
+        `leave_out_held` drops them.
+        """
+        self._held = [self.encoder] if held else []
+        self.train(self.training)
+
+    def leave_out_held(self) -> None:
+        """Drop the gradients of what is held, before a step of the optimizer."""
+        for module in self._held:
+            module.zero_grad()
+
     def train(self, mode: bool = True) -> Segmenter:
-        """Training mode, in which frozen parts stay in evaluation mode."""
+        """Training mode, in which parts that are frozen or held stay in evaluation mode."""
         super().train(mode)
-        for module in self._frozen:
+        for module in (*self._frozen, *self._held):
             module.eval()
         return self

@@ -22,12 +22,11 @@ PROJECT = "segacc"
 STEP_NAMES = (
     "train/loss",
     "train/grad_norm",
-    "train/lr",
     "throughput/img_per_s",
     "throughput/data_wait",
 )
 # From the names in metrics.jsonl to the names in trackers. Two names are left out: `step` is the
-# x axis, and `lr` is in the rows of the steps. A name valid_X becomes valid/X.
+# x axis, and the learning rates are in the rows of the steps. A name valid_X becomes valid/X.
 EPOCH_NAMES = {
     "epoch": "epoch",
     "train_loss": "train/loss_epoch",
@@ -75,7 +74,7 @@ def log_steps(
     tracker: Tracker,
     first: int,
     results: list[tuple[float, float]],
-    rates: list[float],
+    rates: list[dict[str, float]],
     took: float,
     waited: float,
 ) -> None:
@@ -87,14 +86,15 @@ def log_steps(
     Args:
         first: the number of the first of these steps.
         results: for each step, the loss of the whole batch and the gradient norm before clipping.
-        rates: for each step, its learning rate.
+        rates: for each step, its learning rates by name.
         took, waited: seconds since the last reading, and how many of them were waits for data.
     """
     if not tracker.active:
         return
     speed = (len(results) * tracker.batch_size / took, waited / took)
-    for step, (result, rate) in enumerate(zip(results, rates, strict=True), start=first):
-        log_row(tracker, dict(zip(STEP_NAMES, (*result, rate, *speed), strict=True)), step)
+    for step, (result, of_step) in enumerate(zip(results, rates, strict=True), start=first):
+        row = dict(zip(STEP_NAMES, (*result, *speed), strict=True))
+        log_row(tracker, row | {f"train/{k}": rate for k, rate in of_step.items()}, step)
 
 
 def log_epoch(tracker: Tracker, line: dict[str, Any], best: bool) -> None:

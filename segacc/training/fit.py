@@ -21,6 +21,7 @@ from segacc.tracking.results import log_epoch_pictures, log_results
 from segacc.tracking.trackers import log_epoch
 from segacc.training.banner import epoch_line, final_lines
 from segacc.training.checks import explain_errors
+from segacc.training.optim import rates_at
 from segacc.training.saving.checkpoint import Progress
 from segacc.training.setup import NO_HOOKS, Hooks, Job, set_up
 from segacc.training.steps import TrainedSteps, not_finite_error, train_epoch
@@ -78,7 +79,7 @@ def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], boo
     """
     check = partial(stop_together, job.accelerator, asked_to_stop)
     torch.backends.cudnn.benchmark = False
-    segmenter = job.model.trained.model
+    segmenter = job.model.trained.scored
     loss_fn, labels = job.image_loss_fn, job.data.labels
     validation = validate(segmenter, job.valid, job.accelerator, loss_fn, labels, check)
     if not math.isfinite(validation.scores["loss"]):
@@ -97,13 +98,13 @@ def report_epoch(job: Job, steps: TrainedSteps, validation: Validation, progress
         "step": progress.step,
         "train_loss": steps.progress.mean_loss,
         **{f"valid_{name}": value for name, value in validation.scores.items()},
-        "lr": float(job.schedule.get_last_lr()[0]),
+        **rates_at(job.schedule, progress.step),
         "img_per_s": steps.images / steps.seconds,
         "data_wait": steps.waited / steps.seconds,
         "seconds": time.perf_counter() - steps.started,
         "memory_gib": steps.memory_gib,
     }
-    segmenter, valid = job.model.trained.model, job.data.splits["valid"]
+    segmenter, valid = job.model.trained.scored, job.data.splits["valid"]
     if job.is_main:
         best = (progress.best_epoch, progress.best_iou)
         constant, labels = validation.constant_iou, job.data.labels

@@ -7,18 +7,47 @@ import math
 import torch
 from torch import nn
 
+from segacc.models.segmenter import Segmenter
 
-def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
+
+def make_optimizer(
+    model: Segmenter,
+    lr: float,
+    weight_decay: float,
+    encoder_lr: float = 1.0,
+    layer_decay: float = 1.0,
+) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019) for the parameters that are not frozen.
 
     Biases and the parameters of normalisation layers get no weight decay.
+
+    Args:
+        encoder_lr: factor on the learning rate of the encoder.
+        layer_decay: factor on the learning rate from a block of the encoder to the one before it;
+            the last one has it once (as in timm, after Bao et al. 2022, BEiT).
+
+    Returns:
+        an optimizer whose first group is of the decoder and the head, and whose last one is of the
+        first layers.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
+    *encoder, head = model.layers
+    factors = dict.fromkeys(head, 1.0)
+    for depth, block in enumerate(reversed(encoder), start=1):
+        factors |= dict.fromkeys(block, encoder_lr * layer_decay**depth)
+    by_factor: dict[float, list[nn.Parameter]] = {factor: [] for factor in factors.values()}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            by_factor[factors[name]].append(parameter)
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decay, "lr": factor * lr}
+        for factor, members in by_factor.items()
+        for parameters, decay in (
+            ([p for p in members if p.ndim > 1], weight_decay),
+            ([p for p in members if p.ndim <= 1], 0.0),
+        )
+        if parameters
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 
 def make_schedule(
@@ -42,7 +71,11 @@ def make_schedule(
     )
 
 
-def rate_at(schedule: torch.optim.lr_scheduler.LRScheduler, step: int) -> float:
-    """The learning rate of any step; the state of the schedule does not change."""
+def rates_at(schedule: torch.optim.lr_scheduler.LRScheduler, step: int) -> dict[str, float]:
+    """The learning rate of any step: `lr` of the head, and `lr_first_layer` if that is another one.
+    The state of the schedule does not change."""
     assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
-    return float(schedule.base_lrs[0] * schedule.lr_lambdas[0](step))
+    peak, *_, lowest = [*schedule.base_lrs, schedule.base_lrs[-1]]
+    share = schedule.lr_lambdas[0](step)
+    rates = {"lr": float(peak * share)}
+    return rates if lowest == peak else rates | {"lr_first_layer": float(lowest * share)}

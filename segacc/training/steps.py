@@ -19,7 +19,7 @@ from segacc.errors import InputError, quoted
 from segacc.runtime.accelerator import memory_gib
 from segacc.runtime.ranks import any_rank
 from segacc.tracking.trackers import log_steps
-from segacc.training.optim import rate_at
+from segacc.training.optim import rates_at
 from segacc.training.saving.checkpoint import Progress, states
 from segacc.training.setup import Job
 
@@ -54,6 +54,9 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
     """
     config, train = job.config, job.data.splits["train"]
     first_step, last_step = progress.step, epoch_end(progress.epoch, config.batch_size, len(train))
+    segmenter = job.model.trained.model
+    held = config.freeze_encoder
+    segmenter.hold_encoder(held != "all" and progress.epoch < held)
     job.model.wrapped.train()
     # Shapes stay the same, so it pays that cuDNN measures its algorithms. But each rank may then
     # choose another one, so not for deterministic runs.
@@ -75,7 +78,7 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
             stop, is_time = any_rank(job.accelerator, asked_to_stop(), is_time)
             if stop or is_time or due or step + 1 == last_step:
                 results = reduce_losses(job, pending, progress.step)
-                rates = [rate_at(job.schedule, progress.step + i) for i in range(len(results))]
+                rates = [rates_at(job.schedule, progress.step + i) for i in range(len(results))]
                 spent = (time.perf_counter() - read, waited - waited_before)
                 done = progress.after_steps([loss for loss, _ in results])
                 images = (step + 1 - first_step) * config.batch_size
@@ -101,6 +104,7 @@ def train_step(job: Job, step: int) -> tuple[Tensor, float]:
         This rank's loss and the gradient norm, (2,) on the device; seconds waited for data.
     """
     config, accelerator, model = job.config, job.accelerator, job.model.wrapped
+    segmenter, average = job.model.trained.model, job.model.trained.average
     rank, world = accelerator.process_index, accelerator.num_processes
     # Random numbers that the model draws depend on the step, so a resumed run draws the same ones.
     torch.manual_seed(stream_seed(config.seed, step, rank))
@@ -121,11 +125,14 @@ def train_step(job: Job, step: int) -> tuple[Tensor, float]:
             loss = job.loss_fn(model(images), label_maps, of_step)
             accelerator.backward(loss)
             if accelerator.sync_gradients:
+                segmenter.leave_out_held()
                 norm = accelerator.clip_grad_norm_(model.parameters(), config.clip or math.inf)
             job.model.trained.optimizer.step()
             job.model.trained.optimizer.zero_grad()
         loss_sum += loss.detach() / config.accumulate
     job.schedule.step()
+    if average:
+        average.update(segmenter, step + 1)
     assert norm is not None
     return torch.stack([loss_sum, norm]), waited
 

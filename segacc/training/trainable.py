@@ -75,7 +75,7 @@ def build(
     segmenter.threshold = 0.5
     if config.deterministic:
         without_random_order(segmenter)
-    segmenter.freeze(config.freeze_encoder, config.freeze_bn)
+    segmenter.freeze(config.freeze_encoder == "all", config.freeze_bn)
     if config.batch_size == config.accumulate and not config.freeze_bn:
         side = config.crop or (min(width_height(segmenter.size)) if segmenter.size else math.inf)
         side = int(min(side, 2 * segmenter.stride))
@@ -105,7 +105,17 @@ def make_trainable(
     """Wrap the model for its processes, and make its optimizer."""
     segmenter, world = built.model, accelerator.num_processes
     cuda = accelerator.device.type == "cuda"
-    optimizer = make_optimizer(segmenter, config.lr, config.weight_decay)
+    optimizer = make_optimizer(
+        segmenter, config.lr, config.weight_decay, config.encoder_lr, config.layer_decay
+    )
+    average = None
+    if config.ema:
+        from timm.utils import ModelEmaV3
+
+        # A copy of the model before accelerate changes its `forward`, which would be that of the
+        # model in the copy, too.
+        segmenter.to(accelerator.device)
+        average = ModelEmaV3(segmenter, config.ema, use_warmup=True)
     accelerator.gradient_accumulation_steps = config.accumulate
     wrapped, optimizer = accelerator.prepare(segmenter, optimizer)
     if world > 1:
@@ -122,7 +132,7 @@ def make_trainable(
             if isinstance(layer, PlacedDropout):
                 layer.leave_uncompiled()
         wrapped = torch.compile(wrapped)
-    trained = Trained(segmenter, optimizer, accelerator.scaler)
+    trained = Trained(segmenter, optimizer, accelerator.scaler, average)
     return TrainableModel(wrapped, trained, place, built.weights)
 
 

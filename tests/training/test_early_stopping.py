@@ -6,19 +6,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from small import TINY, lines
 
 from segacc.flags import parse_train
 from segacc.training.fit import fit
 from segacc.training.setup import Hooks
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def write_set(folder):

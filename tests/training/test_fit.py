@@ -46,13 +46,6 @@ def blobs(tmp_path_factory):
     return write_blobs(tmp_path_factory.mktemp("data") / "blobs")
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
 def train(dataset, run, *flags, hooks=NO_HOOKS):
     base = ["--dataset", dataset, "--output-dir", run, "--size", "64", "--weights", "none"]
     base += ["--batch-size", "4", "--tracker", "none"]

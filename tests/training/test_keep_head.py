@@ -34,13 +34,6 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
 def flags_of(place, run, epochs):
     flags = ["--model", "segformer", "--weights", place / "tiny", "--keep-head", "--lr", 0.01]
     flags += ["--dataset", place / "blobs", "--classes", place / "classes.txt", "--size", 64]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from segacc.models.segmenter import Segmenter
-from segacc.training.optim import make_optimizer, make_schedule, rate_at
+from segacc.training.optim import make_optimizer, make_schedule, rates_at
 
 
 def test_biases_and_norms_are_not_decayed_and_frozen_ones_left_out():
@@ -15,6 +15,31 @@ def test_biases_and_norms_are_not_decayed_and_frozen_ones_left_out():
     assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim == 1 for p in plain["params"])
     grouped = {id(p) for g in (decayed, plain) for p in g["params"]}
     assert grouped == {id(p) for p in model.parameters() if p.requires_grad}
+
+
+def test_rates_fall_from_the_head_to_the_first_layer():
+    model = Segmenter("linknet", "tu-test_resnet")
+    optimizer = make_optimizer(model, 0.1, 0.01, encoder_lr=0.5, layer_decay=0.8)
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert len(rates) == sum(p.requires_grad for p in model.parameters())
+    parameters = dict(model.named_parameters())
+    *encoder, head = [[rates[id(parameters[name])] for name in names] for names in model.layers]
+    assert set(head) == {0.1} and len(encoder) > 3
+    for depth, found in enumerate(reversed(encoder), start=1):  # the last block is the first here
+        assert found == pytest.approx([0.1 * 0.5 * 0.8**depth] * len(found))
+    first_layer = parameters["net.encoder.model.conv1.0.weight"]
+    schedule = make_schedule(optimizer, warmup=0.0, total_steps=10)
+    assert rates_at(schedule, 0) == {"lr": 0.1, "lr_first_layer": rates[id(first_layer)]}
+    assert rates[id(first_layer)] == min(rates.values())
+    assert rates_at(schedule, 5)["lr_first_layer"] == pytest.approx(min(rates.values()) / 2)
+
+
+def test_one_rate_for_all_makes_two_groups_in_the_order_of_the_model():
+    model = Segmenter("linknet", "tu-test_resnet")
+    decayed, plain = make_optimizer(model, 0.1, 0.01).param_groups
+    parameters = list(model.parameters())
+    assert [id(p) for p in decayed["params"]] == [id(p) for p in parameters if p.ndim > 1]
+    assert [id(p) for p in plain["params"]] == [id(p) for p in parameters if p.ndim <= 1]
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_zero_like_a_cosine():
@@ -28,7 +53,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero_like_a_cosine():
     assert rates[0] == 0 and max(rates) == rates[10] == pytest.approx(0.5)
     assert rates[55] == pytest.approx(0.25)  # half of the cosine
     assert schedule.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
-    assert [rate_at(schedule, step) for step in range(100)] == rates
+    assert [rates_at(schedule, step) for step in range(100)] == [{"lr": rate} for rate in rates]
 
 
 def test_a_resumed_schedule_goes_on_where_it_was_and_with_other_epochs_follows_those():

@@ -14,13 +14,6 @@ from segacc.training.fit import fit
 from segacc.training.saving.checkpoint import states
 
 
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
 def resume(run):
     AcceleratorState._reset_state(reset_partial_state=True)
     return fit(parse_train(["--resume", str(run)]))

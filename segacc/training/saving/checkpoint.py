@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +20,9 @@ from safetensors.torch import load_file, save_file
 from segacc.errors import InputError, quoted
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights.tensors import Tensors
+
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +75,13 @@ class Trained:
     model: Segmenter  # not wrapped
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler | None
+    average: ModelEmaV3 | None = None
+
+    @property
+    def scored(self) -> Segmenter:
+        """The model that is scored, saved as the best and predicted with: the moving average of
+        the weights, if there is one."""
+        return self.average.module if self.average else self.model
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class State:
     """A copy of all that a run needs to continue; further training does not change it."""
 
     progress: Progress
-    tensors: Tensors  # model.NAME and optimizer.PARAMETER.MOMENT, on the CPU
+    tensors: Tensors  # model.NAME, average.NAME, optimizer.PARAMETER.MOMENT, on the CPU
     scalars: dict[str, Any]
 
 
@@ -92,6 +102,9 @@ def copy_to_cpu(tensors: Tensors) -> Tensors:
 def take_state(progress: Progress, trained: Trained) -> State:
     """Copy what a run needs to continue from here."""
     tensors = {f"model.{name}": value for name, value in trained.model.state_dict().items()}
+    if trained.average:
+        average = trained.average.module.state_dict()
+        tensors |= {f"average.{name}": value for name, value in average.items()}
     names = [name for group in _parameter_names(trained) for name in group]
     for i, moments in trained.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{names[i]}.{moment}": value for moment, value in moments.items()}
@@ -141,19 +154,14 @@ def load_state(path: Path, trained: Trained) -> Progress:
             f"best model with --weights {quoted(run)}."
         )
     tensors = load_file(path)
-    weights = {
-        name.removeprefix("model."): value
-        for name, value in tensors.items()
-        if name.startswith("model.")
-    }
-    trained.model.load_state_dict(weights)
+    trained.model.load_state_dict(_of_part("model.", tensors))
+    if trained.average:
+        trained.average.module.load_state_dict(_of_part("average.", tensors))
     parameters = dict(trained.model.named_parameters())
     places = {name: i for i, name in enumerate(name for group in names for name in group)}
     moments = defaultdict[int, Tensors](dict)
-    for key, value in tensors.items():
-        if not key.startswith("optimizer."):
-            continue
-        name, _, moment = key.removeprefix("optimizer.").rpartition(".")
+    for key, value in _of_part("optimizer.", tensors).items():
+        name, _, moment = key.rpartition(".")
         if value.shape == parameters[name].shape:
             # In the parameter's memory order: fused AdamW pairs elements by their place in memory.
             value = torch.empty_like(parameters[name], device="cpu").copy_(value)
@@ -163,6 +171,11 @@ def load_state(path: Path, trained: Trained) -> Progress:
     if trained.scaler:
         trained.scaler.load_state_dict(scalars["scaler"])
     return Progress(**metadata["progress"] | {"losses": tuple(metadata["progress"]["losses"])})
+
+
+def _of_part(prefix: str, tensors: Tensors) -> Tensors:
+    """The tensors of one part of a state, by their own names."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _difference(found: list[list[str]] | None, expected: list[list[str]]) -> str:

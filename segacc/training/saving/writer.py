@@ -97,8 +97,9 @@ class Writer:
         """Copy the best model, with its threshold, its model card and its scores on each validation
         image."""
         if self.active:
-            config = {**self.trained.model.config(), "threshold": threshold}
-            weights = copy_to_cpu(self.trained.model.state_dict())
+            model = self.trained.scored
+            config = {**model.config(), "threshold": threshold}
+            weights = copy_to_cpu(model.state_dict())
             self._best = Best(config, weights, card, per_image)
 
     def save(self, progress: Progress) -> None:
