@@ -1,4 +1,4 @@
-"""What fine-tuning adds to the loop: a moving average, and an encoder that is held for some epochs."""
+"""What fine-tuning adds to the loop: a moving average, and an encoder that is held for a while."""
 
 import pytest
 import torch
@@ -35,7 +35,8 @@ def part(state, name):
 def test_the_average_is_what_its_formula_says(blobs, tmp_path):
     """And its warmup: decay 1 - (1 + t)^(-2/3) after t + 1 steps, up to 0.8."""
     run = train(blobs, tmp_path / "run", "--epochs", 5, "--ema", 0.8)
-    found = [(part(path, "model."), part(path, "average.")) for path in states(run)]
+    by_step = {path.stem.partition("-step-")[2]: path for path in states(run)}
+    found = [(part(path, "model."), part(path, "average.")) for path in by_step.values()]
     assert len(found) == 15
     average = {name: value.double() for name, value in found[0][0].items()}
     for t, (model, stored) in enumerate(found):
@@ -68,10 +69,11 @@ def test_a_held_encoder_stays_as_it_is_and_then_learns(blobs, tmp_path):
         return {k: v.clone() for k, v in job.model.trained.model.encoder.state_dict().items()}
 
     seen = []
-    hooks = Hooks(
-        ready=lambda job: seen.append(encoder(job)),
-        epoch_done=lambda job: seen.append(encoder(job)),
-    )
+
+    def look(job):
+        seen.append(encoder(job))
+
+    hooks = Hooks(ready=look, epoch_done=look)
     train(blobs, tmp_path / "run", "--epochs", 3, "--freeze-encoder", 2, hooks=hooks)
     start, first, second, third = seen
     for name, value in start.items():
