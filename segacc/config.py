@@ -80,6 +80,10 @@ class TrainConfig:
         None
     )
     """random flips in training; d4 adds quarter turns"""
+    augment: Annotated[str | None, shown_as("none|flips|light|strong|FILE", "flips")] = None
+    """what training changes in its images at random: nothing, flips alone, or more besides: scale,
+    rotation, colour and others, or a pipeline that albumentations has saved (docs/augmentation.md)
+    """
 
     model: str = "linknet"
     """unet, fpn, pspnet, linknet, deeplabv3plus, segformer, any other architecture of
@@ -139,7 +143,11 @@ class TrainConfig:
     deterministic: bool = False
     """use only GPU operations that give the same bits in every run; slower"""
     workers: Annotated[
-        int | None, shown_as("INT", "0 on a CPU; up to 4 for a GPU that cannot hold all images")
+        int | None,
+        shown_as(
+            "INT",
+            "on a CPU 0, or 1 with --augment light; up to 4 for a GPU that cannot hold all images",
+        ),
     ] = None
     """processes that load data for each training process; the results do not depend on it"""
     compile: bool = False
@@ -234,6 +242,7 @@ def read_run_config(run: Path) -> TrainConfig:
     values = {k: v for k, v in values.items() if k in known}
     for name in ("output_dir", "resume"):
         values[name] = Path(values[name]) if values.get(name) else None
+    values.setdefault("augment", "flips")  # older versions had no other
     values["pairs"] = tuple(values.get("pairs", ()))  # runs of 0.1.0 have none
     if isinstance(values.get("freeze_encoder"), bool):  # as older versions wrote it
         values["freeze_encoder"] = "all" if values["freeze_encoder"] else 0

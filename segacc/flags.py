@@ -89,7 +89,7 @@ def fill(config: TrainConfig) -> TrainConfig:
     config = with_paths(config)
     if config.resume is None:
         config = with_protocol(config)
-    elif config.size is None or config.flips is None or config.weights is None:
+    elif None in (config.size, config.flips, config.augment, config.weights):
         default = TrainConfig()
         given = {name: getattr(config, name) for name in (*MAY_CHANGE, "resume", "debug")}
         given = {name: value for name, value in given.items() if value != getattr(default, name)}
@@ -114,7 +114,14 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
     encoder = None if has_own_encoder else config.encoder or "resnet34"
     if size is None:
         size = 128 if small else 512 if config.crop else 256
-    if flips is None:
+    augment = config.augment or "flips"
+    if augment == "none" and flips not in (None, "none"):
+        raise InputError(
+            f"--augment none and --flips {flips} contradict each other: leave one of them out."
+        )
+    if augment == "none":
+        flips = "none"
+    elif flips is None:
         flips = "h" if street or config.crop else "hv"
     if weights is None and "/" in config.model:
         weights = config.model
@@ -127,7 +134,9 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
             "segformer, or a Hub id) and weights that were trained to segment, such as "
             f"{SEGFORMER_B0}; leave it out for a new head."
         )
-    return dataclasses.replace(config, size=size, flips=flips, encoder=encoder, weights=weights)
+    return dataclasses.replace(
+        config, size=size, flips=flips, augment=augment, encoder=encoder, weights=weights
+    )
 
 
 def check_reading(reading: Reading) -> None:
@@ -225,7 +234,7 @@ def with_paths(config: TrainConfig) -> TrainConfig:
     for name in ("dataset", "weights", "model"):
         value = getattr(config, name)
         values[name] = None if value is None else with_home([str(value)])[0]
-    for name in ("classes", "class_weights"):
+    for name in ("classes", "class_weights", "augment"):
         if (value := getattr(config, name)) and os.path.isfile(value):
             values[name] = os.path.abspath(value)
     return dataclasses.replace(config, **values)

@@ -8,6 +8,7 @@ import os
 import platform
 import secrets
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -69,7 +70,7 @@ def open_run(
     model: Segmenter,
     accelerator: Accelerator,
     epochs_done: int,
-    class_weights: tuple[float, ...] | None,
+    given: Mapping[str, Any],
 ) -> RunFolder:
     """Make the run's folder with its config.json, or open the one to resume.
 
@@ -77,7 +78,8 @@ def open_run(
 
     Args:
         epochs_done: of a resumed run; later epochs are dropped from metrics.jsonl.
-        class_weights: in the loss; a new run stores them, so that it is resumed with the same.
+        given: what flags that name a file have said; a new run stores it, so that it is resumed
+            with the same.
 
     Raises:
         InputError: the folder is taken or cannot be written, or the data set has changed.
@@ -86,7 +88,7 @@ def open_run(
     if accelerator.is_main_process and config.resume:
         shared = [_continue_run(config, config.resume, data, epochs_done)]
     elif accelerator.is_main_process:
-        shared = [_start_run(config, data, model, accelerator, class_weights)]
+        shared = [_start_run(config, data, model, accelerator, given)]
     folder = broadcast_object_list(shared)[0]
     assert folder is not None
     return folder
@@ -122,7 +124,7 @@ def _start_run(
     data: Prepared,
     model: Segmenter,
     accelerator: Accelerator,
-    class_weights: tuple[float, ...] | None,
+    given: Mapping[str, Any],
 ) -> RunFolder:
     run_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # a sweep of W&B sets it
     try:
@@ -136,7 +138,7 @@ def _start_run(
             "config": to_json(config) | own,
             "run_id": run_id,
             "data": data_record(config.dataset, data),
-            "class_weights": class_weights,
+            **given,
             "parameters": {"whole": model.parameters_whole, "trained": model.parameters_trained},
             "processes": accelerator.num_processes,
             "device": device_name(accelerator.device),

@@ -198,6 +198,7 @@ CHANGED = {
     "size": 64,
     "crop": 32,
     "flips": "d4",
+    "augment": "light",
     "model": "unet",
     "encoder": "resnet18",
     "weights": "imagenet",

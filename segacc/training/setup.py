@@ -16,6 +16,7 @@ from segacc.config import TrainConfig
 from segacc.data.classes.weights import find_class_weights
 from segacc.data.known import find_to_train, prepare_found
 from segacc.data.loading.loader import Batch
+from segacc.data.loading.pipelines import find_pipeline
 from segacc.data.loading.resident import Resident
 from segacc.data.loading.start import start_loading
 from segacc.data.loading.stream import epoch_end
@@ -148,14 +149,23 @@ def open_outputs(
 ) -> Job:
     """Open the run's folder and its tracker, start the stream of batches, and print the banner."""
     segmenter, options = model.trained.model, pixel_options(config, data)
-    weights = options.class_weights
-    folder = open_run(config, data, segmenter, accelerator, progress.epoch, weights)
+    pipeline = find_pipeline(config.augment or "flips", config.resume)
+    # What files say at the start, since they may have changed when the run is resumed.
+    given = {
+        "class_weights": options.class_weights,
+        "augmentation": pipeline.record if pipeline else None,
+    }
+    folder = open_run(config, data, segmenter, accelerator, progress.epoch, given)
     run = folder.path
     tracker = start_tracker(accelerator, config, folder, progress.step, progress.best_epoch)
     last_step = epoch_end(config.epochs - 1, config.batch_size, len(data.splits["train"]))
-    batches, valid, loading = start_loading(config, accelerator, data, progress.step, last_step)
+    batches, valid, loading = start_loading(
+        config, accelerator, data, pipeline, progress.step, last_step
+    )
     if accelerator.is_main_process:
         more = about_options(options, data.labels)
+        if pipeline:
+            more |= {"augment": f"{config.augment}: {', '.join(pipeline.names)}"}
         more |= {"tracker": tracker.description, "run": str(run)}
         if config.resume:
             more["resumed"] = f"after step {progress.step}{folder.changes}"

@@ -30,9 +30,13 @@ class View(NamedTuple):
     flip: int | None
 
 
-def stream_seed(seed: int, epoch: int, index: int) -> int:
+PIPELINE = 1
+"""of `stream_seed`: the stream of a pipeline of albumentations, beside that of crops and flips"""
+
+
+def stream_seed(seed: int, epoch: int, index: int, *stream: int) -> int:
     """Seed of the random stream of sample `index` in `epoch`."""
-    return int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, epoch, index, *stream]).generate_state(1)[0])
 
 
 def draw_view(flips: str, crop: int | None, height: int, width: int, state: int) -> View:

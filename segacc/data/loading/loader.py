@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from segacc.data.loading.augment import View, draw_view, stream_seed, write_view
+from segacc.data.loading.augment import PIPELINE, View, draw_view, stream_seed, write_view
+from segacc.data.loading.pipelines import Pipeline
 from segacc.data.loading.stream import Key, StepSampler
 from segacc.data.loading.workers import PREFETCH, Plan, start_worker, worker_context
 
@@ -30,8 +31,16 @@ the file, of up to 2 MB."""
 class TrainSamples(Dataset[Batch]):
     """Augmented samples of a prepared split, fetched a batch at a time."""
 
-    def __init__(self, split: Split, flips: str, crop: int | None, seed: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        flips: str,
+        crop: int | None,
+        seed: int,
+        pipeline: Pipeline | None = None,
+    ) -> None:
         self.split, self.flips, self.crop, self.seed = split, flips, crop, seed
+        self.pipeline = pipeline
         self._looked = 0
 
     def __len__(self) -> int:
@@ -63,10 +72,15 @@ class TrainSamples(Dataset[Batch]):
         label_maps = np.empty(shape, np.uint8)
         for place, (epoch, index) in enumerate(keys):
             image, label_map = self.split[index]
+            self._looked += max(AROUND_BYTES, image.nbytes + label_map.nbytes)
             view = self.view(epoch, index)
+            if self.pipeline:
+                self.pipeline.draw(stream_seed(self.seed, epoch, index, PIPELINE))
+                image, label_map, view = self.pipeline.move(image, label_map, view, self.shape)
             write_view(view, image, images[place])
             write_view(view, label_map, label_maps[place])
-            self._looked += max(AROUND_BYTES, image.nbytes + label_map.nbytes)
+            if self.pipeline:
+                images[place] = self.pipeline.recolour(images[place])
             if self._looked > LOOKED_BYTES:
                 self.split.forget()
                 self._looked = 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from segacc.config import TrainConfig
 from segacc.data.loading.loader import Batch, TrainSamples, train_loader
+from segacc.data.loading.pipelines import Pipeline
 from segacc.data.loading.resident import Resident, fits, resident_batches, send
 from segacc.data.loading.stream import StepSampler
 from segacc.data.loading.workers import plan_workers
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
 
 
 def start_loading(
-    config: TrainConfig, accelerator: Accelerator, data: Prepared, start: int, stop: int
+    config: TrainConfig,
+    accelerator: Accelerator,
+    data: Prepared,
+    pipeline: Pipeline | None,
+    start: int,
+    stop: int,
 ) -> tuple[Iterator[Batch], Split | Resident, str]:
     """Start to load: from the GPU's memory if the images fit there, else from the mapped files.
 
     Args:
+        pipeline: of `--augment`; None where crops and flips are all.
         start, stop: the batches are those of the steps from `start` up to `stop`.
 
     Returns:
@@ -40,13 +47,16 @@ def start_loading(
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
     )
-    samples = TrainSamples(train, config.flips, config.crop, config.seed)
-    if config.workers is None and fits(device, [train, valid]):
+    samples = TrainSamples(train, config.flips, config.crop, config.seed, pipeline)
+    if config.workers is None and pipeline is None and fits(device, [train, valid]):
         batches = resident_batches(send(train, device), samples, sampler)
         return batches, send(valid, device), "all images on the GPU"
     workers = config.workers
-    if workers is None:
-        workers = min(4, cores_of_process()) if device.type == "cuda" else 0
+    if workers is None and device.type == "cuda":
+        workers = min(4, cores_of_process())
+    elif workers is None:
+        # Crops and flips take no time; a pipeline takes 4 % of a step of a small model.
+        workers = 1 if pipeline else 0
     plan = plan_workers(workers, samples.bytes_of(sampler.share), config.accumulate)
     loader = train_loader(samples, sampler, plan, pin_memory=device.type == "cuda")
     return iter(loader), valid, str(plan)
