@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PRESETS = ("light", "strong")
 WITHOUT_PIPELINE = ("none", "flips")
-GREY = 114
+GREY = (114, 114, 114)  # one number would be OpenCV's (114, 0, 0), which is red
 """What an image shows where a transform looks outside of it; the label map ignores these pixels."""
 
 CHECKS = 24
