@@ -6,14 +6,18 @@ Libraries are imported by the commands that need them, so that every --help is i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from segacc.config import Flips, TrainConfig
 from segacc.errors import InputError, disk_errors, quoted
-from segacc.flags import check_reading
+from segacc.flags import check_reading, fill
 from segacc.options import SIZE_ARG, Binarise, Classes, Column, GroupBy, Ignore, Pairs, Reading
 from segacc.sizes import AnySize, sides_in_words
+
+if TYPE_CHECKING:
+    from segacc.data.audit.draws import Draws
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 
@@ -77,6 +81,9 @@ def check(
     group_by: GroupBy = None,
     image_column: Column = None,
     mask_column: Column = None,
+    augment: Annotated[str | None, tyro.conf.arg(metavar="flips|light|strong|FILE")] = None,
+    crop: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None,
+    flips: Annotated[Flips | None, tyro.conf.arg(metavar="none|h|hv|d4")] = None,
     all_names: bool = False,
     page: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     write_classes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
@@ -94,9 +101,12 @@ def check(
         group_by: what `segacc train` takes as --group-by, for a data set without splits.
         image_column: what `segacc train` takes as --image-column.
         mask_column: what `segacc train` takes as --mask-column.
+        augment: what `segacc train` takes as --augment; the page then shows what training will see.
+        crop: what `segacc train` takes as --crop, for --augment.
+        flips: what `segacc train` takes as --flips, for --augment.
         all_names: name every file, not the first three of each kind.
         page: also write a page with the findings, the balance of the classes, and examples of each
-            class in its colour, such as check.html.
+            class in its colour, such as check.html (which it is with --augment).
         write_classes: only look at what the masks hold, and write a list of classes into this new
             file, for --classes; of colours and values that are not known you give the names.
 
@@ -105,22 +115,44 @@ def check(
     """
     reading = Reading(pairs, binarise, classes, ignore, group_by, image_column, mask_column)
     check_reading(reading)
+    if augment is None and (crop, flips) != (None, None):
+        raise InputError(
+            "--crop and --flips have no effect without --augment, which has the page show what "
+            "training will see: add --augment flips, or leave them out."
+        )
     if write_classes is not None:
         return _write_classes(dataset, reading, write_classes)
     from segacc.data.audit.audit import audit
     from segacc.data.audit.findings import format_findings
 
     found = audit(dataset, reading, None if isinstance(size, str) else size)
-    findings = found.findings
-    print(format_findings(findings, all_names))
+    print(format_findings(found.findings, all_names))
+    failed = any(finding.severity == "error" for finding in found.findings)
+    draws: list[Draws] = []
+    if augment is not None and not failed:
+        config = TrainConfig(dataset, size=size, crop=crop, flips=flips, augment=augment)
+        draws = _draws(fill(config), reading)
+    if augment is not None:
+        page = page or Path("check.html")
     if page is not None:
         from segacc.report.check_page import write_check_page
 
         with disk_errors(page, remedy="give another file."):
             page.parent.mkdir(parents=True, exist_ok=True)
-            write_check_page(page, dataset, found)
+            write_check_page(page, dataset, found, draws)
         print(f"look at: {page}")
-    return int(any(f.severity == "error" for f in findings))
+    return int(failed)
+
+
+def _draws(config: TrainConfig, reading: Reading) -> list[Draws]:
+    """What a training of the data set will see of some of its images."""
+    from segacc.data.audit.draws import draw_samples
+    from segacc.data.prepare import prepare as prepare_dataset
+    from segacc.data.reading.sources import load_dataset
+
+    assert config.size is not None
+    prepared = prepare_dataset(load_dataset(config.dataset, reading), config.size)
+    return draw_samples(config, prepared.splits["train"])
 
 
 def _write_classes(dataset: str, reading: Reading, path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from segacc.data.audit.audit import Audit
+from segacc.data.audit.draws import Draws
 from segacc.data.audit.examples import Example, examples_of_class, examples_of_split
 from segacc.data.audit.findings import entries
 from segacc.data.audit.sample import Sample
@@ -51,11 +53,12 @@ class SplitRow:
     masks: list[int]  # that have each class
 
 
-def write_check_page(path: Path, dataset: str, audit: Audit) -> None:
+def write_check_page(path: Path, dataset: str, audit: Audit, draws: Sequence[Draws] = ()) -> None:
     """Write the page on a data set.
 
     Args:
         dataset: as the user gave it.
+        draws: what a training will see of some images, if the page shows it.
 
     Raises:
         DecodeError: a file is no longer what it was when it was looked at.
@@ -75,6 +78,7 @@ def write_check_page(path: Path, dataset: str, audit: Audit) -> None:
         shown=shown_classes,
         colours=[colour_hex(colour) for colour in colours_of(labels)],
         rows=[split_row(split, audit.samples, labels) for split in splits],
+        draws=[shown_draws(one, labels) for one in draws],
         images={
             split: [shown_whole(one, labels) for one in examples_of_split(audit, split, OF_SPLIT)]
             for split in splits
@@ -115,11 +119,22 @@ def split_row(split: str, samples: list[Sample], labels: Labels) -> SplitRow:
 
 def shown_whole(example: Example, labels: Labels) -> Shown:
     """An image with all its classes in their colours."""
+    return _shown(example.sample.image, _marked(example.image, example.label_map, labels), "")
+
+
+def shown_draws(draws: Draws, labels: Labels) -> list[Shown]:
+    """An image, and what it becomes in the first epochs."""
+    pairs = [(draws.image, draws.label_map), *draws.drawn]
+    return [
+        _shown(draws.name, _marked(*pair, labels), f"epoch {number}" if number else "as it is")
+        for number, pair in enumerate(pairs)
+    ]
+
+
+def _marked(image: np.ndarray, label_map: np.ndarray, labels: Labels) -> Image.Image:
     if labels.logits == 1:
-        marked = outlined(example.image, (example.label_map == FOREGROUND).view(np.uint8))
-    else:
-        marked = tinted(example.image, example.label_map, labels)
-    return _shown(example, marked, "")
+        return outlined(image, (label_map == FOREGROUND).view(np.uint8))
+    return tinted(image, label_map, labels)
 
 
 def shown_class(example: Example, number: int, labels: Labels) -> Shown:
@@ -128,11 +143,11 @@ def shown_class(example: Example, number: int, labels: Labels) -> Shown:
     of_class = (example.label_map == number).view(np.uint8)
     about = f"{example.share:.1%} of the image" if example.share >= 0.001 else "less than 0.1%"
     about += ", cut out" if example.is_part else ""
-    return _shown(example, outlined(example.image, of_class, colour), about)
+    return _shown(example.sample.image, outlined(example.image, of_class, colour), about)
 
 
-def _shown(example: Example, marked: Image.Image, about: str) -> Shown:
+def _shown(name: str, marked: Image.Image, about: str) -> Shown:
     picture = reduced(np.asarray(marked), SIDE, Image.Resampling.LANCZOS)
     options: dict[str, Any] = {"quality": QUALITY}
     coded = base64.b64encode(encoded(picture, "JPEG", **options)).decode()
-    return Shown(example.sample.image, about, coded, picture.width, picture.height)
+    return Shown(name, about, coded, picture.width, picture.height)

@@ -23,6 +23,7 @@ def one_process(blobs, tmp_path_factory):
     run = tmp_path_factory.mktemp("one") / "run"
     flags = [*TINY, "--epochs", 3, "--freeze-bn", "--lr", "5e-3", "--loss", "dice+bce"]
     flags += ["--ema", 0.9, "--freeze-encoder", 1, "--encoder-lr", 0.5, "--layer-decay", 0.9]
+    flags += ["--augment", "strong"]
     done = train(blobs, run, *flags, processes=1)
     assert done.returncode == 0, done.stderr[-3000:]
     return run, flags

@@ -14,6 +14,8 @@ from PIL import Image
 from segacc.data.audit.audit import audit
 from segacc.data.audit.examples import around, examples_of_class
 from segacc.data_commands import check
+from segacc.errors import InputError
+from segacc.report.pictures import tinted
 
 EVIL = "<img src=x onerror=alert(1)>"
 READY = "document.querySelector('#findings')"
@@ -125,3 +127,35 @@ def test_the_page_of_a_set_with_nothing_to_read_has_the_errors(browser, folder, 
     assert check(str(tmp_path / "bad"), page=path) == 1
     with opened(browser, path, ready=READY) as page:
         assert "is not an image that can be read" in page.locator("#findings").inner_text()
+
+
+def test_augment_shows_what_training_will_see(browser, folder, tmp_path, monkeypatch):
+    """Of up to eight training images, as they are and in six epochs; as a training draws them."""
+    from segacc.data.loading.loader import TrainSamples
+    from segacc.data.loading.pipelines import find_pipeline
+    from segacc.data.prepare import prepare
+    from segacc.data.reading.sources import load_dataset
+
+    monkeypatch.chdir(tmp_path)
+    assert check(str(folder), augment="strong", size=64, crop=32) == 0
+    with opened(browser, tmp_path / "check.html", ready=READY) as page:
+        found = page.locator("#training figcaption").all_inner_texts()
+        sources = page.locator("#training img").evaluate_all("imgs => imgs.map(i => i.src)")
+    assert len(found) == 8 * 7 and [text.split("\n")[1] for text in found[:7]] == [
+        "as it is",
+        *(f"epoch {number}" for number in range(1, 7)),
+    ]
+    source = load_dataset(str(folder))
+    split = prepare(source, 64).splits["train"]
+    samples = TrainSamples(split, "h", 32, 0, find_pipeline("strong"))
+    seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(sources[3].partition(",")[2]))))
+    drawn = samples.__getitems__([(2, 0)])
+    image, label_map = drawn["images"][0].numpy(), drawn["label_maps"][0].numpy()
+    wanted = np.asarray(tinted(image, label_map, source.labels)).astype(int)
+    assert seen.shape == wanted.shape == (32, 32, 3)
+    assert np.abs(wanted - seen).mean() < 8  # it is a JPEG
+
+
+def test_flags_of_training_without_augment_are_refused(folder):
+    with pytest.raises(InputError, match="--crop and --flips have no effect without --augment"):
+        check(str(folder), crop=32)

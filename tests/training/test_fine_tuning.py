@@ -14,6 +14,13 @@ from segacc.training.saving.checkpoint import states
 from segacc.training.setup import NO_HOOKS, Hooks
 
 ALL = ["--ema", 0.8, "--encoder-lr", 0.3, "--layer-decay", 0.9, "--freeze-encoder", 1]
+PIPELINE = """
+transform:
+  __class_fullname__: Compose
+  transforms:
+    - {__class_fullname__: Rotate, limit: [-40, 40], p: 0.7}
+    - {__class_fullname__: ColorJitter, p: 0.7}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +90,18 @@ def test_a_held_encoder_stays_as_it_is_and_then_learns(blobs, tmp_path):
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 7])
 def test_a_run_resumed_anywhere_ends_with_the_same_weights(blobs, tmp_path, whole, steps):
-    """Steps 1 to 3 are those in which the encoder is held."""
-    run = tmp_path / "run"
+    """Steps 1 to 3 are those in which the encoder is held. The file of --augment may be gone."""
+    run, pipeline = tmp_path / "run", tmp_path / "mine.yaml"
+    pipeline.write_text(PIPELINE)
 
     def stop(step):
         if step == steps:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(blobs, run, "--epochs", 3, *ALL, hooks=Hooks(step_begins=stop))
+        flags = ["--epochs", 3, *ALL, "--augment", pipeline, "--workers", 0]
+        train(blobs, run, *flags, hooks=Hooks(step_begins=stop))
+    pipeline.unlink()
     AcceleratorState._reset_state(reset_partial_state=True)
     fit(parse_train(["--resume", str(run)]))
     resumed = load_file(states(run)[-1])
@@ -106,4 +116,7 @@ def test_a_run_resumed_anywhere_ends_with_the_same_weights(blobs, tmp_path, whol
 
 @pytest.fixture(scope="module")
 def whole(blobs, tmp_path_factory):
-    return train(blobs, tmp_path_factory.mktemp("whole") / "run", "--epochs", 3, *ALL)
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "same.yaml").write_text(PIPELINE)
+    flags = ["--epochs", 3, *ALL, "--augment", folder / "same.yaml"]
+    return train(blobs, folder / "run", *flags)

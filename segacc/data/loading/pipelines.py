@@ -142,12 +142,13 @@ def find_pipeline(augment: str, resumed: Path | None = None) -> Pipeline | None:
 def _preset(name: str, albumentations: Any) -> Iterator[albumentations.BasicTransform]:
     """The transforms of a preset. Those that move pixels come first."""
     a = albumentations
-    outside = {"fill": GREY, "fill_mask": IGNORE}
+    outside: dict[str, Any] = {"fill": GREY, "fill_mask": IGNORE}
+    affine = {"keep_ratio": True, "balanced_scale": True, **outside}
     if name == "light":
-        yield a.Affine(scale=(0.8, 1.25), rotate=(-10, 10), p=0.5, **outside)
+        yield a.Affine(scale=(0.8, 1.25), rotate=(-10, 10), p=0.5, **affine)
         yield a.ColorJitter(0.2, 0.2, 0.2, 0.02, p=0.5)
         return
-    yield a.Affine(scale=(0.5, 2.0), rotate=(-20, 20), shear=(-8, 8), p=0.8, **outside)
+    yield a.Affine(scale=(0.5, 2.0), rotate=(-20, 20), shear=(-8, 8), p=0.8, **affine)
     yield a.ElasticTransform(alpha=60, sigma=8, approximate=True, p=0.1, **outside)
     sides = (0.05, 0.2)
     yield a.CoarseDropout((1, 4), sides, sides, fill=GREY, fill_mask=IGNORE, p=0.2)
