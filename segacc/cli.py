@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from segacc.config import STUDY_MODELS, EvaluateConfig, TrackerName, TrainConfig
+from segacc.config import STUDY_MODELS, EvaluateConfig, RecipeName, TrackerName, TrainConfig
 from segacc.data_commands import cache, check, prepare
 from segacc.errors import InputError, is_local_main, plural, run_program
 from segacc.flags import parse_evaluate, parse_train, with_home
@@ -136,7 +136,9 @@ def study(
     dataset: Annotated[str | None, _shown("SETS", "pedestrian,gland")] = None,
     models: str = "all",
     seeds: str = "0",
+    encoder: Annotated[str | None, _shown("NAME", "resnet34")] = None,
     weights: Annotated[str | None, _shown("STR", "each model's pretrained ones")] = None,
+    recipe: RecipeName = "study",
     out: Annotated[Path | None, _shown("DIR", "runs/study, or runs/study-fast")] = None,
     tracker: Annotated[TrackerName | None, _shown("NAME", "wandb, with --fast none")] = None,
     fast: bool = False,
@@ -156,7 +158,10 @@ def study(
         dataset: what `segacc train` takes as --dataset; several with commas between them.
         models: what `segacc train` takes as --model; several with commas, all for the study's six.
         seeds: numbers with commas between them; each is another run of every cell.
-        weights: what `segacc train` takes as --weights; none for random weights.
+        encoder: what `segacc train` takes as --encoder, for the models that take one.
+        weights: what `segacc train` takes as --weights; none for random weights. With several, with
+            commas between them, a second table says what pretrained weights gave: imagenet,none.
+        recipe: what `segacc train` takes as --recipe.
         out: folder for the runs, the table (study.md, study.csv) and the reports.
         tracker: what `segacc train` takes as --tracker; W&B shows the runs as one group.
         fast: the demo sets at half the size for two epochs from random weights: the whole table in
@@ -184,7 +189,9 @@ def study(
         datasets=_words(dataset or ("demo-pedestrian,demo" if fast else "pedestrian,gland")),
         models=list(STUDY_MODELS) if models == "all" else _words(models),
         seeds=seed_numbers,
-        weights=weights or ("none" if fast else None),
+        encoder=encoder,
+        weights=_words(weights or ("none" if fast else "imagenet")),
+        recipe=recipe,
         tracker=tracker or ("none" if fast else "wandb"),
         fast=fast,
         out=out,

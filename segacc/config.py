@@ -37,13 +37,14 @@ def cache_dir() -> Path:
 
 
 Flips = Literal["none", "h", "hv", "d4"]
+RecipeName = Literal["default", "study", "strong"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TrackerName = Literal["wandb", "trackio", "tensorboard", "none"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Fine-tune a segmentation model. Defaults are the study's protocol for the data set."""
+    """Fine-tune a segmentation model."""
 
     dataset: str = "gland"
     """pedestrian, gland, gland-128, demo, demo-pedestrian, demo-street, a folder, an archive, or a
@@ -102,7 +103,10 @@ class TrainConfig:
     freeze_bn: bool = False
     """keep BatchNorm's statistics and scales as they are"""
 
-    loss: str = "dice"
+    recipe: RecipeName = "default"
+    """which defaults the other flags have: `study` is the protocol of the study, `strong` takes
+    several times as long for the best result (docs/recipes.md)"""
+    loss: str = "dice+ce"
     """dice, ce (bce is the same), focal, lovasz, tversky, jaccard, or a sum such as dice+ce"""
     class_weights: Annotated[str | None, shown_as("balanced|FILE", "none: 1 for each")] = None
     """weigh the pixels of each class in ce and focal: `balanced` by how rare it is in train, or a
@@ -242,7 +246,8 @@ def read_run_config(run: Path) -> TrainConfig:
     values = {k: v for k, v in values.items() if k in known}
     for name in ("output_dir", "resume"):
         values[name] = Path(values[name]) if values.get(name) else None
-    values.setdefault("augment", "flips")  # older versions had no other
+    # Older versions had no others.
+    values = {"augment": "flips", "recipe": "study"} | values
     values["pairs"] = tuple(values.get("pairs", ()))  # runs of 0.1.0 have none
     if isinstance(values.get("freeze_encoder"), bool):  # as older versions wrote it
         values["freeze_encoder"] = "all" if values["freeze_encoder"] else 0

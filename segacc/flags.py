@@ -18,6 +18,7 @@ import tyro
 from segacc.config import SEGFORMER_B0, EvaluateConfig, TrainConfig, read_run_config
 from segacc.errors import InputError, is_local_main, quoted
 from segacc.options import Reading
+from segacc.recipes import RECIPES
 from segacc.sizes import AnySize, size_text, width_height
 
 # What may differ when a run is continued: nothing that would make it another run.
@@ -50,6 +51,9 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
     prints, args = is_local_main(), with_all_epochs(with_home(args))
     config = tyro.cli(TrainConfig, prog=prog, args=args, console_outputs=prints)
     resume = config.resume
+    if resume is None and (values := RECIPES[config.recipe]):
+        default = dataclasses.replace(TrainConfig(), recipe=config.recipe, **values)
+        config = tyro.cli(TrainConfig, prog=prog, args=args, default=default)
     if resume is None:
         return fill(config)
     saved = read_run_config(resume)
@@ -105,13 +109,13 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
     small = street or config.dataset == "gland-128"
     flips, weights = config.flips, config.weights
     size: AnySize | None = config.size
-    has_own_encoder = config.model == "segformer" or "/" in config.model
-    if has_own_encoder and config.encoder is not None:
+    own_encoder = has_own_encoder(config.model)
+    if own_encoder and config.encoder is not None:
         raise InputError(
             f"--encoder {config.encoder} has no effect on --model {config.model}, which has its "
             "own encoder: leave it out. (A larger SegFormer is --weights nvidia/mit-b2, for one.)"
         )
-    encoder = None if has_own_encoder else config.encoder or "resnet34"
+    encoder = None if own_encoder else config.encoder or "resnet34"
     if size is None:
         size = 128 if small else 512 if config.crop else 256
     augment = config.augment or "flips"
@@ -127,8 +131,8 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
         weights = config.model
     elif weights is None:
         weights = SEGFORMER_B0 if config.model == "segformer" else "imagenet"
-    if config.keep_head and (not has_own_encoder or weights == "none"):
-        what = "--weights none" if has_own_encoder else f"--model {config.model}"
+    if config.keep_head and (not own_encoder or weights == "none"):
+        what = "--weights none" if own_encoder else f"--model {config.model}"
         raise InputError(
             f"--keep-head has no effect on {what}: it needs a model of transformers (--model "
             "segformer, or a Hub id) and weights that were trained to segment, such as "
@@ -137,6 +141,11 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(
         config, size=size, flips=flips, augment=augment, encoder=encoder, weights=weights
     )
+
+
+def has_own_encoder(model: str) -> bool:
+    """Whether --model is one of transformers, to which --encoder says nothing."""
+    return model == "segformer" or "/" in model
 
 
 def check_reading(reading: Reading) -> None:

@@ -199,6 +199,7 @@ CHANGED = {
     "crop": 32,
     "flips": "d4",
     "augment": "light",
+    "recipe": "strong",
     "model": "unet",
     "encoder": "resnet18",
     "weights": "imagenet",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
-from segacc.config import STUDY_MODELS, read_run_config, read_run_record
+from segacc.config import STUDY_MODELS, RecipeName, read_run_config, read_run_record
 from segacc.data.known import absolute, known_data
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
-from segacc.flags import RESUME_MAY_CHANGE, parse_train
+from segacc.flags import RESUME_MAY_CHANGE, has_own_encoder, parse_train
 from segacc.labels import Labels
 from segacc.models.smp import check_architecture
 from segacc.options import NO_FLAGS, Reading
@@ -50,15 +51,19 @@ def cells_of(
     datasets: list[str],
     models: list[str],
     seeds: list[int],
-    weights: str | None,
+    weights: list[str],
     tracker: str,
     fast: bool,
     out: Path,
     reading: Reading = NO_FLAGS,
+    encoder: str | None = None,
+    recipe: RecipeName = "study",
 ) -> list[Cell]:
     """A run for each cell of the table and each seed; all runs of the first seed come first.
 
     Args:
+        weights: one or several; `imagenet` is also each model's own pretrained ones.
+        encoder: of the models that have none of their own.
         reading: how all the data sets are read.
 
     Raises:
@@ -72,14 +77,21 @@ def cells_of(
         for dataset in datasets:
             plans = [(model, False) for model in models]
             plans += [(m, True) for m in models if _is_gland(dataset) and m in CROPPED]
-            for model, cropped in plans:
+            for (model, cropped), start in product(plans, weights):
                 flags = ["--dataset", dataset, "--model", model, "--seed", str(seed)]
-                flags += ["--weights", weights] if weights else []
+                flags += ["--recipe", recipe]
+                if has_own_encoder(model):
+                    flags += [] if start == "imagenet" else ["--weights", start]
+                else:
+                    flags += ["--weights", start]
+                    flags += ["--encoder", encoder] if encoder else []
                 flags += reading.to_flags()
                 flags += [*_size_flags(dataset, cropped, fast), "--tracker", tracker]
                 parse_train(flags)
                 data, name = Path(dataset.rstrip("/")).name, model.replace("/", "-")
-                run = out / f"{data}-{name}{'-crop' if cropped else ''}-seed{seed}"
+                name += "-crop" if cropped else ""
+                name += f"-{Path(start).name}" if len(weights) > 1 else ""
+                run = out / f"{data}-{name}-seed{seed}"
                 if run in cells:
                     raise InputError(
                         f"two cells would be {run}: give each set, model and seed once, and sets "

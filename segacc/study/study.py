@@ -15,7 +15,7 @@ from segacc.evaluation.compare import (
 from segacc.evaluation.scored_runs import read_scored_run
 from segacc.study.cells import Cell, check_same, check_test_split
 from segacc.study.schedule import run_cells
-from segacc.study.table import study_note, study_table
+from segacc.study.table import study_note, study_table, transfer_table
 
 
 def study(cells: list[Cell], out: Path) -> int:
@@ -53,9 +53,14 @@ def write_tables(done: list[Path], out: Path) -> None:
     runs = [scored for run in done if (scored := read_scored_run(run, "test"))]
     if not runs:
         return
-    table, note = study_table(runs), study_note(runs)
+    table, transfer, note = study_table(runs), transfer_table(runs), study_note(runs)
     print_table(table)
-    write_text(out / "study.md", markdown(table, note))
+    text = markdown(table, note)
     write_text(out / "study.csv", comma_separated(table))
+    if transfer:
+        print_table(transfer)
+        text += f"\n\nWhat pretrained weights gave:\n\n{markdown(transfer, '')}"
+        write_text(out / "transfer.csv", comma_separated(transfer))
+    write_text(out / "study.md", text)
     print(f"{note}\nwritten: {out / 'study.md'}, study.csv\n")
     compare([scored.run for scored in runs], "test", out)

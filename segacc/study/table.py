@@ -38,16 +38,51 @@ def study_note(runs: list[ScoredRun]) -> str:
 
 def study_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
     """A line for each model and data set, over its seeds, in the study's order."""
-    groups: dict[tuple[str, str, bool, str], list[ScoredRun]] = {}
+    score = f"{iou_name(runs)} on test"
+    rows = []
+    for seeds in _by_cell(runs, "weights").values():
+        config = seeds[0].config["config"]
+        published = PUBLISHED.get((config["dataset"], bool(config["crop"])), {})
+        rows.append(_study_row(seeds, score, published.get(config["model"])))
+    return rows
+
+
+def transfer_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
+    """A line for each model and data set that was trained from random and from pretrained weights:
+    what these gave. Empty where none was."""
+    score, rows = iou_name(runs), []
+    for cell in _by_cell(runs).values():
+        random, pretrained = (
+            [run.metrics["scores"]["iou"]["value"] for run in cell if is_random(run) == wanted]
+            for wanted in (True, False)
+        )
+        if random and pretrained:
+            gain = statistics.mean(pretrained) - statistics.mean(random)
+            rows.append(
+                {
+                    **model_columns(cell[0]),
+                    f"{score} from random weights": _over_seeds(random, 3),
+                    "from pretrained weights": _over_seeds(pretrained, 3),
+                    "gain": f"{gain:+.3f}",
+                }
+            )
+    return rows
+
+
+def _by_cell(runs: list[ScoredRun], *others: str) -> dict[tuple[object, ...], list[ScoredRun]]:
+    """Runs that differ in their seed only, and in their weights unless `others` names these."""
+    cells: dict[tuple[object, ...], list[ScoredRun]] = {}
     for run in runs:
         config = run.config["config"]
-        key = (config["dataset"], size_of_scores(run), bool(config["crop"]), config["model"])
-        groups.setdefault(key, []).append(run)
-    score = f"{iou_name(runs)} on test"
-    return [
-        _study_row(seeds, score, PUBLISHED.get((dataset, cropped), {}).get(model))
-        for (dataset, _, cropped, model), seeds in groups.items()
-    ]
+        names = ("dataset", "model", "encoder", *others)
+        key = (size_of_scores(run), bool(config["crop"]), *(config.get(name) for name in names))
+        cells.setdefault(key, []).append(run)
+    return cells
+
+
+def is_random(run: ScoredRun) -> bool:
+    """Whether the run started from random weights."""
+    return bool(run.config["config"]["weights"] == "none")
 
 
 def _study_row(seeds: list[ScoredRun], score: str, published: float | None) -> dict[str, str]:

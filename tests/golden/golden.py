@@ -31,7 +31,10 @@ SAME_ROUNDING = {
 }
 
 # The learning rate is low, so that differences of rounding stay small for these few steps.
-BASE = "--dataset demo-pedestrian --size 64 --weights none --tracker none --epochs 1 --lr 1e-4"
+BASE = (
+    "--recipe study --dataset demo-pedestrian --size 64 --weights none --tracker none --epochs 1 "
+    "--lr 1e-4"
+)
 RUNS = {
     "unet": "--model unet",
     "fpn": "--model fpn",

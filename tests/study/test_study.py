@@ -12,7 +12,7 @@ import pytest
 from runs import make_run
 from small import ROOT, lines, run_program, write_blobs, write_classes
 
-from segacc.config import STUDY_MODELS
+from segacc.config import SEGFORMER_B0, STUDY_MODELS
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.reading.sources import load_dataset
@@ -24,12 +24,15 @@ from segacc.labels import Labels, colours_for
 from segacc.options import Reading
 from segacc.study import schedule
 from segacc.study.cells import Cell, cells_of, check_same, check_same_data
-from segacc.study.study import study
-from segacc.study.table import study_note, study_table
+from segacc.study.study import study, write_tables
+from segacc.study.table import study_note, study_table, transfer_table
 
 
-def cells(out, datasets=("pedestrian", "gland"), seeds=(0,), weights=None, fast=False):
-    return cells_of(list(datasets), list(STUDY_MODELS), list(seeds), weights, "none", fast, out)
+def cells(
+    out, datasets=("pedestrian", "gland"), seeds=(0,), weights="imagenet", fast=False, **more
+):
+    starts, models = weights.split(","), list(STUDY_MODELS)
+    return cells_of(list(datasets), models, list(seeds), starts, "none", fast, out, **more)
 
 
 def test_the_study_has_fourteen_cells_under_its_protocol(tmp_path):
@@ -100,15 +103,15 @@ def test_the_table_is_over_seeds_in_the_order_of_the_study(tmp_path):
 def test_cells_that_would_be_the_same_run_are_refused(tmp_path):
     for sets, seeds in ((["a/images", "b/images"], [0]), (["gland"], [3, 3])):
         with pytest.raises(InputError, match="two cells would be .*-unet-seed"):
-            cells_of(sets, ["unet"], seeds, None, "none", False, tmp_path)
+            cells_of(sets, ["unet"], seeds, ["none"], "none", False, tmp_path)
     with pytest.raises(InputError, match="--model linkent is not known; did you mean linknet"):
-        cells_of(["gland"], ["linkent"], [0], None, "none", False, tmp_path)
+        cells_of(["gland"], ["linkent"], [0], ["none"], "none", False, tmp_path)
 
 
 def test_a_set_without_a_test_split_is_refused_at_once(tmp_path):
     data = write_blobs(tmp_path / "blobs")
     shutil.rmtree(data / "test")
-    (cell,) = cells_of([str(data)], ["unet"], [0], "none", "none", True, tmp_path / "out")
+    (cell,) = cells_of([str(data)], ["unet"], [0], ["none"], "none", True, tmp_path / "out")
     with pytest.raises(InputError, match="blobs has no test split"):
         study([cell], tmp_path / "out")
 
@@ -188,11 +191,11 @@ READING = Reading(
 
 
 def test_how_a_set_is_read_reaches_every_cell(tmp_path):
-    found = cells_of(["a", "b"], ["unet", "fpn"], [0], "none", "none", True, tmp_path, READING)
+    found = cells_of(["a", "b"], ["unet", "fpn"], [0], ["none"], "none", True, tmp_path, READING)
     assert [cell.reading for cell in found] == [READING] * 4
     assert [Reading.of(vars(parse_train(cell.flags))) for cell in found] == [READING] * 4
     with pytest.raises(InputError, match="--group-by '\\(' is no regular expression"):
-        cells_of(["a"], ["unet"], [0], "none", "none", True, tmp_path, Reading(group_by="("))
+        cells_of(["a"], ["unet"], [0], ["none"], "none", True, tmp_path, Reading(group_by="("))
 
 
 def test_the_command_takes_the_flags_of_training(tmp_path):
@@ -251,3 +254,39 @@ def test_a_study_of_a_set_with_classes_ends_in_a_table_of_miou(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "miou on test" in (tmp_path / "out" / "study.csv").read_text()
     assert "| disc | " in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def test_the_transfer_study_has_each_cell_from_both_starts(tmp_path):
+    """SegFormer has an encoder of its own, whose pretrained weights have another name."""
+    lite = "timm-tf_efficientnet_lite0"
+    found = cells(tmp_path, ["pedestrian"], weights="imagenet,none", encoder=lite)
+    configs = [parse_train(cell.flags) for cell in found]
+    assert [(c.model, c.encoder, c.weights) for c in configs] == [
+        *((m, lite, w) for m in STUDY_MODELS[:-1] for w in ("imagenet", "none")),
+        ("segformer", None, SEGFORMER_B0),
+        ("segformer", None, "none"),
+    ]
+    names = [cell.run.name for cell in found]
+    assert names[:2] == ["pedestrian-unet-imagenet-seed0", "pedestrian-unet-none-seed0"]
+    assert {c.recipe for c in configs} == {"study"}
+    strong = cells(tmp_path, ["pedestrian"], weights="none", recipe="strong")
+    assert {parse_train(cell.flags).augment for cell in strong} == {"strong"}
+
+
+def test_the_transfer_table_says_what_pretrained_weights_gave(tmp_path, monkeypatch):
+    runs = [
+        make_run(tmp_path / "a", [0.5, 0.7], weights="none"),
+        make_run(tmp_path / "b", [0.5, 0.9], weights="none", seed=1),
+        make_run(tmp_path / "c", [0.8, 0.9], weights="imagenet"),
+        make_run(tmp_path / "d", [0.8, 0.9], weights="imagenet", model="fpn"),
+    ]
+    scored = [read_scored_run(run, "test") for run in runs]
+    (row,) = transfer_table(scored)
+    assert (row["model"], row["data"]) == ("linknet", "gland 256")
+    assert row["iou from random weights"] == "0.650 ± 0.071"
+    assert (row["from pretrained weights"], row["gain"]) == ("0.850", "+0.200")
+    assert len(study_table(scored)) == 3
+    monkeypatch.setattr("segacc.study.study.compare", lambda *_: None)  # which needs the images
+    write_tables(runs, tmp_path)
+    assert "+0.200" in (tmp_path / "study.md").read_text()
+    assert (tmp_path / "transfer.csv").read_text().count("\n") == 2
