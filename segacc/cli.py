@@ -16,7 +16,7 @@ from segacc.config import STUDY_MODELS, EvaluateConfig, RecipeName, TrackerName,
 from segacc.data_commands import cache, check, prepare
 from segacc.errors import InputError, is_local_main, plural, run_program
 from segacc.flags import parse_evaluate, parse_train, with_home
-from segacc.options import SIZE_SPEC, Binarise, Classes, Column, GroupBy, Ignore, Pairs, Reading
+from segacc.options import NO_FLAGS, SIZE_SPEC, ReadingFlags
 from segacc.sizes import AnySize
 
 Images = Annotated[
@@ -142,13 +142,7 @@ def study(
     out: Annotated[Path | None, _shown("DIR", "runs/study, or runs/study-fast")] = None,
     tracker: Annotated[TrackerName | None, _shown("NAME", "wandb, with --fast none")] = None,
     fast: bool = False,
-    pairs: Pairs = (),
-    binarise: Binarise = None,
-    classes: Classes = None,
-    ignore: Ignore = None,
-    group_by: GroupBy = None,
-    image_column: Column = None,
-    mask_column: Column = None,
+    reading: ReadingFlags = NO_FLAGS,
 ) -> int:
     """Train and score all models on the study's sets, and compare them: one command, one table.
 
@@ -166,13 +160,7 @@ def study(
         tracker: what `segacc train` takes as --tracker; W&B shows the runs as one group.
         fast: the demo sets at half the size for two epochs from random weights: the whole table in
             minutes, to see it work.
-        pairs: what `segacc train` takes as --pairs; this and what follows is for all sets.
-        binarise: what `segacc train` takes as --binarise.
-        classes: what `segacc train` takes as --classes.
-        ignore: what `segacc train` takes as --ignore.
-        group_by: what `segacc train` takes as --group-by.
-        image_column: what `segacc train` takes as --image-column.
-        mask_column: what `segacc train` takes as --mask-column.
+        reading: how the files of all sets are read.
 
     Returns:
         1 when a run has failed, else 0.
@@ -195,7 +183,7 @@ def study(
         tracker=tracker or ("none" if fast else "wandb"),
         fast=fast,
         out=out,
-        reading=Reading(pairs, binarise, classes, ignore, group_by, image_column, mask_column),
+        reading=reading,
     )
     return run_study(cells, out)
 

@@ -12,8 +12,8 @@ import tyro
 
 from segacc.config import Flips, TrainConfig
 from segacc.errors import InputError, disk_errors, quoted
-from segacc.flags import check_reading, fill
-from segacc.options import SIZE_ARG, Binarise, Classes, Column, GroupBy, Ignore, Pairs, Reading
+from segacc.flags import fill
+from segacc.options import NO_FLAGS, SIZE_ARG, Reading, ReadingFlags
 from segacc.sizes import AnySize, sides_in_words
 
 if TYPE_CHECKING:
@@ -26,13 +26,7 @@ def prepare(
     dataset: Dataset,
     size: Annotated[AnySize, *SIZE_ARG] = 256,
     save: Path | None = None,
-    pairs: Pairs = (),
-    binarise: Binarise = None,
-    classes: Classes = None,
-    ignore: Ignore = None,
-    group_by: GroupBy = None,
-    image_column: Column = None,
-    mask_column: Column = None,
+    reading: ReadingFlags = NO_FLAGS,
 ) -> None:
     """Fetch, convert and resize a data set ahead of training.
 
@@ -41,16 +35,9 @@ def prepare(
         size: what `segacc train` takes as --size.
         save: also write the images as they are, the masks and the names of the classes as a
             datasets.DatasetDict (for `load_from_disk` and `push_to_hub`) into this new folder.
-        pairs: what `segacc train` takes as --pairs.
-        binarise: what `segacc train` takes as --binarise, for masks that were smeared.
-        classes: what `segacc train` takes as --classes.
-        ignore: what `segacc train` takes as --ignore.
-        group_by: what `segacc train` takes as --group-by, for a data set without splits.
-        image_column: what `segacc train` takes as --image-column.
-        mask_column: what `segacc train` takes as --mask-column.
+        reading: how the files are read.
     """
-    reading = Reading(pairs, binarise, classes, ignore, group_by, image_column, mask_column)
-    check_reading(reading)
+    reading.check()
     from segacc.data.prepare import prepare as prepare_dataset
     from segacc.data.reading.sources import load_dataset
 
@@ -74,13 +61,7 @@ def prepare(
 def check(
     dataset: Dataset,
     size: Annotated[AnySize | None, *SIZE_ARG] = None,
-    pairs: Pairs = (),
-    binarise: Binarise = None,
-    classes: Classes = None,
-    ignore: Ignore = None,
-    group_by: GroupBy = None,
-    image_column: Column = None,
-    mask_column: Column = None,
+    reading: ReadingFlags = NO_FLAGS,
     augment: Annotated[str | None, tyro.conf.arg(metavar="flips|light|strong|FILE")] = None,
     crop: Annotated[int | None, tyro.conf.arg(metavar="PX")] = None,
     flips: Annotated[Flips | None, tyro.conf.arg(metavar="none|h|hv|d4")] = None,
@@ -94,13 +75,7 @@ def check(
         dataset: what `segacc train` takes as --dataset.
         size: what `segacc train` takes as --size; also look for small objects that the resize to it
             removes or breaks.
-        pairs: what `segacc train` takes as --pairs.
-        binarise: what `segacc train` takes as --binarise, for masks that were smeared.
-        classes: what `segacc train` takes as --classes.
-        ignore: what `segacc train` takes as --ignore.
-        group_by: what `segacc train` takes as --group-by, for a data set without splits.
-        image_column: what `segacc train` takes as --image-column.
-        mask_column: what `segacc train` takes as --mask-column.
+        reading: how the files are read.
         augment: what `segacc train` takes as --augment; the page then shows what training will see.
         crop: what `segacc train` takes as --crop, for --augment.
         flips: what `segacc train` takes as --flips, for --augment.
@@ -113,8 +88,7 @@ def check(
     Returns:
         1 when there is an error that stops training, else 0.
     """
-    reading = Reading(pairs, binarise, classes, ignore, group_by, image_column, mask_column)
-    check_reading(reading)
+    reading.check()
     if augment is None and (crop, flips) != (None, None):
         raise InputError(
             "--crop and --flips have no effect without --augment, which has the page show what "

@@ -148,26 +148,6 @@ def has_own_encoder(model: str) -> bool:
     return model == "segformer" or "/" in model
 
 
-def check_reading(reading: Reading) -> None:
-    """Raises InputError for a --binarise that is no value of a pixel above black, or that stands
-    beside classes, and for a --group-by that is no regular expression."""
-    value = reading.binarise
-    if value is not None and not 1 <= value <= 255:
-        raise InputError(f"--binarise {value}: expected a pixel's value, 1 to 255, such as 128.")
-    if value is not None and reading.classes is not None:
-        raise InputError(
-            f"--binarise {value} makes two classes of grey values, so it has no effect beside "
-            "--classes: leave one of them out."
-        )
-    try:
-        re.compile(reading.group_by or "")
-    except re.error as error:
-        raise InputError(
-            f"--group-by '{reading.group_by}' is no regular expression ({error}): give one that "
-            r"finds the patient or scene in the name of each image, such as '^(.+)_\d+$'."
-        ) from None
-
-
 def check_values(config: TrainConfig) -> None:
     """Raises InputError for a value out of range. (In __post_init__ tyro would reword it.)"""
     for flag, value, least in (
@@ -187,7 +167,7 @@ def check_values(config: TrainConfig) -> None:
     ):
         if value is not None and not value >= least:  # NaN is not
             raise InputError(f"{flag} {value}: expected {least} or more.")
-    check_reading(Reading.of(vars(config)))
+    Reading.of(vars(config)).check()
     if config.seed >= 2**32:
         raise InputError(f"--seed {config.seed}: expected a number below 2**32.")
     if not 0 < config.lr <= 10:
@@ -290,7 +270,7 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
     """
     args = with_home(args)
     config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=is_local_main())
-    check_reading(Reading.of(vars(config)))
+    Reading.of(vars(config)).check()
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
     if config.batch_size < 1:

@@ -6,12 +6,14 @@ This module imports nothing heavy, so that `train.py --help` is instant.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
 
+from segacc.errors import InputError
 from segacc.sizes import parse_size, size_text
 
 
@@ -43,13 +45,41 @@ Column = Annotated[str | None, shown_as("NAME", "found by usual names")]
 class Reading:
     """What the flags of the same names say of how the files of a data set are read."""
 
-    pairs: tuple[str, ...] = ()
-    binarise: int | None = None
-    classes: str | None = None
-    ignore: str | None = None
-    group_by: str | None = None
-    image_column: str | None = None
-    mask_column: str | None = None
+    pairs: Pairs = ()
+    """what `segacc train` takes as --pairs"""
+    binarise: Binarise = None
+    """what `segacc train` takes as --binarise, for masks that were smeared"""
+    classes: Classes = None
+    """what `segacc train` takes as --classes"""
+    ignore: Ignore = None
+    """what `segacc train` takes as --ignore"""
+    group_by: GroupBy = None
+    """what `segacc train` takes as --group-by, for a data set without splits"""
+    image_column: Column = None
+    """what `segacc train` takes as --image-column"""
+    mask_column: Column = None
+    """what `segacc train` takes as --mask-column"""
+
+    def check(self) -> None:
+        """Raises InputError for a --binarise that is no value of a pixel above black, or that
+        stands beside classes, and for a --group-by that is no regular expression."""
+        value = self.binarise
+        if value is not None and not 1 <= value <= 255:
+            raise InputError(
+                f"--binarise {value}: expected a pixel's value, 1 to 255, such as 128."
+            )
+        if value is not None and self.classes is not None:
+            raise InputError(
+                f"--binarise {value} makes two classes of grey values, so it has no effect beside "
+                "--classes: leave one of them out."
+            )
+        try:
+            re.compile(self.group_by or "")
+        except re.error as error:
+            raise InputError(
+                f"--group-by '{self.group_by}' is no regular expression ({error}): give one that "
+                r"finds the patient or scene in the name of each image, such as '^(.+)_\d+$'."
+            ) from None
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> Reading:
@@ -77,3 +107,5 @@ class Reading:
 
 
 NO_FLAGS = Reading()
+ReadingFlags = Annotated[Reading, tyro.conf.OmitArgPrefixes]
+"""As an argument of a command: each field is a flag of its own."""

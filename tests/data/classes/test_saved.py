@@ -35,8 +35,9 @@ def write(folder, masks):
 
 def saved_again(folder, tmp_path, **flags):
     """The set, and what --dataset finds where it was saved, both prepared."""
-    prepare_command(str(folder), size="native", save=tmp_path / "saved", **flags)
-    before = load_dataset(str(folder), Reading(**flags))
+    reading = Reading(**flags)
+    prepare_command(str(folder), size="native", save=tmp_path / "saved", reading=reading)
+    before = load_dataset(str(folder), reading)
     after = load_dataset(str(tmp_path / "saved"))
     assert after.labels == before.labels
     return prepare(before, "native"), prepare(after, "native")

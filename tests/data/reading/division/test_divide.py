@@ -190,8 +190,8 @@ def test_the_flag_reaches_all_commands(tmp_path, capsys):
     folder = write(tmp_path / "set", patients(6))
     assert parse_train(["--group-by", "p."]).group_by == "p."
     assert parse_evaluate(["run", "--group-by", "p."]).group_by == "p."
-    prepare(str(folder), 16, group_by="^p.")
-    assert check(str(folder), group_by="^p.") == 0
+    prepare(str(folder), 16, reading=Reading(group_by="^p."))
+    assert check(str(folder), reading=Reading(group_by="^p.")) == 0
     for command in (prepare, check):
         with pytest.raises(InputError, match="fits no part of the names of 18 images"):
             command(str(folder), group_by="x")

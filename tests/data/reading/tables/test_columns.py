@@ -196,7 +196,7 @@ def test_the_flags_are_of_all_commands_and_of_no_folder_of_files(tmp_path):
     assert parse_evaluate(["run", "--image-column", "a"]).image_column == "a"
     data = table(4, "left", "trimap")
     place = save(tmp_path, train=data, val=data)
-    assert check(place, image_column="left", mask_column="trimap") in (0, 1)
+    assert check(place, reading=Reading(image_column="left", mask_column="trimap")) in (0, 1)
     for split in ("train", "valid"):
         (tmp_path / split).mkdir()
         Pillow.fromarray(np.zeros((H, W, 3), np.uint8)).save(tmp_path / f"{split}/a.jpg")
