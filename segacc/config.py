@@ -105,7 +105,7 @@ class TrainConfig:
 
     recipe: RecipeName = "default"
     """which defaults the other flags have: `study` is the protocol of the study, `strong` takes
-    several times as long for the best result (docs/recipes.md)"""
+    several times as long for the best result (docs/fine-tuning.md#recipes)"""
     loss: str = "dice+ce"
     """dice, ce (bce is the same), focal, lovasz, tversky, jaccard, or a sum such as dice+ce"""
     class_weights: Annotated[str | None, shown_as("balanced|FILE", "none: 1 for each")] = None
@@ -173,6 +173,22 @@ class TrainConfig:
     """log some validation images to the tracker after every so many epochs; 0 for never"""
     debug: bool = False
     """show the traceback of an error"""
+
+
+# The defaults of a recipe, where they differ from those of TrainConfig. docs/fine-tuning.md says
+# what each choice gave.
+RECIPES: dict[RecipeName, dict[str, Any]] = {
+    "default": {},
+    "study": {"loss": "dice"},
+    "strong": {
+        "augment": "strong",
+        "ema": 0.99,
+        "batch_size": 8,
+        "lr": 3e-3,
+        "epochs": 150,
+        "patience": 40,
+    },
+}
 
 
 @dataclass(frozen=True)

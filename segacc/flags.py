@@ -15,10 +15,9 @@ from typing import Any
 
 import tyro
 
-from segacc.config import SEGFORMER_B0, EvaluateConfig, TrainConfig, read_run_config
+from segacc.config import RECIPES, SEGFORMER_B0, EvaluateConfig, TrainConfig, read_run_config
 from segacc.errors import InputError, is_local_main, quoted
 from segacc.options import Reading
-from segacc.recipes import RECIPES
 from segacc.sizes import AnySize, size_text, width_height
 
 # What may differ when a run is continued: nothing that would make it another run.

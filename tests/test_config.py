@@ -20,7 +20,7 @@ DEFAULTS = {
     "batch_size": 16,
     "epochs": 100,
     "patience": 10,
-    "loss": "dice",
+    "loss": "dice+ce",
     "seed": 0,
     "tracker": "wandb",
     "output_dir": None,
@@ -35,6 +35,16 @@ def test_the_main_flags_and_their_defaults():
         value = {"crop": "64", "batch_size": "8", "epochs": "2", "patience": "3", "seed": "4"}
         if name != "resume":
             parse_train([f"--{name.replace('_', '-')}", value.get(name, DEFAULTS[name] or "x")])
+
+
+def test_a_recipe_changes_defaults_and_flags_that_are_given_win():
+    study, strong = (parse_train(["--recipe", name]) for name in ("study", "strong"))
+    assert (study.loss, study.augment, study.ema) == ("dice", "flips", None)
+    assert (strong.loss, strong.augment, strong.ema) == ("dice+ce", "strong", 0.99)
+    given = parse_train(["--recipe", "strong", "--epochs", "100", "--augment", "none"])
+    assert (given.epochs, given.augment, given.flips, given.ema) == (100, "none", "none", 0.99)
+    assert parse_train(["--recipe", "study", "--loss", "dice+ce"]).loss == "dice+ce"
+    assert fill(given) == given  # nothing is changed back
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ LAYERS = (
     ("segacc.metrics", "segacc.runtime"),
     ("segacc.labels",),
     ("segacc.flags",),
-    ("segacc.recipes",),
     ("segacc.config",),
     ("segacc.options",),
     ("segacc.sizes",),
@@ -189,7 +188,7 @@ def test_the_help_of_segacc_imports_nothing_heavy(command):
 def test_config_and_data_import_nothing_heavy():
     heavy = {"segacc.data.loading.loader", "segacc.data.loading.resident"}  # data sets of torch
     heavy |= {"segacc.data.loading.stream", "segacc.data.loading.start"}  # so are samplers
-    packages = ("segacc.config", "segacc.options", "segacc.recipes", "segacc.flags", "segacc.data")
+    packages = ("segacc.config", "segacc.options", "segacc.flags", "segacc.data")
     light = [m for m in FILES if package_of(m) in packages and m not in heavy]
     names, _ = imported_by("-c", f"import {', '.join(light)}")
     assert names & HEAVY == set()

@@ -194,8 +194,8 @@ def test_the_flag_reaches_all_commands(tmp_path, capsys):
     assert check(str(folder), reading=Reading(group_by="^p.")) == 0
     for command in (prepare, check):
         with pytest.raises(InputError, match="fits no part of the names of 18 images"):
-            command(str(folder), group_by="x")
+            command(str(folder), reading=Reading(group_by="x"))
         with pytest.raises(InputError, match=r"--group-by '\(' is no regular expression \(missing"):
-            command(str(folder), group_by="(")
+            command(str(folder), reading=Reading(group_by="("))
     with pytest.raises(InputError, match="is no regular expression"):
         parse_train(["--group-by", "p["])
