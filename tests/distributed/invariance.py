@@ -35,9 +35,9 @@ def build(*args, **kwargs):
     return built
 
 
-def make_optimizer(model, lr, weight_decay):
+def make_optimizer(model, lr, weight_decay, *factors):
     if name == "adamw":
-        return segacc.training.optim.make_optimizer(model, lr, weight_decay)
+        return segacc.training.optim.make_optimizer(model, lr, weight_decay, *factors)
     return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr)
 
 
@@ -50,7 +50,7 @@ for mode in modes.split(","):
     for model in models:
         flags = ["--dataset", data, "--model", model, "--size", "64", "--weights", "none"]
         flags += ["--batch-size", "8", "--tracker", "none", "--precision", "fp32"]
-        flags += [] if full else ["--freeze-bn"]
+        flags += ["--ema", "0.9", "--augment", "strong"] if full else ["--freeze-bn"]
         flags += ["--lr", "5e-4" if name == "sgd" else "1e-4", "--warmup", "0"]
         config = parse_train([*flags, "--output-dir", str(folder / model)])
         job = set_up(config, NO_HOOKS)
@@ -61,6 +61,7 @@ for mode in modes.split(","):
         losses[model] = [loss for loss, _ in reduce_losses(job, results, first_step=0)]
         if job.accelerator.is_main_process:
             save_file(before, folder / f"{model}-before.safetensors")
-            save_file(segmenter.tensors(), folder / f"{model}-after.safetensors")
+            after = job.model.trained.scored.tensors()  # with --ema, the average
+            save_file(after, folder / f"{model}-after.safetensors")
             (folder / "losses.json").write_text(json.dumps(losses))
 job.accelerator.end_training()

@@ -12,23 +12,27 @@ from wandb_side import read_attempts
 
 FLAGS = ["--size", "64", "--crop", "48", "--weights", "none", "--batch-size", "4", *TINY]
 FLAGS += ["--save-every", "2", "--lr", "5e-3"]
+FLAGS += ["--ema", "0.9", "--encoder-lr", "0.5", "--layer-decay", "0.9", "--freeze-encoder", "1"]
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("kills", "epochs", "workers"),
+    ("kills", "epochs", "workers", "augment"),
     [
-        (4, 5, 0),
-        pytest.param(20, 16, 0, marks=pytest.mark.soak),
-        pytest.param(20, 16, 2, marks=pytest.mark.soak),
+        (4, 5, 0, "flips"),
+        pytest.param(20, 16, 0, "flips", marks=pytest.mark.soak),
+        pytest.param(20, 16, 2, "strong", marks=pytest.mark.soak),
     ],
 )
-def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(tmp_path, kills, epochs, workers):
+def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(
+    tmp_path, kills, epochs, workers, augment
+):
     seed = int(os.environ.get("KILLS_SEED") or random.SystemRandom().randrange(2**32))
     print(f"\nthe moments are drawn from KILLS_SEED={seed}")
     rng = random.Random(seed)
     data = write_blobs(tmp_path / "data")
     flags = ["--dataset", str(data), *FLAGS, "--epochs", str(epochs), "--patience", str(epochs)]
+    flags += ["--augment", augment]
     uninterrupted, runs = tmp_path / "uninterrupted", [tmp_path / "killed-1"]
     assert run_attempt(uninterrupted, [*flags, "--tracker", "none"]) == 0
 
