@@ -104,8 +104,8 @@ class TrainConfig:
     """keep BatchNorm's statistics and scales as they are"""
 
     recipe: RecipeName = "default"
-    """which defaults the other flags have: `study` is the protocol of the study, `strong` takes
-    several times as long for the best result (docs/fine-tuning.md#recipes)"""
+    """which defaults the other flags have: `study` is the protocol of the study, `strong` trains
+    longer, with more augmentation and a moving average (docs/fine-tuning.md#recipes)"""
     loss: str = "dice+ce"
     """dice, ce (bce is the same), focal, lovasz, tversky, jaccard, or a sum such as dice+ce"""
     class_weights: Annotated[str | None, shown_as("balanced|FILE", "none: 1 for each")] = None
@@ -175,8 +175,8 @@ class TrainConfig:
     """show the traceback of an error"""
 
 
-# The defaults of a recipe, where they differ from those of TrainConfig. docs/fine-tuning.md says
-# what each choice gave.
+# The defaults of a recipe, where they differ from those of TrainConfig. What was tried is in
+# benchmarks/results/2026-11-29-transfer.md.
 RECIPES: dict[RecipeName, dict[str, Any]] = {
     "default": {},
     "study": {"loss": "dice"},

@@ -18,6 +18,7 @@ from segacc.sizes import AnySize, sides_in_words
 
 if TYPE_CHECKING:
     from segacc.data.audit.draws import Draws
+    from segacc.data.loading.pipelines import Pipeline
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 
@@ -89,25 +90,28 @@ def check(
         1 when there is an error that stops training, else 0.
     """
     reading.check()
-    if augment is None and (crop, flips) != (None, None):
-        raise InputError(
-            "--crop and --flips have no effect without --augment, which has the page show what "
-            "training will see: add --augment flips, or leave them out."
-        )
+    _refuse_without_effect(augment, crop, flips, write_classes)
     if write_classes is not None:
         return _write_classes(dataset, reading, write_classes)
     from segacc.data.audit.audit import audit
     from segacc.data.audit.findings import format_findings
 
+    config, pipeline = None, None
+    if augment is not None:
+        from segacc.data.loading.pipelines import find_pipeline
+
+        config = fill(TrainConfig(dataset, size=size, crop=crop, flips=flips, augment=augment))
+        pipeline = find_pipeline(augment)
     found = audit(dataset, reading, None if isinstance(size, str) else size)
     print(format_findings(found.findings, all_names))
     failed = any(finding.severity == "error" for finding in found.findings)
     draws: list[Draws] = []
-    if augment is not None and not failed:
-        config = TrainConfig(dataset, size=size, crop=crop, flips=flips, augment=augment)
-        draws = _draws(fill(config), reading)
-    if augment is not None:
+    if config is not None:
         page = page or Path("check.html")
+        if failed:
+            print("what training will see is not shown, since errors stop the training")
+        else:
+            draws = _draws(config, reading, pipeline)
     if page is not None:
         from segacc.report.check_page import write_check_page
 
@@ -118,15 +122,31 @@ def check(
     return int(failed)
 
 
-def _draws(config: TrainConfig, reading: Reading) -> list[Draws]:
+def _refuse_without_effect(
+    augment: str | None, crop: int | None, flips: str | None, write_classes: Path | None
+) -> None:
+    if augment is None and (crop, flips) != (None, None):
+        raise InputError(
+            "--crop and --flips have no effect without --augment, which has the page show what "
+            "training will see: add --augment flips, or leave them out."
+        )
+    if augment is not None and write_classes is not None:
+        raise InputError("--augment has no effect beside --write-classes: leave one of them out.")
+
+
+def _draws(config: TrainConfig, reading: Reading, pipeline: Pipeline | None) -> list[Draws]:
     """What a training of the data set will see of some of its images."""
     from segacc.data.audit.draws import draw_samples
     from segacc.data.prepare import prepare as prepare_dataset
     from segacc.data.reading.sources import load_dataset
+    from segacc.training.checks import check_shapes
 
     assert config.size is not None
     prepared = prepare_dataset(load_dataset(config.dataset, reading), config.size)
-    return draw_samples(config, prepared.splits["train"])
+    train = prepared.splits["train"]
+    if not config.crop:
+        check_shapes(config, train)
+    return draw_samples(config, train, pipeline)
 
 
 def _write_classes(dataset: str, reading: Reading, path: Path) -> int:

@@ -15,10 +15,17 @@ from typing import Any
 
 import tyro
 
-from segacc.config import RECIPES, SEGFORMER_B0, EvaluateConfig, TrainConfig, read_run_config
+from segacc.config import (
+    RECIPES,
+    SEGFORMER_B0,
+    EvaluateConfig,
+    RecipeName,
+    TrainConfig,
+    read_run_config,
+)
 from segacc.errors import InputError, is_local_main, quoted
 from segacc.options import Reading
-from segacc.sizes import AnySize, size_text, width_height
+from segacc.sizes import AnySize, check_size
 
 # What may differ when a run is continued: nothing that would make it another run.
 MAY_CHANGE = [
@@ -48,13 +55,11 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
         SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
     """
     prints, args = is_local_main(), with_all_epochs(with_home(args))
-    config = tyro.cli(TrainConfig, prog=prog, args=args, console_outputs=prints)
+    default = with_recipe(TrainConfig(recipe=_recipe_of(args)))
+    config = tyro.cli(TrainConfig, prog=prog, args=args, default=default, console_outputs=prints)
     resume = config.resume
-    if resume is None and (values := RECIPES[config.recipe]):
-        default = dataclasses.replace(TrainConfig(), recipe=config.recipe, **values)
-        config = tyro.cli(TrainConfig, prog=prog, args=args, default=default)
     if resume is None:
-        return fill(config)
+        return _fill(config)
     saved = read_run_config(resume)
     config = tyro.cli(TrainConfig, prog=prog, args=args, default=saved, console_outputs=prints)
     if config.output_dir not in (saved.output_dir, resume):
@@ -63,6 +68,7 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
             "which goes on in the run's own folder: leave it out, or copy the folder and resume "
             "the copy."
         )
+    config = with_paths(config)
     config = dataclasses.replace(config, output_dir=resume)  # it may have been moved
     check_values(config)
     changed = [
@@ -84,15 +90,46 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
 def fill(config: TrainConfig) -> TrainConfig:
     """The config with no field left open, as `fit` needs it; a filled one stays as it is.
 
-    Of a run to resume, open fields are those of the run, and so are all others that may not change.
+    Where a field is open, the recipe changes those that have their defaults. Of a run to resume,
+    open fields are those of the run, and so are all others that may not change.
 
     Raises:
         InputError: a value is out of range or has no effect, or there is no run to resume.
     """
+    if config.resume is None and _is_open(config):
+        config = with_recipe(config)
+    return _fill(config)
+
+
+def with_recipe(config: TrainConfig) -> TrainConfig:
+    """The config with the recipe's values for the fields that have their defaults."""
+    default = TrainConfig()
+    values = {
+        name: value
+        for name, value in RECIPES[config.recipe].items()
+        if getattr(config, name) == getattr(default, name)
+    }
+    return dataclasses.replace(config, **values)
+
+
+def _recipe_of(args: Sequence[str]) -> RecipeName:
+    """The recipe that the flags name, if it is one; needed for the defaults of all others."""
+    recipe: RecipeName = "default"
+    for flag, value in pairwise(part for arg in args for part in arg.split("=", 1)):
+        if flag == "--recipe" and value in RECIPES:
+            recipe = value
+    return recipe
+
+
+def _is_open(config: TrainConfig) -> bool:
+    return None in (config.size, config.flips, config.augment, config.weights)
+
+
+def _fill(config: TrainConfig) -> TrainConfig:
     config = with_paths(config)
     if config.resume is None:
         config = with_protocol(config)
-    elif None in (config.size, config.flips, config.augment, config.weights):
+    elif _is_open(config):
         default = TrainConfig()
         given = {name: getattr(config, name) for name in (*MAY_CHANGE, "resume", "debug")}
         given = {name: value for name, value in given.items() if value != getattr(default, name)}
@@ -102,7 +139,7 @@ def fill(config: TrainConfig) -> TrainConfig:
 
 
 def with_protocol(config: TrainConfig) -> TrainConfig:
-    """Fill open fields with the study's protocol; InputError for an encoder or --keep-head without
+    """Fill open fields: sizes and flips are those of the study. InputError for flags without
     effect."""
     street = config.dataset in ("pedestrian", "demo-pedestrian", "demo-street")
     small = street or config.dataset == "gland-128"
@@ -193,26 +230,6 @@ def check_values(config: TrainConfig) -> None:
         )
 
 
-def check_size(size: AnySize | None, crop: int | None, flips: str | None) -> None:
-    """Raises InputError for a size that is too small, or that does not fit the crop or the flips.
-    Of native sizes nothing is known here."""
-    if size is None or isinstance(size, str):
-        return
-    width, height = width_height(size)
-    if min(width, height) < 8:
-        raise InputError(f"--size {size_text(size)}: expected 8 or more.")
-    if crop and crop > min(width, height):
-        raise InputError(
-            f"--crop {crop} is larger than the images, which are resized to {width} x {height}: "
-            f"give a crop of at most {min(width, height)}, a larger --size, or --size native."
-        )
-    if flips == "d4" and width != height and not crop:
-        raise InputError(
-            f"--flips d4 turns images by quarters, which makes {width} x {height} another shape: "
-            "give --flips hv, a --crop, or a square --size."
-        )
-
-
 def with_paths(config: TrainConfig) -> TrainConfig:
     """The config with ~ expanded, and with the types of its fields where a program gave others."""
     values: dict[str, Any] = {}
@@ -222,6 +239,8 @@ def with_paths(config: TrainConfig) -> TrainConfig:
     for name in ("dataset", "weights", "model"):
         value = getattr(config, name)
         values[name] = None if value is None else with_home([str(value)])[0]
+    if isinstance(config.freeze_encoder, bool):  # as it was given before there were epochs
+        values["freeze_encoder"] = "all" if config.freeze_encoder else 0
     for name in ("classes", "class_weights", "augment"):
         if (value := getattr(config, name)) and os.path.isfile(value):
             values[name] = os.path.abspath(value)

@@ -215,6 +215,9 @@ def model_card(config: TrainConfig, labels: Labels, line: dict[str, float]) -> s
         line: the line of its epoch in metrics.jsonl.
     """
     dataset = Path(config.dataset.rstrip("/")).name
+    average = ""
+    if config.ema:
+        average = f" The weights are a moving average, decay {config.ema:g}."
     crop = f", trained on random crops of {config.crop} px" if config.crop else ""
     if labels.logits == 1:
         task, threshold = "Binary segmentation", ", threshold 0.5"
@@ -239,7 +242,7 @@ tags: [semantic-segmentation, pytorch_model_hub_mixin]
 # {config.model} on {dataset}
 
 {task} of {dataset} at {size_in_words(config.size or 0)}{crop}. Started from the weights
-`{config.weights}`, loss `{config.loss}`, seed {config.seed}.
+`{config.weights}`, loss `{config.loss}`, seed {config.seed}.{average}
 
 Validation split, full images{threshold}, epoch {line["epoch"]}:
 

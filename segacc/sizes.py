@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
+from segacc.errors import InputError
+
 Size = int | tuple[int, int]
 """What images are resized to, in px: width and height, or one number where these are equal."""
 
@@ -76,3 +78,23 @@ def scaled_to(sides: tuple[int, ...], longer: int, step: int) -> tuple[int, ...]
         longer: px, what the longer one becomes; a multiple of `step`.
     """
     return tuple(-(-longer * side // (max(sides) * step)) * step for side in sides)
+
+
+def check_size(size: AnySize | None, crop: int | None, flips: str | None) -> None:
+    """Raises InputError for a size that is too small, or that does not fit the crop or the flips.
+    Of native sizes nothing is known here."""
+    if size is None or isinstance(size, str):
+        return
+    width, height = width_height(size)
+    if min(width, height) < 8:
+        raise InputError(f"--size {size_text(size)}: expected 8 or more.")
+    if crop and crop > min(width, height):
+        raise InputError(
+            f"--crop {crop} is larger than the images, which are resized to {width} x {height}: "
+            f"give a crop of at most {min(width, height)}, a larger --size, or --size native."
+        )
+    if flips == "d4" and width != height and not crop:
+        raise InputError(
+            f"--flips d4 turns images by quarters, which makes {width} x {height} another shape: "
+            "give --flips hv, a --crop, or a square --size."
+        )

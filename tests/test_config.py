@@ -45,6 +45,21 @@ def test_a_recipe_changes_defaults_and_flags_that_are_given_win():
     assert (given.epochs, given.augment, given.flips, given.ema) == (100, "none", "none", 0.99)
     assert parse_train(["--recipe", "study", "--loss", "dice+ce"]).loss == "dice+ce"
     assert fill(given) == given  # nothing is changed back
+    assert parse_train(["--recipe=strong"]) == strong
+
+
+def test_a_recipe_and_a_frozen_encoder_are_what_a_program_means():
+    config = fill(TrainConfig(recipe="strong", epochs=7, freeze_encoder=True, weights="imagenet"))
+    assert (config.epochs, config.ema, config.augment) == (7, 0.99, "strong")
+    assert config.freeze_encoder == "all" and fill(config) == config
+    assert fill(TrainConfig(recipe="study")).loss == "dice"
+    assert fill(TrainConfig(freeze_encoder=False)).freeze_encoder == 0
+
+
+def test_the_help_of_a_recipe_shows_its_defaults(capsys):
+    with pytest.raises(SystemExit):
+        parse_train(["--recipe", "strong", "--help"])
+    assert "(default: 150)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

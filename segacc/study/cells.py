@@ -13,7 +13,7 @@ from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.flags import RESUME_MAY_CHANGE, has_own_encoder, parse_train
 from segacc.labels import Labels
-from segacc.models.smp import check_architecture
+from segacc.models.smp import check_architecture, check_encoder
 from segacc.options import NO_FLAGS, Reading
 from segacc.sizes import AnySize
 
@@ -72,6 +72,13 @@ def cells_of(
     for model in models:
         if model not in STUDY_MODELS and "/" not in model:
             check_architecture(model)
+    if encoder:
+        check_encoder(encoder)
+    if encoder and all(map(has_own_encoder, models)):
+        raise InputError(
+            f"--encoder {encoder} has no effect on {', '.join(models)}, which have their own: "
+            "leave it out."
+        )
     cells: dict[Path, Cell] = {}
     for seed in seeds:
         for dataset in datasets:
@@ -94,8 +101,8 @@ def cells_of(
                 run = out / f"{data}-{name}-seed{seed}"
                 if run in cells:
                     raise InputError(
-                        f"two cells would be {run}: give each set, model and seed once, and sets "
-                        "of different names."
+                        f"two cells would be {run}: give each set, model, start and seed "
+                        "once, and sets and weights of different names."
                     )
                 cells[run] = Cell(run, dataset, tuple(flags))
     return list(cells.values())

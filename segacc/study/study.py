@@ -62,5 +62,6 @@ def write_tables(done: list[Path], out: Path) -> None:
         text += f"\n\nWhat pretrained weights gave:\n\n{markdown(transfer, '')}"
         write_text(out / "transfer.csv", comma_separated(transfer))
     write_text(out / "study.md", text)
-    print(f"{note}\nwritten: {out / 'study.md'}, study.csv\n")
+    more = ", transfer.csv" if transfer else ""
+    print(f"{note}\nwritten: {out / 'study.md'}, study.csv{more}\n")
     compare([scored.run for scored in runs], "test", out)

@@ -42,31 +42,38 @@ def study_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
     rows = []
     for seeds in _by_cell(runs, "weights").values():
         config = seeds[0].config["config"]
-        published = PUBLISHED.get((config["dataset"], bool(config["crop"])), {})
+        is_the_studys = config.get("encoder") in ("resnet34", None)
+        is_the_studys &= config.get("recipe", "study") == "study"
+        cell = (config["dataset"], bool(config["crop"]))
+        published = PUBLISHED.get(cell, {}) if is_the_studys else {}
         rows.append(_study_row(seeds, score, published.get(config["model"])))
     return rows
 
 
 def transfer_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
-    """A line for each model and data set that was trained from random and from pretrained weights:
-    what these gave. Empty where none was."""
+    """A line for each model, data set and kind of pretrained weights, where there is a run from
+    random weights as well: what the pretrained ones gave."""
     score, rows = iou_name(runs), []
     for cell in _by_cell(runs).values():
-        random, pretrained = (
-            [run.metrics["scores"]["iou"]["value"] for run in cell if is_random(run) == wanted]
-            for wanted in (True, False)
-        )
-        if random and pretrained:
+        by_start = _by_cell(cell, "weights").values()
+        starts = {seeds[0].config["config"]["weights"]: _scores(seeds) for seeds in by_start}
+        random = starts.pop("none", [])
+        for weights, pretrained in starts.items() if random else ():
             gain = statistics.mean(pretrained) - statistics.mean(random)
             rows.append(
                 {
                     **model_columns(cell[0]),
                     f"{score} from random weights": _over_seeds(random, 3),
-                    "from pretrained weights": _over_seeds(pretrained, 3),
+                    "pretrained": weights,
+                    f"{score} from these": _over_seeds(pretrained, 3),
                     "gain": f"{gain:+.3f}",
                 }
             )
     return rows
+
+
+def _scores(runs: list[ScoredRun]) -> list[float]:
+    return [run.metrics["scores"]["iou"]["value"] for run in runs]
 
 
 def _by_cell(runs: list[ScoredRun], *others: str) -> dict[tuple[object, ...], list[ScoredRun]]:
@@ -78,11 +85,6 @@ def _by_cell(runs: list[ScoredRun], *others: str) -> dict[tuple[object, ...], li
         key = (size_of_scores(run), bool(config["crop"]), *(config.get(name) for name in names))
         cells.setdefault(key, []).append(run)
     return cells
-
-
-def is_random(run: ScoredRun) -> bool:
-    """Whether the run started from random weights."""
-    return bool(run.config["config"]["weights"] == "none")
 
 
 def _study_row(seeds: list[ScoredRun], score: str, published: float | None) -> dict[str, str]:
@@ -99,7 +101,7 @@ def _study_row(seeds: list[ScoredRun], score: str, published: float | None) -> d
     thresholds = [t for run in seeds if (t := run.metrics["threshold"]) is not None]
     return {
         **model_columns(first),
-        score: _over_seeds([r.metrics["scores"]["iou"]["value"] for r in seeds], 3),
+        score: _over_seeds(_scores(seeds), 3),
         "95 % interval": f"{low:.3f} to {high:.3f}" if images > 1 else "",
         "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in seeds], 3),
         "constant": f"{constant_mask_iou(first.counts):.3f}",

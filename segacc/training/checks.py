@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from segacc.config import TrainConfig
 from segacc.data.content import doubts, lost_in_resize, masks_of, why_meaningless
+from segacc.data.loading.pipelines import WITHOUT_PIPELINE
 from segacc.data.loading.workers import MORE_ROOM
 from segacc.data.regions import STEP
 from segacc.data.split import Prepared, Split
@@ -54,6 +55,7 @@ def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str
     if is_out_of_memory(error):
         where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
         resident = where == "the GPU" and not config.workers
+        resident &= config.augment in WITHOUT_PIPELINE
         return (
             f"{where} has too little memory for --batch-size {config.batch_size} in "
             f"{config.accumulate} parts: give a larger --accumulate, or a smaller --crop, --size "
@@ -103,7 +105,9 @@ def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
     check_tracker(config.tracker)
     if config.tracker == "none" and config.pictures != TrainConfig.pictures:
         log.warning(f"--pictures {config.pictures} has no effect with --tracker none")
-    if config.freeze_encoder and config.weights == "none" and not config.resume:
+    if config.freeze_encoder == "all" and (config.encoder_lr, config.layer_decay) != (1, 1):
+        log.warning("--encoder-lr and --layer-decay have no effect on an encoder that is frozen")
+    if config.freeze_encoder == "all" and config.weights == "none" and not config.resume:
         log.warning(
             "--freeze-encoder keeps the random weights that --weights none gives the encoder: what "
             "it sees stays noise; leave one of the two out"

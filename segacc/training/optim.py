@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
 
 from segacc.models.segmenter import Segmenter
 
@@ -31,16 +30,16 @@ def make_optimizer(
         first layers.
     """
     *encoder, head = model.layers
-    factors = dict.fromkeys(head, 1.0)
+    blocks = [(1.0, head)]
     for depth, block in enumerate(reversed(encoder), start=1):
-        factors |= dict.fromkeys(block, encoder_lr * layer_decay**depth)
-    by_factor: dict[float, list[nn.Parameter]] = {factor: [] for factor in factors.values()}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            by_factor[factors[name]].append(parameter)
+        blocks.append((encoder_lr * layer_decay**depth, block))
+    if encoder_lr == layer_decay == 1:
+        blocks = [(1.0, [name for name, _ in model.named_parameters()])]
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     groups = [
         {"params": parameters, "weight_decay": decay, "lr": factor * lr}
-        for factor, members in by_factor.items()
+        for factor, names in blocks
+        for members in ([trained[name] for name in names if name in trained],)
         for parameters, decay in (
             ([p for p in members if p.ndim > 1], weight_decay),
             ([p for p in members if p.ndim <= 1], 0.0),
@@ -75,7 +74,7 @@ def rates_at(schedule: torch.optim.lr_scheduler.LRScheduler, step: int) -> dict[
     """The learning rate of any step: `lr` of the head, and `lr_first_layer` if that is another one.
     The state of the schedule does not change."""
     assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
-    peak, *_, lowest = [*schedule.base_lrs, schedule.base_lrs[-1]]
+    head, first_layer = schedule.base_lrs[0], schedule.base_lrs[-1]
     share = schedule.lr_lambdas[0](step)
-    rates = {"lr": float(peak * share)}
-    return rates if lowest == peak else rates | {"lr_first_layer": float(lowest * share)}
+    rates = {"lr": float(head * share)}
+    return rates if first_layer == head else rates | {"lr_first_layer": float(first_layer * share)}

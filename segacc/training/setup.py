@@ -16,7 +16,7 @@ from segacc.config import TrainConfig
 from segacc.data.classes.weights import find_class_weights
 from segacc.data.known import find_to_train, prepare_found
 from segacc.data.loading.loader import Batch
-from segacc.data.loading.pipelines import find_pipeline
+from segacc.data.loading.pipelines import Pipeline, find_pipeline
 from segacc.data.loading.resident import Resident
 from segacc.data.loading.start import start_loading
 from segacc.data.loading.stream import epoch_end
@@ -106,6 +106,7 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     resume = config.resume
     state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
     check_flags(config, accelerator)
+    pipeline = find_pipeline(config.augment or "flips", resume)
     source = find_to_train(config.dataset, Reading.of(vars(config)), resume)
     built, place = build(config, source.labels, state, accelerator)
     # A resumed run keeps its range of values, or goes on without one, as 0.1.0 began it.
@@ -115,7 +116,7 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     check_data(config, data)
     model = make_trainable(config, accelerator, built, place)
     progress = load_state(state, model.trained) if state else Progress()
-    return open_outputs(config, hooks, accelerator, data, model, progress)
+    return open_outputs(config, hooks, accelerator, data, pipeline, model, progress)
 
 
 def start_processes(config: TrainConfig) -> Accelerator:
@@ -144,12 +145,12 @@ def open_outputs(
     hooks: Hooks,
     accelerator: Accelerator,
     data: Prepared,
+    pipeline: Pipeline | None,
     model: TrainableModel,
     progress: Progress,
 ) -> Job:
     """Open the run's folder and its tracker, start the stream of batches, and print the banner."""
     segmenter, options = model.trained.model, pixel_options(config, data)
-    pipeline = find_pipeline(config.augment or "flips", config.resume)
     # What files say at the start, since they may have changed when the run is resumed.
     given = {
         "class_weights": options.class_weights,

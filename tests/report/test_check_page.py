@@ -149,11 +149,32 @@ def test_augment_shows_what_training_will_see(browser, folder, tmp_path, monkeyp
     split = prepare(source, 64).splits["train"]
     samples = TrainSamples(split, "h", 32, 0, find_pipeline("strong"))
     seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(sources[3].partition(",")[2]))))
-    drawn = samples.__getitems__([(2, 0)])
-    image, label_map = drawn["images"][0].numpy(), drawn["label_maps"][0].numpy()
-    wanted = np.asarray(tinted(image, label_map, source.labels)).astype(int)
-    assert seen.shape == wanted.shape == (32, 32, 3)
-    assert np.abs(wanted - seen).mean() < 8  # it is a JPEG
+    batch = samples.__getitems__([(epoch, 0) for epoch in range(6)])
+    drawn = zip(batch["images"].numpy(), batch["label_maps"].numpy(), strict=True)
+    wanted = [np.asarray(tinted(*pair, source.labels)).astype(int) for pair in drawn]
+    apart = [np.abs(one - seen).mean() for one in wanted]
+    assert seen.shape == wanted[2].shape == (32, 32, 3)
+    assert np.argmin(apart) == 2 and apart[2] < 8  # it is a JPEG
+
+
+def test_augment_is_checked_as_training_checks_it(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="--augment lihgt: there is no such file"):
+        check(str(folder), augment="lihgt")
+    with pytest.raises(InputError, match="no effect beside --write-classes"):
+        check(str(folder), augment="light", write_classes=tmp_path / "classes.txt")
+    for name, side in (("0", 40), ("1", 60)):
+        for split in ("train", "valid"):
+            (tmp_path / "sizes" / split).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (side, 50)).save(tmp_path / "sizes" / split / f"{name}.jpg")
+            mask = np.zeros((50, side), np.uint8)
+            mask[:20] = 255
+            Image.fromarray(mask).save(tmp_path / "sizes" / split / f"{name}.png")
+    with pytest.raises(InputError, match="--size native leaves the training images"):
+        check(str(tmp_path / "sizes"), augment="light", size="native")
+    (tmp_path / "sizes" / "valid" / "0.jpg").write_bytes(b"no image")
+    assert check(str(tmp_path / "sizes"), augment="light", size=32) == 1
+    assert "what training will see is not shown" in capsys.readouterr().out
 
 
 def test_flags_of_training_without_augment_are_refused(folder):

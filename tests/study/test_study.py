@@ -284,9 +284,36 @@ def test_the_transfer_table_says_what_pretrained_weights_gave(tmp_path, monkeypa
     (row,) = transfer_table(scored)
     assert (row["model"], row["data"]) == ("linknet", "gland 256")
     assert row["iou from random weights"] == "0.650 ± 0.071"
-    assert (row["from pretrained weights"], row["gain"]) == ("0.850", "+0.200")
+    assert (row["pretrained"], row["iou from these"], row["gain"]) == (
+        "imagenet",
+        "0.850",
+        "+0.200",
+    )
     assert len(study_table(scored)) == 3
+    runs.append(make_run(tmp_path / "e", [0.4, 0.4], weights="mine.pt"))
+    table = transfer_table([read_scored_run(run, "test") for run in runs])
+    assert [(row["pretrained"], row["gain"]) for row in table] == [
+        ("imagenet", "+0.200"),
+        ("mine.pt", "-0.250"),
+    ]
     monkeypatch.setattr("segacc.study.study.compare", lambda *_: None)  # which needs the images
     write_tables(runs, tmp_path)
     assert "+0.200" in (tmp_path / "study.md").read_text()
-    assert (tmp_path / "transfer.csv").read_text().count("\n") == 2
+    assert (tmp_path / "transfer.csv").read_text().count("\n") == 3
+
+
+def test_published_figures_stand_only_beside_runs_of_the_study(tmp_path):
+    for number, (given, shown) in enumerate(
+        [({}, "0.781"), ({"encoder": "resnet18"}, ""), ({"recipe": "strong"}, "")]
+    ):
+        run = make_run(tmp_path / f"{number}", [0.5], **given)
+        assert study_table([read_scored_run(run, "test")])[0]["published"] == shown
+
+
+def test_an_encoder_that_is_wrong_or_without_effect_is_refused_before_a_run(tmp_path):
+    for models, encoder, message in (
+        (["unet"], "resnet43", "--encoder resnet43 is not known"),
+        (["segformer"], "resnet18", "--encoder resnet18 has no effect on segformer"),
+    ):
+        with pytest.raises(InputError, match=message):
+            cells_of(["gland"], models, [0], ["none"], "none", False, tmp_path, encoder=encoder)

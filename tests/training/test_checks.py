@@ -112,6 +112,7 @@ def test_training_warns_and_evaluation_refuses_a_split_without_foreground(folder
     ("given", "said"),
     [
         (("--freeze-encoder",), "--freeze-encoder keeps the random weights that --weights none"),
+        (("--freeze-encoder", "--layer-decay", "0.9"), "no effect on an encoder that is frozen"),
         (("--pictures", 3), "--pictures 3 has no effect with --tracker none"),
     ],
 )
@@ -136,7 +137,10 @@ def test_freeze_bn_of_a_model_without_batchnorm_is_in_the_banner(folder, tmp_pat
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("--class-weights", "balanced"), "no effect on --loss dice, only on ce and focal"),
+        (
+            ("--class-weights", "balanced", "--loss", "dice"),
+            "no effect on --loss dice, only on ce and focal",
+        ),
         (("--ohem", 0.3, "--loss", "lovasz"), "--ohem 0.3 has no effect .* or give --loss lovasz"),
         (("--label-smoothing", 0.1, "--loss", "focal"), "no effect on --loss focal, only on ce"),
         (("--ohem", 2, "--loss", "ce"), "--ohem 2.0: expected a share of the pixels"),

@@ -34,6 +34,17 @@ def test_rates_fall_from_the_head_to_the_first_layer():
     assert rates_at(schedule, 5)["lr_first_layer"] == pytest.approx(min(rates.values()) / 2)
 
 
+def test_the_last_group_is_of_the_first_layer_also_where_rates_are_equal():
+    model = Segmenter("linknet", "tu-test_resnet")
+    depth = len(model.layers) - 1
+    optimizer = make_optimizer(model, 0.1, 0.01, encoder_lr=2.0**depth, layer_decay=0.5)
+    schedule = make_schedule(optimizer, warmup=0.0, total_steps=10)
+    assert optimizer.param_groups[-1]["lr"] == pytest.approx(0.1)  # as the head's
+    assert max(schedule.base_lrs) == pytest.approx(0.1 * 2 ** (depth - 1))
+    first = {id(p) for p in optimizer.param_groups[-1]["params"]}
+    assert first <= {id(dict(model.named_parameters())[name]) for name in model.layers[0]}
+
+
 def test_one_rate_for_all_makes_two_groups_in_the_order_of_the_model():
     model = Segmenter("linknet", "tu-test_resnet")
     decayed, plain = make_optimizer(model, 0.1, 0.01).param_groups

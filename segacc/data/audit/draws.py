@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segacc.config import TrainConfig
+from segacc.data.loading.pipelines import Pipeline
 from segacc.data.split import Split
 
 IMAGES = 8
@@ -26,20 +27,16 @@ class Draws:
     """image and label map in each epoch"""
 
 
-def draw_samples(config: TrainConfig, train: Split) -> list[Draws]:
+def draw_samples(config: TrainConfig, train: Split, pipeline: Pipeline | None) -> list[Draws]:
     """Images with equal steps between them, as `config` would train on them.
 
     Args:
-        config: with size, flips and augment filled in.
-
-    Raises:
-        InputError: the pipeline of --augment cannot be used.
+        config: with size and flips filled in.
+        pipeline: of --augment.
     """
     from segacc.data.loading.loader import TrainSamples
-    from segacc.data.loading.pipelines import find_pipeline
 
-    assert config.flips is not None and config.augment is not None
-    pipeline = find_pipeline(config.augment)
+    assert config.flips is not None
     samples = TrainSamples(train, config.flips, config.crop, config.seed, pipeline)
     found = []
     for index in np.linspace(0, len(train) - 1, min(IMAGES, len(train))).round().astype(int):

@@ -36,6 +36,9 @@ CHECKS = 24
 LEAST_CORRELATION = 0.2
 """Between a pattern and its label map, which stay together in all but a few tries."""
 
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What albumentations raises for a file, or for settings, that it does not understand."""
+
 Record = dict[str, Any]
 """A pipeline in albumentations' serialised form."""
 
@@ -174,17 +177,23 @@ def _read(path: Path) -> Record:
     )
     albumentations = import_albumentations()
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))  # which reads JSON, too
+        text = path.read_text(encoding="utf-8")
+        record = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
         if not isinstance(record, dict) or not isinstance(record.get("transform"), dict):
             raise ValueError("it holds no transform")
         pipeline = albumentations.from_dict(record)
-    except OSError as error:
-        raise InputError(f"{flag}: there is no such file ({error.strerror}): {expected}.") from None
-    except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
+    except FileNotFoundError:
+        raise InputError(f"{flag}: there is no such file: {expected}.") from None
+    except (*UNREADABLE, yaml.YAMLError) as error:
         raise InputError(f"{flag} cannot be read ({first_line(error)}): {expected}.") from error
     if not isinstance(pipeline, albumentations.Compose):
         pipeline = albumentations.Compose([pipeline])
     for transform in _leaves(pipeline):
+        if unknown := getattr(transform, "invalid_args", None):
+            raise InputError(
+                f"{flag}: {type(transform).__name__} has no {' or '.join(sorted(unknown))} in "
+                "albumentations 2: name its settings as that version does."
+            )
         if getattr(transform, "fill_mask", None) is not None:
             transform.fill_mask = IGNORE
     return _record_of(pipeline)
@@ -205,19 +214,19 @@ def _leaves(transform: Any) -> Iterator[Any]:
 
 
 def _check(pipeline: Pipeline) -> None:
-    """Try a pipeline on a pattern whose label map is the pattern itself.
+    """Try a pipeline on a pattern whose label map is the pattern itself, with classes 0 and 200.
 
     Raises:
         InputError: it fails, gives another size or type, makes new values in label maps, or moves
             them off their images.
     """
     flag = f"--augment {pipeline.name}"
-    blocks = np.random.default_rng(0).integers(0, 2, (8, 8), dtype=np.uint8)
-    label_map = np.kron(blocks, np.ones((16, 16), np.uint8))
-    image = cv2.cvtColor(64 + 128 * label_map, cv2.COLOR_GRAY2RGB)
+    blocks = np.random.default_rng(0).integers(0, 2, (8, 6), dtype=np.uint8)
+    label_map = 200 * np.kron(blocks, np.ones((16, 16), np.uint8))
+    image = cv2.cvtColor(40 + label_map // 2, cv2.COLOR_GRAY2RGB)
     from albumentations.augmentations.crops.transforms import CropSizeError
 
-    failures = (CropSizeError, ValueError, KeyError, TypeError, IndexError, cv2.error)
+    failures = (*UNREADABLE, CropSizeError, cv2.error)
     whole, apart = View(0, 0, False, None), 0
     for state in range(CHECKS):
         pipeline.draw(state)
@@ -226,21 +235,23 @@ def _check(pipeline: Pipeline) -> None:
             moved = pipeline.recolour(moved)
         except failures as error:
             raise InputError(
-                f"{flag} fails on an image of 128 x 128 px ({first_line(error)}): mend the "
+                f"{flag} fails on an image of 96 x 128 px ({first_line(error)}): mend the "
                 "pipeline, or give light or strong."
             ) from error
-        for what, found, wanted in (("image", moved, image), ("label map", labels, label_map)):
+        both = (("an image", moved, image), ("a label map", labels, label_map))
+        for what, found, wanted in both:
             about = (getattr(found, "shape", None), str(getattr(found, "dtype", type(found))))
             if about != (wanted.shape, "uint8"):
                 raise InputError(
-                    f"{flag} makes an {what} of shape {about[0]} and type {about[1]} of one of "
-                    f"shape {wanted.shape} and type uint8: leave out transforms that crop, resize, "
-                    "normalise or convert; --size, --crop and the model do that."
+                    f"{flag} makes {what} of shape {about[0]} and type {about[1]} of one of shape "
+                    f"{wanted.shape} and type uint8: leave out transforms that crop, resize, turn "
+                    "by quarters, normalise or convert; --size, --crop, --flips d4 and the model "
+                    "do that."
                 )
-        if new := set(np.unique(labels).tolist()) - {0, 1, IGNORE}:
+        if new := set(np.unique(labels).tolist()) - {0, 200, IGNORE}:
             raise InputError(
-                f"{flag} makes values in label maps that no mask has, such as {min(new)} between 0 "
-                "and 1: give its transforms mask_interpolation 0 (nearest)."
+                f"{flag} makes new values in label maps, such as {min(new)} where 0 meets 200: "
+                "give its transforms mask_interpolation 0 (nearest)."
             )
         apart += _correlation(moved, labels) < LEAST_CORRELATION
     if apart > CHECKS // 8:

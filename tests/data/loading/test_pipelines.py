@@ -131,8 +131,12 @@ def test_what_moves_pixels_sees_around_the_crop_and_what_recolours_sees_the_crop
 def test_images_that_are_smaller_than_the_crop_are_padded_behind_the_pipeline(tmp_path):
     folder = write_shapes(tmp_path / "shapes", [(40, 64), (24, 30)])
     split = prepare(Source(convert_folder(folder)), "native").splits["train"]
-    for batch in batches(split, crop=48, stop=2):
+    A.save(A.Compose([A.InvertImg(p=1)]), tmp_path / "invert.json")
+    inverted = batches(split, str(tmp_path / "invert.json"), crop=48, stop=2)
+    for plain, batch in zip(batches(split, "flips", crop=48, stop=2), inverted, strict=True):
         assert batch["images"].shape == (BATCH, 48, 48, 3)
+        assert torch.equal(batch["label_maps"], plain["label_maps"])
+        assert torch.equal(batch["images"], 255 - plain["images"])  # the padding, too
         assert (batch["label_maps"] == IGNORE).flatten(1).any(dim=1).all()
 
 
@@ -167,9 +171,12 @@ class Shift(A.ImageOnlyTransform):
     [
         ([A.RandomCrop(32, 32)], r"makes an image of shape \(32, 32, 3\) and type uint8"),
         ([A.Resize(200, 200)], r"shape \(200, 200, 3\)"),
-        ([A.RandomCrop(512, 512)], "fails on an image of 128 x 128 px .CropSizeError"),
+        ([A.RandomCrop(512, 512)], "fails on an image of 96 x 128 px .CropSizeError"),
         ([A.Normalize()], "type float32"),
-        ([A.Affine(rotate=(9, 40), mask_interpolation=1, p=1)], "makes values in label maps"),
+        ([A.Affine(rotate=(9, 40), mask_interpolation=1, p=1)], "makes new values in label maps"),
+        ([A.Rotate(40, border_mode=4, mask_interpolation=1, p=1)], "makes new values in label"),
+        ([A.D4(p=1)], "leave out transforms that crop, resize, turn by quarters"),
+        ([A.RandomRotate90(p=1)], r"shape \(96, 128, 3\)"),
         ([Shift(p=1)], "moves masks off their images"),
         ([Shift(p=0.5)], "moves masks off their images"),
         ([A.RandomSizedBBoxSafeCrop(32, 32)], "fails on an image .*bboxes"),
@@ -184,7 +191,7 @@ def test_a_pipeline_that_spoils_images_or_masks_is_refused(tmp_path, transforms,
 @pytest.mark.parametrize(
     "transforms",
     [
-        [A.D4(), A.RandomGridShuffle((3, 3), p=1)],
+        [A.HorizontalFlip(), A.VerticalFlip(), A.RandomGridShuffle((3, 3), p=1)],
         [A.CoarseDropout((5, 9), (0.2, 0.4), (0.2, 0.4), p=1)],
         [A.InvertImg(p=0.5), A.Solarize(p=0.5), A.ToGray(p=0.5), A.GlassBlur(p=0.5)],
         [A.OneOf([A.Rotate(45, p=1), A.Perspective(p=1)], p=1)],
@@ -208,12 +215,27 @@ def test_the_presets_pass_the_check_of_files(name):
         ("transform: 3", "it holds no transform"),
         (json.dumps({"transform": {"__class_fullname__": "os.system", "p": 1}}), "os.system"),
         ("\x00", "cannot be read"),
+        ("transform: {__class_fullname__: Compose, transforms: [Rotate]}", "cannot be read"),
     ],
 )
 def test_a_file_that_is_no_pipeline_is_a_sentence(tmp_path, text, message):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(InputError, match=f"--augment .*mine.yaml.*{message}.*albumentations.save"):
         find_pipeline(str(tmp_path / "mine.yaml"))
+
+
+def test_settings_of_another_version_are_a_sentence_and_not_left_out(tmp_path):
+    transform = {"__class_fullname__": "Rotate", "mask_value": 0, "limit": [-9, 9], "p": 1}
+    (tmp_path / "old.json").write_text(json.dumps({"transform": transform}))
+    with pytest.raises(InputError, match="old.json: Rotate has no mask_value in albumentations 2"):
+        find_pipeline(str(tmp_path / "old.json"))
+
+
+def test_numbers_of_json_are_numbers(tmp_path):
+    transform = {"__class_fullname__": "GaussNoise", "std_range": [1e-05, 0.1], "p": 1}
+    (tmp_path / "mine.json").write_text(json.dumps({"transform": transform}))
+    found = find_pipeline(str(tmp_path / "mine.json")).record["transform"]["transforms"][0]
+    assert found["std_range"] == [1e-05, 0.1]
 
 
 def test_a_name_that_is_no_preset_and_no_file_is_a_sentence():

