@@ -17,6 +17,7 @@ from segacc.options import NO_FLAGS, SIZE_ARG, Reading, ReadingFlags
 from segacc.sizes import AnySize, sides_in_words
 
 if TYPE_CHECKING:
+    from segacc.data.audit.audit import Audit
     from segacc.data.audit.draws import Draws
     from segacc.data.loading.pipelines import Pipeline
 
@@ -113,12 +114,7 @@ def check(
         else:
             draws = _draws(config, reading, pipeline)
     if page is not None:
-        from segacc.report.check_page import write_check_page
-
-        with disk_errors(page, remedy="give another file."):
-            page.parent.mkdir(parents=True, exist_ok=True)
-            write_check_page(page, dataset, found, draws)
-        print(f"look at: {page}")
+        _write_page(page, dataset, found, draws)
     return int(failed)
 
 
@@ -132,6 +128,15 @@ def _refuse_without_effect(
         )
     if augment is not None and write_classes is not None:
         raise InputError("--augment has no effect beside --write-classes: leave one of them out.")
+
+
+def _write_page(path: Path, dataset: str, found: Audit, draws: list[Draws]) -> None:
+    from segacc.report.check_page import write_check_page
+
+    with disk_errors(path, remedy="give another file."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_check_page(path, dataset, found, draws)
+    print(f"look at: {path}")
 
 
 def _draws(config: TrainConfig, reading: Reading, pipeline: Pipeline | None) -> list[Draws]:
