@@ -150,6 +150,7 @@ def test_images_of_native_size_are_trained_on_crops_and_scored_whole(mixed, tmp_
     assert "native size" in (run / "test" / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.soak
 def test_native_images_give_the_same_run_on_two_processes_and_with_workers(mixed, tmp_path):
     more = [*TINY, "--size", "native", "--crop", 48, "--epochs", 2, "--flips", "hv"]
     runs = {"one": (1, 0), "two": (2, 0), "workers": (1, 2)}

@@ -19,9 +19,11 @@ def blobs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_process(blobs, tmp_path_factory):
-    """A run on one process, with BatchNorm frozen, so that rounding stays small."""
+    """A run on one process from pretrained weights, with all that fine-tuning can do, and with
+    BatchNorm frozen, so that rounding stays small."""
     run = tmp_path_factory.mktemp("one") / "run"
-    flags = [*TINY, "--epochs", 3, "--freeze-bn", "--lr", "5e-3", "--loss", "dice+bce"]
+    flags = ["--model", "linknet", "--encoder", "timm-tf_efficientnet_lite0"]
+    flags += ["--weights", "imagenet", "--epochs", 3, "--freeze-bn", "--lr", "1e-3"]
     flags += ["--ema", 0.9, "--freeze-encoder", 1, "--encoder-lr", 0.5, "--layer-decay", 0.9]
     flags += ["--augment", "strong"]
     done = train(blobs, run, *flags, processes=1)
@@ -56,7 +58,7 @@ def test_scores_are_exactly_those_of_one_process_on_any_number(blobs, one_proces
     """Seven images cannot be divided evenly. Each has one line, one picture, and equal counts."""
     run, _ = one_process
     found = []
-    for count in (1, 2, 3):
+    for count in (1, 3):
         done = run_program("evaluate.py", run, "--batch-size", 4, processes=count)
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("iou_image") == 1
@@ -67,7 +69,7 @@ def test_scores_are_exactly_those_of_one_process_on_any_number(blobs, one_proces
             f"{name}.png" for name in names
         }
         found.append((table, json.loads((run / "test" / "metrics.json").read_text())["scores"]))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
 
 
 def test_more_processes_than_images(one_process, tmp_path):
@@ -86,7 +88,7 @@ def test_a_batch_that_does_not_divide_is_one_sentence_from_one_process(blobs, tm
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.soak)])
 def test_losses_are_of_the_global_batch_and_images_gathered_in_order(world):
     done = run_program(HERE / "collectives.py", processes=world, PYTHONPATH=str(HERE.parents[1]))
     assert done.returncode == 0, done.stderr[-3000:]

@@ -390,7 +390,7 @@ def slide(tmp_path_factory):
 
 
 @on_linux
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_image_of_100_megapixels_takes_no_more_memory_than_it_must(slide, tmp_path):
     """With a model that takes none itself. What the issue asks of a real one: the next test."""
     path, bright = slide

@@ -116,7 +116,7 @@ def test_it_is_saved_in_wandb():
         pytest.param(
             {"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"},
             "could not save the workspace of --project segacc .*check the network and the key",
-            marks=pytest.mark.slow,  # W&B tries again for a while
+            marks=pytest.mark.soak,  # W&B tries again for half a minute
         ),
     ],
 )

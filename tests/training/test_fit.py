@@ -152,7 +152,10 @@ def test_a_compiled_run_has_the_same_curve_and_can_be_resumed_as_any(
     assert kept.keys() == load_file(tmp_path / "plain" / "best" / "model.safetensors").keys()
 
 
-@pytest.mark.parametrize(("model", "limit"), [("deeplabv3plus", 2), ("segformer", 8)])
+@pytest.mark.parametrize(
+    ("model", "limit"),
+    [("deeplabv3plus", 2), pytest.param("segformer", 8, marks=pytest.mark.soak)],
+)
 def test_a_compiled_model_with_dropout_is_not_compiled_again_at_each_step(
     blobs, tmp_path, monkeypatch, model, limit
 ):
