@@ -117,6 +117,7 @@ def main(task: Task) -> None:
         flags += ["--size", str(task.size), "--batch-size", str(task.batch_size), "--flips", "h"]
         flags += ["--crop", str(task.crop)] if task.crop else []
         flags += ["--tracker", "none", "--precision", task.precision]
+        flags += ["--loss", "dice"]  # as the others
         flags += FLAGS.get(task.without, [])
         flags += ["--epochs", str(task.epochs), "--patience", "1000"]
         fit(parse_train([*flags, "--output-dir", f"{folder}/run"]), hooks)
