@@ -68,27 +68,25 @@ def banner(
         "batchnorm": norm,
         "schedule": f"at most {config.epochs} epochs of about {steps} steps, patience "
         f"{config.patience}, lr {config.lr:g}, loss {config.loss}, seed {config.seed}"
-        + about_fine_tuning(config),
+        + ("" if config.recipe == "default" else f", recipe {config.recipe}"),
     }
     lines = [f"segacc {segacc.__version__}: {config.model}{backbone} on {config.dataset}"]
     shown = [*(rows | more).items(), *(("warning", text) for text in warnings_of(data))]
     return "\n".join(lines + [f"  {name:<11} {text}" for name, text in shown])
 
 
-def about_fine_tuning(config: TrainConfig) -> str:
-    """What differs from a plain training of all layers alike, as the end of a row of the banner."""
+def about_fine_tuning(config: TrainConfig) -> dict[str, str]:
+    """The line of the banner on what differs from a plain training of all layers alike."""
     said = []
     if config.encoder_lr != 1:
-        said.append(f"encoder's lr times {config.encoder_lr:g}")
+        said.append(f"lr of the encoder times {config.encoder_lr:g}")
     if config.layer_decay != 1:
-        said.append(f"times {config.layer_decay:g} from block to block")
+        said.append(f"lr times {config.layer_decay:g} from block to block")
     if config.freeze_encoder not in (0, "all"):
         said.append(f"encoder held for the first {config.freeze_encoder} epochs")
     if config.ema:
-        said.append(f"scored is the average of the weights, decay {config.ema:g}")
-    if config.recipe != "default":
-        said.append(f"recipe {config.recipe}")
-    return "".join(f", {text}" for text in said)
+        said.append(f"scored is a moving average of the weights, decay {config.ema:g}")
+    return {"fine-tuning": "; ".join(said)} if said else {}
 
 
 def about_options(options: PixelOptions, labels: Labels) -> dict[str, str]:

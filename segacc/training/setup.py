@@ -29,7 +29,7 @@ from segacc.runtime.ranks import run_on_main
 from segacc.runtime.threads import keep_memory, set_threads
 from segacc.tracking.start import start_tracker
 from segacc.tracking.trackers import Tracker
-from segacc.training.banner import about_options, banner
+from segacc.training.banner import about_fine_tuning, about_options, banner
 from segacc.training.checks import check_data, check_flags
 from segacc.training.losses import Loss, PixelOptions, make_loss
 from segacc.training.optim import make_schedule
@@ -164,7 +164,7 @@ def open_outputs(
         config, accelerator, data, pipeline, progress.step, last_step
     )
     if accelerator.is_main_process:
-        more = about_options(options, data.labels)
+        more = about_fine_tuning(config) | about_options(options, data.labels)
         if pipeline:
             more |= {"augment": f"{config.augment}: {', '.join(pipeline.names)}"}
         more |= {"tracker": tracker.description, "run": str(run)}

@@ -14,6 +14,8 @@ from functools import cache
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+from segacc.errors import plural
+
 log = logging.getLogger(__name__)
 
 PREFETCH = 4
@@ -30,7 +32,9 @@ class Plan:
     """through pipes, not through shared memory"""
 
     def __str__(self) -> str:
-        return f"{self.workers} data workers" + (" without shared memory" if self.pipes else "")
+        return plural(self.workers, "data worker") + (
+            " without shared memory" if self.pipes else ""
+        )
 
 
 def plan_workers(
