@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 INIT_SECONDS = 8.0  # after which W&B gives up
-IN_USE_SECONDS = 15.0  # that a run may be in use by a process that was killed
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 
 
@@ -65,6 +63,9 @@ def start(
         options["id"] = run_id
     mode = os.environ.get("WANDB_MODE")
     description = f"wandb ({mode or 'online'})"
+    # A service that another process started, such as a notebook or a test, goes on when this one is
+    # killed. It would then keep the run, and refuse it when it is resumed. So each run has its own.
+    os.environ.pop("WANDB_SERVICE", None)
     # Without a network, W&B would twice wait for the name of the user, which it only prints.
     wandb.setup(wandb.Settings(x_disable_viewer=True))
     try:
@@ -72,7 +73,7 @@ def start(
             options["mode"] = "offline"
             upload = f"wandb sync {quoted(run)}/wandb/offline-run-*"
             description = f"wandb, offline for want of a key; upload with `{upload}`"
-        _init(accelerator, chosen, options)
+        accelerator.init_trackers(chosen, init_kwargs={"wandb": options})
     except (wandb.errors.Error, ServerResponseError, ValueError) as error:
         # The last one is of WANDB_... variables.
         said = " ".join(str(error).split())
@@ -86,21 +87,6 @@ def start(
     wandb_run.define_metric("valid/*", summary="none")
     first = 1 + last_step(run / "wandb", run_id) if wandb_run.offline else wandb_run.starting_step
     return description, first
-
-
-def _init(accelerator: Accelerator, project: Any, options: dict[str, Any]) -> None:
-    """Start the run; wait while W&B's service still holds it for a process that was just killed."""
-    from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
-
-    until = time.monotonic() + IN_USE_SECONDS
-    while True:
-        try:
-            return accelerator.init_trackers(project, init_kwargs={"wandb": options})
-        except ServerResponseError as error:
-            if "is in use" not in str(error) or time.monotonic() > until:
-                raise
-        accelerator.trackers.clear()  # the one that did not start
-        time.sleep(0.5)
 
 
 def last_step(folder: Path, run_id: str) -> int:

@@ -6,7 +6,8 @@ import random
 from collections import Counter
 
 import pytest
-from attempts import draw_moment, outcome, run_attempt
+import wandb
+from attempts import Moment, draw_moment, outcome, run_attempt
 from small import TINY, lines, write_blobs
 from wandb_side import read_attempts
 
@@ -68,3 +69,15 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(
             known[-1].summary["best_epoch"]
             == max(lines(run), key=lambda x: x["valid_iou"])["epoch"]
         )
+
+
+def test_a_killed_run_is_resumed_beside_a_service_of_wandb_that_goes_on(tmp_path, blobs):
+    """As in a notebook that uses W&B itself: its service would keep the run of the killed one."""
+    flags = ["--dataset", str(blobs), *FLAGS, "--epochs", "2"]
+    with wandb.init(mode="offline", dir=tmp_path):
+        assert "WANDB_SERVICE" in os.environ
+        killed = run_attempt(tmp_path / "run", flags, Moment("step", call=3, part=0))
+        assert killed == -9
+        assert run_attempt(tmp_path / "run", flags) == 0
+    wandb.teardown()
+    assert len(read_attempts(tmp_path / "run")) == 2

@@ -19,7 +19,6 @@ from PIL import Image
 from safetensors.torch import load_file
 from small import TINY, lines, run_program, train, write_blobs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 from wandb_side import Attempt, read_attempts, wandb_server
 
 from segacc.errors import InputError
@@ -366,24 +365,6 @@ def test_wandb_mode_is_obeyed(blobs, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "wandb (disabled)" in done.stdout
     assert not list((tmp_path / "run").glob("wandb/*run-*"))
-
-
-def test_a_run_that_a_killed_process_still_holds_is_waited_for(blobs, tmp_path, monkeypatch):
-    """W&B's service notices a kill a moment later, and until then refuses the id of the run."""
-    refusals, start = ["run ID abc is in use"] * 2, wandb.init
-
-    def init(**options):
-        if refusals:
-            raise ServerResponseError(refusals.pop())
-        return start(**options)
-
-    monkeypatch.setattr(wandb, "init", init)
-    run = new_run(blobs, tmp_path / "run", "wandb")
-    assert refusals == []
-    assert [attempt.steps for attempt in read_attempts(run)] == [list(range(STEPS + 1))]
-    refusals.append("the service is broken")
-    with pytest.raises(InputError, match=r"could not start \(the service is broken\)"):
-        new_run(blobs, tmp_path / "other", "wandb")
 
 
 def curves(run: Path) -> EventAccumulator:
