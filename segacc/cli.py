@@ -1,4 +1,4 @@
-"""The command `segacc`: train, evaluate, prepare, check, cache, predict, compare, study, dashboard.
+"""The command `segacc`, of which each command is a function or a config.
 
 Libraries are imported by the commands that need them, so that every --help is instant.
 """
@@ -78,7 +78,8 @@ def predict(
     Images that cannot be read are listed at the end and do not stop the rest.
 
     Args:
-        model: a run's folder, a from_pretrained folder, or the Hub id of a segacc model.
+        model: a run's folder, a from_pretrained folder, the Hub id of a segacc model, or an ONNX
+            file of `segacc export`.
         images: files, folders (with the folders in them), or globs in quotes, with ** too.
         out: a new folder. A mask is named after its image; folders below a given one are kept.
         probabilities: write DIR/probabilities too: 8-bit gray, where a value v means a probability
@@ -99,7 +100,7 @@ def predict(
     from segacc.prediction.find import plan
 
     jobs = plan(images, out, probabilities, overlays)  # before the slow import of torch
-    from segacc.models.load import load_segmenter
+    from segacc.models.load import load_predictor
     from segacc.prediction.files import predict_images
     from segacc.prediction.writing import write_legend
     from segacc.runtime.accelerator import make_accelerator
@@ -107,7 +108,7 @@ def predict(
 
     accelerator = make_accelerator("fp32")
     set_threads(accelerator)
-    segmenter = load_segmenter(model).to(accelerator.device)
+    segmenter = load_predictor(model).to(accelerator.device)
     write_legend(out, segmenter.labels)
     done = predict_images(segmenter, jobs, threshold, tta, tile, size, batch_size)
     if done.failed:
@@ -117,6 +118,38 @@ def predict(
         print(f"note: {note}", file=sys.stderr)
     print(f"{plural(done.masks, 'mask')} in {out}, {done.speed} on {accelerator.device.type}")
     return int(bool(done.failed))
+
+
+def export(
+    model: Model,
+    to: Literal["onnx", "pt2", "smp", "transformers"],
+    out: Annotated[Path | None, _shown("PATH", "beside the run's model")] = None,
+    at: Annotated[AnySize | None, _shown("PX|WxH", "none"), SIZE_SPEC] = None,
+    pixels: Literal["uint8", "float32"] = "uint8",
+    int8: bool = False,
+) -> None:
+    """Write a trained model in a format that opens without segacc, and compare both.
+
+    onnx and pt2 take raw pixels, RGB in 0..255, (B, 3, H, W) of any size: normalisation and padding
+    are inside. They return probabilities, the mask at the model's threshold, and the logits. smp
+    and transformers are folders for the from_pretrained of these libraries, with a README.md that
+    says how to use them. A file that differs from the model by more than 0.001 in a probability is
+    not kept.
+
+    Args:
+        model: a run's folder, a from_pretrained folder, or the Hub id of a segacc model.
+        to: onnx for onnxruntime, pt2 for torch.export.load, or a folder for one of the libraries.
+        out: the new file or folder.
+        at: onnx and pt2: resize images to this size inside, as in training, and the result back.
+        pixels: onnx and pt2: the type of the images.
+        int8: onnx: write a second file that computes in 8 bits, and say what that gains and loses.
+    """
+    if isinstance(at, str):
+        raise InputError(f"--at {at}: without --at images are not resized, so leave it out.")
+    from segacc.export.export import export as export_model
+
+    for path in export_model(model, to, out, at, pixels, int8):
+        print(f"written: {path}")
 
 
 def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> None:
@@ -229,6 +262,7 @@ def run_command(args: list[str]) -> int | None:
         "check": check,
         "cache": cache,
         "predict": predict,
+        "export": export,
         "compare": compare,
         "study": study,
         "dashboard": dashboard,

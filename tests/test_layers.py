@@ -23,7 +23,7 @@ LAYERS = (
     ("segacc.cli",),
     ("segacc.data_commands",),
     ("segacc.study",),
-    ("segacc.training", "segacc.evaluation"),
+    ("segacc.training", "segacc.evaluation", "segacc.export"),
     ("segacc.prediction", "segacc.tracking"),
     ("segacc.report",),
     ("segacc.runs",),
@@ -120,10 +120,9 @@ def test_functions_are_short():
 
 def test_every_library_that_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]["trackers"]
-    declared = {
-        canonicalize_name(Requirement(line).name) for line in project["dependencies"] + extras
-    }
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + extras["trackers"] + extras["export"]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
     packages = packages_distributions()
     undeclared = {
         f"{target} in {module}"

@@ -1,4 +1,4 @@
-"""load_segmenter(): a trained model, of a run's folder, a saved folder or the Hub."""
+"""load_segmenter(): a trained model, of a run's folder, a saved folder, the Hub or ONNX."""
 
 from __future__ import annotations
 
@@ -9,10 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from segacc.errors import InputError, first_line
+from segacc.models.onnx_model import OnnxSegmenter
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights.tensors import read_tensors
 
+Predictor = Segmenter | OnnxSegmenter
+"""What predicts: its call takes images (B, C, H, W) in 0..255 and returns logits (B, K, H, W)."""
+
 STRIDE_OF_0_1_0 = 32
+
+
+def load_predictor(source: str | Path) -> Predictor:
+    """A model to predict with: what `load_segmenter` takes, or a file that `segacc export --to
+    onnx` has written.
+
+    Raises:
+        InputError: there is no model of segacc, or it cannot be had.
+    """
+    path = Path(source).expanduser()
+    if path.suffix == ".onnx" and path.is_file():
+        return OnnxSegmenter(path)
+    return load_segmenter(source)
 
 
 def load_segmenter(source: str | Path) -> Segmenter:

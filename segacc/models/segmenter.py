@@ -138,6 +138,11 @@ class Segmenter(
         return next(getattr(self.net, name) for name in names if hasattr(self.net, name))
 
     @property
+    def device(self) -> torch.device:
+        """Where the images have to lie."""
+        return self.mean.device
+
+    @property
     def parameters_trained(self) -> int:
         """Number of parameters that receive a gradient."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
@@ -171,23 +176,20 @@ class Segmenter(
             (B, classes, H, W) logits.
         """
         height, width = images.shape[-2:]
-        x = (images.to(self.mean.dtype) - self.mean) / self.std
-        if self.normalisation.channel_order == "BGR":
-            x = x.flip(1)
+        x = self.normalise(images)
         padded_height, padded_width = self.padded_size(height, width)
         if (padded_height, padded_width) != (height, width):
             border = (0, padded_width - width, 0, padded_height - height)
             x = functional.pad(x, border, mode="replicate")
-        x = x.contiguous(memory_format=self.memory_format)
-        logits = logits_of(self.net(x))
+        logits = logits_of(self.net(x.contiguous(memory_format=self.memory_format)))
         if logits.shape[-2:] != x.shape[-2:]:
-            logits = functional.interpolate(
-                logits.to(torch.promote_types(logits.dtype, torch.float32)),
-                size=x.shape[-2:],
-                mode="bilinear",
-                align_corners=False,
-            )
+            logits = enlarged(logits, (padded_height, padded_width))
         return logits[..., :height, :width]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images in 0..255 as the network takes them, but for the padding."""
+        x = (images.to(self.mean.dtype) - self.mean) / self.std
+        return x.flip(1) if self.normalisation.channel_order == "BGR" else x
 
     def tensors(self) -> dict[str, Tensor]:
         """All weights and buffers on the CPU, in plain memory order, as safetensors wants them."""
@@ -247,3 +249,9 @@ class Segmenter(
         for module in (*self._frozen, *self._held):
             module.eval()
         return self
+
+
+def enlarged(logits: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Logits (B, K, h, w) of a network that computes them at a lower resolution, at the image's."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return functional.interpolate(wide, size=shape, mode="bilinear", align_corners=False)

@@ -17,7 +17,7 @@ from segacc.data.prepare import resize_image
 from segacc.data.reading.decode import DecodeError, Encoded, decode_image
 from segacc.data.reading.depth import WHOLE
 from segacc.errors import InputError
-from segacc.models.segmenter import Segmenter
+from segacc.models.load import Predictor
 from segacc.prediction.find import Target
 from segacc.prediction.logits import TTA_FLIPS, predict_logits
 from segacc.prediction.reading import Notes, Read, readable
@@ -48,7 +48,7 @@ class Done:
 
 
 def predict_image(
-    model: Segmenter,
+    model: Predictor,
     image: str | Path | np.ndarray,
     tta: str = "none",
     tile: int | None = None,
@@ -57,7 +57,7 @@ def predict_image(
     """Predict one image.
 
     Args:
-        model: of `segacc.models.load.load_segmenter`, on the device that is to compute.
+        model: of `segacc.models.load.load_predictor`, on the device that is to compute.
         image: a file, or (H, W, 3) uint8 RGB.
         tta: `none`, or the mean over flips: `h` the horizontal one, `hv` both and their product.
         tile: side in px of windows that overlap by half, for images that are too large to be
@@ -89,7 +89,7 @@ def predict_image(
 
 
 def predict_images(
-    model: Segmenter,
+    model: Predictor,
     targets: Sequence[Target],
     threshold: float | None = None,
     tta: str = "none",
@@ -155,7 +155,7 @@ def _read_ones(
 
 
 def _try_logits(
-    model: Segmenter, batch: list[Read], tta: str, tile: int | None, bar: tqdm
+    model: Predictor, batch: list[Read], tta: str, tile: int | None, bar: tqdm
 ) -> Tensor | None:
     """`_logits` of a batch; None where the memory is too small for it."""
 
@@ -191,7 +191,7 @@ def _check_options(
         raise InputError(f"--tta {tta}: expected {', '.join(TTA_FLIPS)}.")
 
 
-def _size(model: Segmenter, tile: int | None, size: AnySize | None) -> AnySize:
+def _size(model: Predictor, tile: int | None, size: AnySize | None) -> AnySize:
     """What images are resized to."""
     return size or (NATIVE if tile else model.size or NATIVE)
 
@@ -213,7 +213,7 @@ def _batches(images: Iterable[Read], batch_size: int) -> Iterator[list[Read]]:
 
 
 def _logits(
-    model: Segmenter,
+    model: Predictor,
     images: list[np.ndarray],
     tta: str,
     tile: int | None,
@@ -222,7 +222,7 @@ def _logits(
     """(B, K, H, W) float32 logits of images (H, W, 3), with `tile` on the CPU."""
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     if not tile:
-        batch = batch.to(next(model.parameters()).device)
+        batch = batch.to(model.device)
     return predict_logits(model, batch, tta, tile, progress)
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from segacc.data.loading.loader import rank_share, to_device
 from segacc.data.loading.resident import Resident, whole_images
+from segacc.models.load import Predictor
 from segacc.models.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ TTA_FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {
 
 @torch.no_grad()
 def predict_logits(
-    model: Segmenter,
+    model: Predictor,
     images: Tensor,
     tta: str = "none",
     tile: int | None = None,
@@ -52,7 +53,7 @@ def predict_logits(
     Returns:
         (B, K, H, W) float32 logits, on the device of the images.
     """
-    device = next(model.parameters()).device
+    device = model.device
     if tile is None or max(images.shape[-2:]) <= tile:
         return _mean_over_flips(model, images.to(device), tta).to(images.device)
     if len(images) > 1:
@@ -104,7 +105,7 @@ def _gaussian(length: int, device: torch.device) -> Tensor:
     return torch.exp(-0.5 * (place / (0.125 * length)) ** 2)
 
 
-def _mean_over_flips(model: Segmenter, images: Tensor, tta: str) -> Tensor:
+def _mean_over_flips(model: Predictor, images: Tensor, tta: str) -> Tensor:
     """(B, K, H, W) float32; of windows it is the windows that are flipped, so that no copy of the
     image is made and all is blended once."""
     logits: Tensor = model(images).float()
