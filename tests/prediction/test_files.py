@@ -30,6 +30,8 @@ from segacc.prediction.writing import write_legend
 class Bright(nn.Module):
     """Foreground is where the mean of R, G and B is above 128.5, pixel by pixel."""
 
+    device = torch.device("cpu")
+
     def __init__(self, threshold=0.5, size=None):
         super().__init__()
         self.threshold, self.size, self.value_range = threshold, size, None
@@ -361,6 +363,7 @@ from segacc.prediction.files import predict_images
 
 class Bright(torch.nn.Conv2d):
     threshold, size, value_range, labels = 0.5, None, None, None
+    device = torch.device("cpu")
     def forward(self, images):
         return super().forward(images.float())
 

@@ -120,6 +120,8 @@ def pixelwise(classes=1):
 
 
 class Floating(nn.Sequential):
+    device = torch.device("cpu")
+
     def forward(self, images):
         return super().forward(images.float())
 
