@@ -89,6 +89,7 @@ def test_contenders_get_the_data_set_as_files(tmp_path):
         ("step_profile", ["--model", "segformer", "--size", 64, "--steps", 2]),
         ("links", ["--models", "segformer", "--batches", 8, "--size", 64]),
         ("shared_cores", ["--seconds", 1]),
+        ("exports", ["--models", "segformer", "--size", 64, "--images", 1]),
         ("data", ["--size", 128, "--crop", 64, "--batches", 40]),
     ],
 )

@@ -161,9 +161,14 @@ def write(
     return predict_pt2(path, pixels)
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's; else it may hold a model alone."""
+    return (folder / "config.json").is_file() and (folder / "best").is_dir()
+
+
 def images_of(run: Path, model: Segmenter, at: Size | None) -> Prepared | None:
     """The run's data, as the exported model sees it; None where the model is not a run's."""
-    if not (run / "config.json").is_file() or not (run / "best").is_dir():
+    if not is_run(run):
         return None
     size: AnySize = NATIVE if at is not None else model.size or NATIVE
     return prepare_found(find_again(known_data(run)), size, model.value_range or WHOLE)
@@ -198,7 +203,7 @@ def metadata_of(run: Path, model: Segmenter, at: Size | None) -> dict[str, Any]:
         "architecture": values["architecture"],
         "encoder": values["encoder"],
     }
-    if (run / "best").is_dir():
+    if is_run(run):
         record = read_run_record(run)
         config = record["config"]
         epochs = read_epochs(run)
