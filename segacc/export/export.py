@@ -17,7 +17,7 @@ from segacc.config import read_run_record
 from segacc.data.known import find_again, known_data, prepare_found
 from segacc.data.reading.depth import WHOLE
 from segacc.data.split import Prepared
-from segacc.errors import InputError, disk_errors
+from segacc.errors import InputError, disk_errors, first_line
 from segacc.export.check import (
     Predict,
     check_sizes,
@@ -113,7 +113,14 @@ def compare(
 ) -> None:
     """Print how what was written differs from the model; raises InputError where it does."""
     reference, image = reference_of(model, at), example_image(data)
-    sizes = check_sizes(reference, exported, sizes_to_check(model), image)
+    try:
+        sizes = check_sizes(reference, exported, sizes_to_check(model), image)
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} was not kept: it does not take images of every size ({first_line(error)}), "
+            "since the network computes with the size of its training: give another --to, or use "
+            "`segacc predict`."
+        ) from error
     on_split = None if data is None else check_split(reference, exported, data)
     print(comparison(sizes, on_split), flush=True)
     refuse_if_different(path, sizes, on_split)

@@ -114,12 +114,13 @@ def resizing(model: Segmenter) -> str:
 def smp_card(model: Segmenter) -> str:
     """README.md of a folder of `write_smp`: how to use it."""
     flip = "[..., ::-1]" if model.normalisation.channel_order == "BGR" else ""
-    order = "This network takes BGR, hence the `[..., ::-1]` below.\n" if flip else ""
+    order = " This network takes BGR, hence the `[..., ::-1]` below." if flip else ""
     step, least = model.stride, model.least_side
     square = "height = width = max(height, width)\n" if model.is_square else ""
     return f"""# {model.architecture}, {model.encoder_name}
 
-Trained by segacc, written by `segacc export --to smp`. {order}
+Trained by segacc, written by `segacc export --to smp`.{order}
+
 ```python
 import albumentations
 import numpy as np

@@ -69,10 +69,18 @@ class OnnxSegmenter:
 
         Args:
             images: (B, 3, H, W) in 0..255, RGB, of any type.
+
+        Raises:
+            RuntimeError: onnxruntime cannot compute them, for want of memory for one.
         """
+        from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
         inputs = {"images": images.to(self._pixels).contiguous().numpy()}
         names = [output.name for output in self.session.get_outputs()]
-        found = self.session.run(names, inputs)
+        try:
+            found = self.session.run(names, inputs)
+        except (errors.Fail, errors.InvalidArgument, errors.RuntimeException) as error:
+            raise RuntimeError(str(error)) from error
         return {name: torch.from_numpy(values) for name, values in zip(names, found, strict=True)}
 
     def __call__(self, images: Tensor) -> Tensor:

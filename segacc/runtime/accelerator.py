@@ -148,4 +148,6 @@ def device_name(device: torch.device) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the GPU or the machine has no more memory."""
     kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+    of_torch, of_onnxruntime = "can't allocate memory", "Failed to allocate memory"
+    said = str(error)
+    return isinstance(error, kinds) or of_torch in said or of_onnxruntime in said

@@ -252,6 +252,15 @@ def test_a_transformers_model_is_not_for_smp(tmp_path):
         export(source, "smp", tmp_path / "folder")
 
 
+def test_a_network_of_one_size_is_not_kept(tmp_path):
+    """DPT of transformers computes with the number of patches, which torch then takes for fixed."""
+    config = tiny_configs()["dpt"].to_dict()
+    source = save(tmp_path / "model", "transformers", backbone_config=config)
+    with pytest.raises(InputError, match=r"was not kept: it does not take images of every size"):
+        export(source, "pt2", tmp_path / "out" / "model.pt2")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_file_that_is_not_ours_is_refused(tmp_path, onnx_files):
     (tmp_path / "broken.onnx").write_bytes(b"no protobuf")
     with pytest.raises(InputError, match=r"broken\.onnx cannot be read as ONNX"):
