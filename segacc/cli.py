@@ -15,8 +15,8 @@ import tyro
 from segacc.config import STUDY_MODELS, EvaluateConfig, RecipeName, TrackerName, TrainConfig
 from segacc.data_commands import cache, check, prepare
 from segacc.errors import InputError, is_local_main, plural, run_program
-from segacc.flags import parse_evaluate, parse_train, with_home
-from segacc.options import NO_FLAGS, SIZE_SPEC, ReadingFlags
+from segacc.flags import parse_evaluate, parse_train
+from segacc.options import NO_FLAGS, SIZE_SPEC, ReadingFlags, with_home
 from segacc.sizes import AnySize
 
 Images = Annotated[

@@ -21,6 +21,23 @@ from segacc.sizes import AnySize, size_of_json
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
 
+OWN = "own:"
+"""begins the name of what a program gives as an object: a network, a loss (`segacc.train`)"""
+
+
+def is_own(name: str) -> bool:
+    """Whether a value of a config stands for an object that a program gives."""
+    return name.startswith(OWN)
+
+
+def default_weights(model: str) -> str:
+    """What a model starts from where --weights does not say it."""
+    if is_own(model):
+        return "own"
+    if "/" in model:
+        return model
+    return SEGFORMER_B0 if model == "segformer" else "imagenet"
+
 
 def cache_dir() -> Path:
     """Folder of downloads, demo images and prepared data: `SEGACC_CACHE`, or `~/.cache/segacc`."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -21,10 +20,12 @@ from segacc.config import (
     EvaluateConfig,
     RecipeName,
     TrainConfig,
+    default_weights,
+    is_own,
     read_run_config,
 )
 from segacc.errors import InputError, is_local_main, quoted
-from segacc.options import Reading
+from segacc.options import Reading, with_all_epochs, with_home
 from segacc.sizes import AnySize, check_size
 
 # What may differ when a run is continued: nothing that would make it another run.
@@ -59,9 +60,22 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
     config = tyro.cli(TrainConfig, prog=prog, args=args, default=default, console_outputs=prints)
     resume = config.resume
     if resume is None:
-        return _fill(config)
+        return filled(config)
     saved = read_run_config(resume)
     config = tyro.cli(TrainConfig, prog=prog, args=args, default=saved, console_outputs=prints)
+    return continued(config, saved, resume)
+
+
+def continued(config: TrainConfig, saved: TrainConfig, resume: Path) -> TrainConfig:
+    """The config of a run that is resumed.
+
+    Args:
+        config: as it is wanted.
+        saved: that of the run in the folder `resume`.
+
+    Raises:
+        InputError: a value is out of range, or would make it another run.
+    """
     if config.output_dir not in (saved.output_dir, resume):
         raise InputError(
             f"--output-dir {config.output_dir} has no effect beside --resume {resume}, "
@@ -98,7 +112,7 @@ def fill(config: TrainConfig) -> TrainConfig:
     """
     if config.resume is None and _is_open(config):
         config = with_recipe(config)
-    return _fill(config)
+    return filled(config)
 
 
 def with_recipe(config: TrainConfig) -> TrainConfig:
@@ -125,7 +139,8 @@ def _is_open(config: TrainConfig) -> bool:
     return None in (config.size, config.flips, config.augment, config.weights)
 
 
-def _fill(config: TrainConfig) -> TrainConfig:
+def filled(config: TrainConfig) -> TrainConfig:
+    """The config with no field left open, as `fill`, but for the recipe; raises as that."""
     config = with_paths(config)
     if config.resume is None:
         config = with_protocol(config)
@@ -163,10 +178,8 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
         flips = "none"
     elif flips is None:
         flips = "h" if street or config.crop else "hv"
-    if weights is None and "/" in config.model:
-        weights = config.model
-    elif weights is None:
-        weights = SEGFORMER_B0 if config.model == "segformer" else "imagenet"
+    if weights is None:
+        weights = default_weights(config.model)
     if config.keep_head and (not own_encoder or weights == "none"):
         what = "--weights none" if own_encoder else f"--model {config.model}"
         raise InputError(
@@ -180,8 +193,8 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
 
 
 def has_own_encoder(model: str) -> bool:
-    """Whether --model is one of transformers, to which --encoder says nothing."""
-    return model == "segformer" or "/" in model
+    """Whether --encoder says nothing to --model: one of transformers, or of a program."""
+    return model == "segformer" or "/" in model or is_own(model)
 
 
 def check_values(config: TrainConfig) -> None:
@@ -247,27 +260,6 @@ def with_paths(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, **values)
 
 
-def with_home(args: Sequence[str]) -> list[str]:
-    """The arguments with ~/ expanded where a shell leaves it, as in --output-dir=~/runs/one."""
-    home = os.path.expanduser("~")
-    return [re.sub(r"(^|[=,])~(?=/|$)", lambda match: match[1] + home, arg) for arg in args]
-
-
-def with_all_epochs(args: Sequence[str]) -> list[str]:
-    """The arguments with `--freeze-encoder` as `--freeze-encoder all` where no number follows, and
-    with `--no-freeze-encoder` as 0."""
-    given = []
-    for arg, following in pairwise([*args, ""]):
-        flag = arg.replace("_", "-")
-        if flag == "--no-freeze-encoder":
-            given += ["--freeze-encoder", "0"]
-        elif flag == "--freeze-encoder" and (not following or following.startswith("--")):
-            given += [arg, "all"]
-        else:
-            given.append(arg)
-    return given
-
-
 def _shown(value: object) -> object:
     """A flag's value as the user gives it."""
     if isinstance(value, tuple) and value and isinstance(value[0], int):
@@ -288,6 +280,12 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
     """
     args = with_home(args)
     config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=is_local_main())
+    check_evaluate(config)
+    return config
+
+
+def check_evaluate(config: EvaluateConfig) -> None:
+    """Raises InputError for a value out of range."""
     Reading.of(vars(config)).check()
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
@@ -295,4 +293,3 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
         raise InputError(f"--batch-size {config.batch_size}: expected 1 or more.")
     if config.tile is not None and config.tile < 32:
         raise InputError(f"--tile {config.tile}: expected 32 or more.")
-    return config

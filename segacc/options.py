@@ -6,9 +6,11 @@ This module imports nothing heavy, so that `train.py --help` is instant.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 
 import tyro
@@ -109,3 +111,24 @@ class Reading:
 NO_FLAGS = Reading()
 ReadingFlags = Annotated[Reading, tyro.conf.OmitArgPrefixes]
 """As an argument of a command: each field is a flag of its own."""
+
+
+def with_home(args: Sequence[str]) -> list[str]:
+    """The arguments with ~/ expanded where a shell leaves it, as in --output-dir=~/runs/one."""
+    home = os.path.expanduser("~")
+    return [re.sub(r"(^|[=,])~(?=/|$)", lambda match: match[1] + home, arg) for arg in args]
+
+
+def with_all_epochs(args: Sequence[str]) -> list[str]:
+    """The arguments with `--freeze-encoder` as `--freeze-encoder all` where no number follows, and
+    with `--no-freeze-encoder` as 0."""
+    given = []
+    for arg, following in pairwise([*args, ""]):
+        flag = arg.replace("_", "-")
+        if flag == "--no-freeze-encoder":
+            given += ["--freeze-encoder", "0"]
+        elif flag == "--freeze-encoder" and (not following or following.startswith("--")):
+            given += [arg, "all"]
+        else:
+            given.append(arg)
+    return given

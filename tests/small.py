@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from segacc.config import EvaluateConfig
+
 ROOT = Path(__file__).parent.parent
 TINY = ("--model", "linknet", "--encoder", "tu-test_resnet")  # 0.4 M parameters
 
@@ -101,6 +103,14 @@ def train(dataset: Path, run: Path, *flags: object, processes: int = 1, **change
     base = ["--dataset", dataset, "--output-dir", run, "--size", 64, "--weights", "none"]
     base += ["--batch-size", 4, "--tracker", "none"]
     return run_program("train.py", *base, *flags, processes=processes, **changed)
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, float]:
+    """The scores of a run, by name."""
+    from segacc.evaluation.evaluate import evaluate
+
+    record = json.loads((evaluate(config) / "metrics.json").read_text(encoding="utf-8"))
+    return {name: score["value"] for name, score in record["scores"].items()}
 
 
 def lines(run: Path) -> list[dict[str, float]]:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 # The packages and modules of segacc from the outside in: each imports only from those after it.
 LAYERS = (
     ("train", "evaluate", "segacc.__main__"),
-    ("segacc.cli",),
+    ("segacc.cli", "segacc.api"),
     ("segacc.data_commands",),
     ("segacc.study",),
     ("segacc.training", "segacc.evaluation", "segacc.export"),
@@ -35,7 +35,7 @@ LAYERS = (
     ("segacc.options",),
     ("segacc.sizes",),
     ("segacc.errors",),
-    ("segacc",),  # __init__.py: the version, nothing else
+    ("segacc",),  # __init__.py: the version, and the names of the API, which it finds by name
 )
 DEPTH = {package: depth for depth, packages in enumerate(LAYERS) for package in packages}
 HEAVY = {"accelerate", "datasets", "segmentation_models_pytorch", "torch"}

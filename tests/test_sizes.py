@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
 from PIL import Image
-from small import TINY, lines, train, write_shapes
+from small import TINY, evaluate, lines, train, write_shapes
 
 from segacc.config import EvaluateConfig, read_run_config, to_json
 from segacc.errors import InputError
 from segacc.evaluation.compare import compare
-from segacc.evaluation.evaluate import evaluate
 from segacc.flags import parse_train
 from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from segacc.config import cache_dir
 from segacc.data import store
@@ -44,6 +43,7 @@ from segacc.data.store import describe, open_prepared, prepared_dir
 from segacc.data.value_range import find_range
 from segacc.errors import InputError
 from segacc.labels import BINARY_CODING, IGNORE, Coding
+from segacc.runtime.bars import make_bar
 from segacc.sizes import AnySize, Size, size_in_words, width_height
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _write_splits(folder: Path, splits: DatasetDict, recipe: _Recipe) -> list[De
     )
     total, doing = sum(map(len, splits.values())), f"preparing at {size_in_words(size)}"
     with (
-        tqdm(total=total, desc=doing, unit="img", disable=None) as bar,
+        make_bar(total=total, desc=doing, unit="img") as bar,
         closing(rows) as prepared,
     ):
         for name, its_rows in splits.items():

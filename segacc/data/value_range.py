@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from segacc.data.reading.decode import Decoded, DecodeError
 from segacc.data.reading.depth import LEVELS, ValueRange
 from segacc.data.rows import Source, in_processes, read_row
 from segacc.labels import IGNORE, Coding
+from segacc.runtime.bars import make_bar
 
 OF_ALL = 0.001
 OF_FOREGROUND = 0.005
@@ -91,7 +91,7 @@ def find_range(source: Source) -> ValueRange:
     found, of_rows = NO_PIXELS, partial(_histograms_of_rows, coding=source.coding)
     for name, rows in sorted(source.rows.items(), key=lambda item: item[0] != "train"):
         with (
-            tqdm(total=len(rows), desc=f"range of values of {name}", disable=None) as bar,
+            make_bar(total=len(rows), desc=f"range of values of {name}") as bar,
             closing(in_processes(of_rows, [rows], 16 * LEVELS)) as parts,
         ):
             for some, images in parts:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from segacc.config import EvaluateConfig
 from segacc.data.classes.palettes import with_palette
@@ -36,7 +37,7 @@ from segacc.prediction.logits import predict_split, resize_logits
 from segacc.report.page import write_report
 from segacc.report.pictures import detail_folder, picture_name, triptych
 from segacc.report.scored import read_scored
-from segacc.runtime.accelerator import is_out_of_memory
+from segacc.runtime.accelerator import end_run, is_out_of_memory, settings_put_back
 from segacc.runtime.ranks import gather_images, is_lost_connection
 
 HALF = 0.5
@@ -54,20 +55,23 @@ class SplitStats:
     """seconds that this rank took for its predictions"""
 
 
-def evaluate(config: EvaluateConfig) -> dict[str, float]:
+def evaluate(config: EvaluateConfig, net: nn.Module | None = None) -> Path:
     """Score the run's best model on a split, write the results into the run's folder, print them.
 
     Each image counts once for any number of processes.
 
+    Args:
+        net: the network of a program (`segacc.models.own`), where the run is of one.
+
     Returns:
-        The scores, by the names of FORMULAS.
+        the folder of the results: metrics.json, per_image.csv, report.html and pictures.
 
     Raises:
         InputError: the folder has no model, the data set no such split, the memory is too small, or
             the results cannot be written.
     """
-    with explain_evaluation_errors(config):
-        evaluation = load_evaluation(config)
+    with settings_put_back(), explain_evaluation_errors(config):
+        evaluation = load_evaluation(config, net)
         folder, split = evaluation.folder, evaluation.split
         with disk_errors(folder, remedy="free space there, then give the same command again."):
             make_folders(evaluation)
@@ -78,8 +82,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
                 write_results(folder, split, found.at_threshold, record)
                 write_report(folder / "report.html", [read_scored(config.run, folder, split)])
                 print_results(folder, split, found.at_threshold, record, config.explain)
-    evaluation.accelerator.end_training()
-    return {name: score.value for name, score in scores.items()}
+    evaluation.accelerator.wait_for_everyone()  # until the results are written
+    end_run(evaluation.accelerator)
+    return folder
 
 
 def make_folders(evaluation: Evaluation) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from accelerate import Accelerator
+from torch import nn
 
 from segacc.config import EvaluateConfig, TrainConfig, read_run_config
 from segacc.data.content import masks_of, why_meaningless
@@ -54,8 +55,8 @@ class Evaluation:
     """why the scores may mislead, in sentences"""
 
 
-def load_evaluation(config: EvaluateConfig) -> Evaluation:
-    """Load the run's best model, and the split to score it on.
+def load_evaluation(config: EvaluateConfig, net: nn.Module | None = None) -> Evaluation:
+    """Load the run's best model, and the split to score it on; `net` as in `evaluate`.
 
     Raises:
         InputError: the folder has no model, or the data set no such split.
@@ -64,7 +65,7 @@ def load_evaluation(config: EvaluateConfig) -> Evaluation:
     precision = "fp32" if trained.precision == "fp16" and not uses_gpu() else trained.precision
     accelerator = make_accelerator(precision)
     set_threads(accelerator)
-    model = load_segmenter(config.run).to(accelerator.device)
+    model = load_segmenter(config.run, net).to(accelerator.device)
     known = known_data(config.run)
     dataset = config.dataset or known.dataset
     reading = Reading.of(vars(config))

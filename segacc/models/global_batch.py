@@ -195,9 +195,15 @@ def warn_of_unplaced_random_layers(model: nn.Module, images: Tensor) -> None:
         )
 
 
-@cache
 def _ranks() -> Any:
-    return torch.distributed.new_group(backend="gloo")  # apart from DDP's sums
+    return _group_beside(torch.distributed.group.WORLD)
+
+
+@cache
+def _group_beside(world: Any) -> Any:
+    """Apart from DDP's sums; made once for each default group, of which a process has another one
+    when it trains again."""
+    return torch.distributed.new_group(backend="gloo")
 
 
 class _Normalise(torch.autograd.Function):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from segacc.config import is_own
 from segacc.errors import InputError, first_line
 from segacc.models.onnx_model import OnnxSegmenter
 from segacc.models.segmenter import Segmenter
@@ -19,7 +23,7 @@ Predictor = Segmenter | OnnxSegmenter
 STRIDE_OF_0_1_0 = 32
 
 
-def load_predictor(source: str | Path) -> Predictor:
+def load_predictor(source: str | os.PathLike[str], net: nn.Module | None = None) -> Predictor:
     """A model to predict with: what `load_segmenter` takes, or a file that `segacc export --to
     onnx` has written.
 
@@ -29,19 +33,22 @@ def load_predictor(source: str | Path) -> Predictor:
     path = Path(source).expanduser()
     if path.suffix == ".onnx" and path.is_file():
         return OnnxSegmenter(path)
-    return load_segmenter(source)
+    return load_segmenter(source, net)
 
 
-def load_segmenter(source: str | Path) -> Segmenter:
+def load_segmenter(source: str | os.PathLike[str], net: nn.Module | None = None) -> Segmenter:
     """A trained model, in evaluation mode on the CPU.
 
     Args:
         source: a run's folder, of which `best` is taken; a from_pretrained folder; or a Hub id
             (owner/name), of which config.json and model.safetensors are downloaded, once.
+        net: the network of a program (`segacc.models.own`), where the model is of one; it gets the
+            trained weights in a copy.
 
     Raises:
         InputError: there is no model of segacc, or it cannot be had.
     """
+    source = os.fspath(source)
     folder = Path(source).expanduser()
     names = ("config.json", "model.safetensors")
     if folder.is_dir():
@@ -52,15 +59,21 @@ def load_segmenter(source: str | Path) -> Segmenter:
                 "run has not finished its first epoch, or this is no run's folder."
             )
         config, weights = (folders[0] / name for name in names)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and not folder.exists():
-        config, weights = (_from_hub(str(source), name) for name in names)
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not folder.exists():
+        config, weights = (_from_hub(source, name) for name in names)
     else:
         raise InputError(
             f"{source} is not a model: expected a run's folder, a from_pretrained folder, or a Hub "
             "id (owner/name)."
         )
     # from_pretrained of the mixin does the same and prints a line from every rank.
-    model = Segmenter(**_arguments(config))
+    arguments = _arguments(config)
+    if net is not None and not is_own(arguments["architecture"]):
+        raise InputError(
+            f"{source} is a model of the architecture {arguments['architecture']}, which needs no "
+            "network of yours: leave net out."
+        )
+    model = Segmenter(**arguments, net=net)
     try:
         model.load_state_dict(read_tensors(weights))
     except RuntimeError as error:
@@ -80,7 +93,8 @@ def _arguments(path: Path) -> dict[str, Any]:
             f"{path} cannot be read ({str(error).splitlines()[0]}): expected the config.json that "
             "lies beside a model's weights."
         ) from error
-    known = inspect.signature(Segmenter).parameters
+    known = {**inspect.signature(Segmenter).parameters}
+    del known["net"]
     if not isinstance(found, dict) or "architecture" not in found or found.keys() - known.keys():
         raise InputError(
             f"{path} does not describe a model of this segacc: expected one that train.py has "

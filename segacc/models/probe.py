@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,10 @@ gradients were seen for 2 to 7, on a processor that computes on eight numbers at
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits in what a network returns: those of transformers return an object around them."""
+    """The logits in what a network returns: those of transformers return an object around them,
+    those of torchvision a dictionary."""
+    if isinstance(output, Mapping):
+        return output.get("logits", output.get("out"))
     return getattr(output, "logits", output)
 
 

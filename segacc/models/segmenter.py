@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segacc.config import is_own
 from segacc.labels import Labels
 from segacc.models.huggingface import make_transformers_net, transformers_stride
 from segacc.models.normalisation import (
@@ -21,6 +22,7 @@ from segacc.models.normalisation import (
     Normalisation,
     per_channel,
 )
+from segacc.models.own import check_own_net, copy_of_own_net, own_stride
 from segacc.models.probe import (
     drop_stages_without_gradient,
     find_least_side,
@@ -42,7 +44,8 @@ class Segmenter(
     """A segmentation network that needs no preprocessing around it.
 
     Args:
-        architecture: a name of segmentation_models_pytorch, or `transformers`.
+        architecture: a name of segmentation_models_pytorch, `transformers`, or `own:` and a name
+            for a network that a program gives.
         encoder: encoder of segmentation_models_pytorch; models of transformers have their own.
         classes: logits per pixel; 1 for binary masks.
         backbone_config: for `transformers`, the model's config as a dict.
@@ -58,6 +61,7 @@ class Segmenter(
         labels: names and colours of the classes, of `Labels.to_config`; None is background and
             foreground where `classes` is 1, and else that nobody has named them.
         stride: what height and width are padded to a multiple of; None is the network's own.
+        net: the network of a program (`segacc.models.own`). It is copied and stays as it is.
 
     `threshold`, `size` and `value_range` may be set as attributes, and `normalise_by` sets mean,
     std and order; what they are then is saved.
@@ -90,10 +94,12 @@ class Segmenter(
         stride: int | None = None,
         labels: dict[str, Any] | None = None,
         value_range: Iterable[int] | None = None,
+        net: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
-        self.encoder_name = None if architecture == "transformers" else encoder
+        is_smp = architecture != "transformers" and not is_own(architecture)
+        self.encoder_name = encoder if is_smp else None
         self.threshold = threshold
         self.size: Size | None = None
         if size is not None:
@@ -109,14 +115,17 @@ class Segmenter(
             assert backbone_config is not None
             self.net = make_transformers_net(backbone_config, classes, channels)
             self.stride = stride or transformers_stride(self.net)
-            # Measured on CPU: attention loses 10 % where convolutions win 20 to 40 %.
-            self.memory_format = torch.contiguous_format
-        else:
+        elif is_smp:
             assert encoder is not None
             self.net = make_smp_net(architecture, encoder, classes, channels)
             self.stride = stride or smp_stride(architecture, self.net)
-            plain = has_layer_that_onednn_fails_on(self.net)
-            self.memory_format = torch.contiguous_format if plain else torch.channels_last
+        else:
+            self.net = copy_of_own_net(architecture, net)
+            self.stride = stride or own_stride(self.net)
+            check_own_net(architecture, self.net, classes, channels, self.stride)
+        # Measured on CPU: attention loses 10 % where convolutions win 20 to 40 %.
+        plain = architecture == "transformers" or has_layer_that_onednn_fails_on(self.net)
+        self.memory_format = torch.contiguous_format if plain else torch.channels_last
         self.register_buffer("mean", torch.empty(1, channels, 1, 1))
         self.register_buffer("std", torch.empty(1, channels, 1, 1))
         self.normalise_by(Normalisation(tuple(mean), tuple(std), channel_order))
@@ -133,9 +142,11 @@ class Segmenter(
 
     @property
     def encoder(self) -> nn.Module:
-        """The part that is pretrained, and that `--freeze-encoder` freezes."""
-        names = ("encoder", getattr(self.net, "base_model_prefix", ""), "backbone")
-        return next(getattr(self.net, name) for name in names if hasattr(self.net, name))
+        """The part that is pretrained, and that `--freeze-encoder` freezes; the whole network of a
+        program that names no such part."""
+        net = self.net
+        names = ("encoder", getattr(net, "base_model_prefix", ""), "backbone")
+        return next((getattr(net, name) for name in names if hasattr(net, name)), net)
 
     @property
     def device(self) -> torch.device:
@@ -199,7 +210,7 @@ class Segmenter(
         """The arguments that make this model again: config.json of a model's folder."""
         assert isinstance(self._hub_mixin_config, dict)
         return {
-            **self._hub_mixin_config,
+            **{k: v for k, v in self._hub_mixin_config.items() if k != "net"},
             "encoder": self.encoder_name,
             "mean": list(self.normalisation.mean),
             "std": list(self.normalisation.std),

@@ -1,4 +1,5 @@
-"""Predict any images: `predict_images` writes files, `predict_image` returns an array."""
+"""Predict any images: `predict_images` writes files, `predict_masks` and `predict_image` return
+arrays."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,11 +24,25 @@ from segacc.models.load import Predictor
 from segacc.prediction.find import Target
 from segacc.prediction.logits import TTA_FLIPS, predict_logits
 from segacc.prediction.reading import Notes, Read, readable
-from segacc.prediction.writing import probability_maps, write_files
+from segacc.prediction.writing import label_map_of, probability_maps, write_files
 from segacc.runtime.accelerator import is_out_of_memory
+from segacc.runtime.bars import make_bar
 from segacc.sizes import NATIVE, AnySize, width_height
 
 STEP_PIXELS = 2**22  # in one step at most, but for a single image that has more
+
+
+@dataclass(frozen=True, eq=False)
+class Resized:
+    """An image in memory, as the model gets it."""
+
+    pixels: np.ndarray
+    """(H, W, 3) uint8"""
+    shape: tuple[int, int]
+    """its own height and width"""
+
+
+Image = TypeVar("Image", Resized, Read)
 
 
 @dataclass(frozen=True)
@@ -115,12 +132,7 @@ def predict_images(
         InputError: an argument is out of range, or a file cannot be written.
     """
     _check_options(tta, tile, size, threshold, batch_size)
-    if threshold is not None and model.labels and model.labels.logits > 1:
-        raise InputError(
-            f"--threshold {threshold} decides between two classes, and the model has "
-            f"{model.labels.classes}, of which the most probable one is predicted: leave it out."
-        )
-    threshold = model.threshold if threshold is None else threshold
+    threshold = _threshold(model, threshold)
     if tile:
         batch_size = 1
     started = time.perf_counter()
@@ -128,7 +140,7 @@ def predict_images(
     notes = Notes(model.value_range)
     ahead = 0 if tile else batch_size
     images = readable(targets, _size(model, tile, size), model.value_range, ahead)
-    with tqdm(total=len(targets), desc="predicting", unit="img", disable=None) as bar:
+    with make_bar(total=len(targets), desc="predicting", unit="img") as bar:
         for batch in _batches(_read_ones(images, failed, notes, bar), batch_size):
             logits = _try_logits(model, batch, tta, tile, bar)
             if logits is None:
@@ -139,6 +151,52 @@ def predict_images(
             bar.update(len(batch))
     seconds = time.perf_counter() - started
     return Done(len(targets) - len(failed), failed, notes.sentences(), seconds)
+
+
+def predict_masks(
+    model: Predictor,
+    images: Iterable[np.ndarray],
+    threshold: float | None = None,
+    tta: str = "none",
+    tile: int | None = None,
+    size: AnySize | None = None,
+    batch_size: int = 8,
+) -> Iterator[np.ndarray]:
+    """Predict images that are in memory; the masks are those that `predict_images` writes.
+
+    Args:
+        images: (H, W, 3) uint8 RGB, of any sizes.
+        threshold, tta, tile, size, batch_size: as in `predict_images`.
+
+    Yields:
+        for each image, at its own size, (H, W) bool, where True is foreground; with more than two
+        classes (H, W) uint8, the number of the class.
+
+    Raises:
+        InputError: an argument is out of range.
+    """
+    _check_options(tta, tile, size, threshold, batch_size)
+    threshold = _threshold(model, threshold)
+    to_size = partial(resize_image, size=_size(model, tile, size))
+    resized = (Resized(to_size(image), (image.shape[0], image.shape[1])) for image in images)
+    for batch in _batches(resized, 1 if tile else batch_size):
+        logits = _logits(model, [one.pixels for one in batch], tta, tile)
+        for one, own in zip(batch, logits.split(1), strict=True):
+            maps = probability_maps(own, one.shape)
+            if own.shape[1] == 1:
+                yield (next(maps) > threshold).numpy()
+            else:
+                yield label_map_of(maps)
+
+
+def _threshold(model: Predictor, given: float | None) -> float:
+    """The one that was given, or the model's; raises InputError where it decides nothing."""
+    if given is not None and model.labels and model.labels.logits > 1:
+        raise InputError(
+            f"--threshold {given} decides between two classes, and the model has "
+            f"{model.labels.classes}, of which the most probable one is predicted: leave it out."
+        )
+    return model.threshold if given is None else given
 
 
 def _read_ones(
@@ -196,9 +254,9 @@ def _size(model: Predictor, tile: int | None, size: AnySize | None) -> AnySize:
     return size or (NATIVE if tile else model.size or NATIVE)
 
 
-def _batches(images: Iterable[Read], batch_size: int) -> Iterator[list[Read]]:
+def _batches(images: Iterable[Image], batch_size: int) -> Iterator[list[Image]]:
     """Neighbours that have the same shape, as many as fit into a step."""
-    batch: list[Read] = []
+    batch: list[Image] = []
     for one in images:
         if batch and one.pixels.shape != batch[0].pixels.shape:
             yield batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -76,15 +76,35 @@ def _write_binary(one: Read, probabilities: Tensor, threshold: float) -> None:
         _save_overlay(outlined(one.original, mask), one.target.overlay)
 
 
-def _write_classes(one: Read, maps: Iterator[Tensor], labels: Labels) -> None:
-    best = torch.full(one.shape, -1.0)
-    found = np.zeros(one.shape, np.uint8)
+def label_map_of(
+    maps: Iterator[Tensor], see: Callable[[int, Tensor], object] | None = None
+) -> np.ndarray:
+    """The most probable class of each pixel, (H, W) uint8; of equal ones the first, as argmax.
+
+    Args:
+        maps: of `probability_maps`, of more than one class.
+        see: called with the number of each class and its map.
+    """
+    best, found = torch.zeros(0), np.zeros(0, np.uint8)
     for number, probabilities in enumerate(maps):
-        found[(probabilities > best).numpy()] = number  # of equal ones the first, as argmax
+        if number == 0:
+            best, found = probabilities.clone(), np.zeros(probabilities.shape, np.uint8)
+        found[(probabilities > best).numpy()] = number
         torch.maximum(best, probabilities, out=best)
-        if one.target.probabilities:
-            name = re.sub(r"[^\w.-]", "-", f"{number:03d}-{labels.names[number]}.png")
-            _save_levels(probabilities, one.target.probabilities.with_suffix("") / name)
+        if see:
+            see(number, probabilities)
+    return found
+
+
+def _write_classes(one: Read, maps: Iterator[Tensor], labels: Labels) -> None:
+    folder = one.target.probabilities and one.target.probabilities.with_suffix("")
+
+    def save(number: int, probabilities: Tensor) -> None:
+        name = re.sub(r"[^\w.-]", "-", f"{number:03d}-{labels.names[number]}.png")
+        assert folder is not None
+        _save_levels(probabilities, folder / name)
+
+    found = label_map_of(maps, save if folder else None)
     _save(with_palette(found, labels), one.target.mask, "PNG")
     if one.target.overlay:
         assert one.original is not None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
 
 from segacc.errors import InputError, is_local_main
@@ -33,6 +38,9 @@ def make_accelerator(precision: str) -> Accelerator:
     """
     check_launcher()
     cuda = uses_gpu()
+    if AcceleratorState._shared_state and not torch.distributed.is_initialized():
+        # A run that has failed in this process has left it.
+        AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         mixed_precision=choose_precision(precision, cuda),
         cpu=not cuda,
@@ -41,6 +49,41 @@ def make_accelerator(precision: str) -> Accelerator:
     if not accelerator.is_main_process:
         logging.getLogger("segacc").setLevel(logging.ERROR)  # only rank 0 prints warnings
     return accelerator
+
+
+@contextmanager
+def settings_put_back() -> Iterator[None]:
+    """Put torch's settings back that a run changes, so that it leaves its process as it was."""
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.benchmark = benchmark
+        torch.set_num_threads(threads)
+
+
+def end_run(accelerator: Accelerator) -> None:
+    """Forget what the accelerator was made with, such as its precision, which accelerate would keep
+    for the next one of this process.
+
+    The group of processes stays until the program ends, for its next run: torchrun's processes
+    cannot form it twice.
+    """
+    accelerator.free_memory()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    _leave_group_at_exit()
+
+
+@cache
+def _leave_group_at_exit() -> None:
+    atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def choose_precision(precision: str, cuda: bool) -> str:

@@ -13,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from segacc.errors import Stopped
+from segacc.runtime.accelerator import end_run
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +64,15 @@ def stop_together(accelerator: Accelerator, asked_to_stop: Callable[[], bool]) -
         raise Stopped
 
 
-@cache
 def _cpu_group() -> Any:
     if torch.distributed.get_backend() == "gloo":
         return None  # the default group is one
+    return _gloo_beside(torch.distributed.group.WORLD)
+
+
+@cache
+def _gloo_beside(world: Any) -> Any:
+    """A group of all ranks whose tensors lie on CPUs, made once for each default group."""
     return torch.distributed.new_group(backend="gloo")
 
 
@@ -82,7 +88,7 @@ def leave_together(accelerator: Accelerator) -> None:
         log.warning("the tracker could not finish (%s): its last lines may be missing.", error)
     accelerator.trackers = []
     any_rank(accelerator, False)
-    accelerator.end_training()
+    end_run(accelerator)
 
 
 def is_lost_connection(error: BaseException) -> bool:

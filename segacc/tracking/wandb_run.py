@@ -53,6 +53,8 @@ def start(
         "dir": str(run),
         "resume": "allow",
         "config": config,
+        # Of this process: an earlier run of segacc that has failed, or one of the user's own.
+        "reinit": "finish_previous",
     }
     if "WANDB_INIT_TIMEOUT" not in os.environ:  # W&B's own would be 90 seconds
         options["settings"] = wandb.Settings(init_timeout=INIT_SECONDS)

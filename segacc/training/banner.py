@@ -49,7 +49,7 @@ def banner(
         norm = "frozen"
     else:
         norm = "over the global batch" if config.accumulate == 1 else "over each part of the batch"
-    backbone = "" if model.architecture == "transformers" else f" ({config.encoder})"
+    backbone = f" ({config.encoder})" if config.encoder else ""
     classes = ""
     if data.labels.logits > 1:
         classes = f"; {data.labels.classes} classes: {some_names(data.labels.names, 12)}"

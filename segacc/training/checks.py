@@ -25,6 +25,7 @@ from segacc.runtime.ranks import is_lost_connection
 from segacc.sizes import scaled_to, sides_in_words, size_of, size_text, width_height
 from segacc.tracking.start import check_tracker
 from segacc.training.losses import WEIGHED_LOSSES, make_loss
+from segacc.training.own import NOTHING, Own, own_loss
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +99,9 @@ def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str
     return None
 
 
-def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
+def check_flags(config: TrainConfig, accelerator: Accelerator, own: Own = NOTHING) -> None:
     """Raises InputError for flags that are wrong whatever the data set and the model are."""
-    check_loss(config)
+    check_loss(config, own)
     check_batch(config, accelerator.num_processes)
     check_tracker(config.tracker)
     if config.tracker == "none" and config.pictures != TrainConfig.pictures:
@@ -116,9 +117,9 @@ def check_flags(config: TrainConfig, accelerator: Accelerator) -> None:
         check_output_dir(config.output_dir)
 
 
-def check_loss(config: TrainConfig) -> None:
+def check_loss(config: TrainConfig, own: Own = NOTHING) -> None:
     """Raises InputError for a loss that is not known, and for a flag that has no effect on it."""
-    make_loss(config.loss)
+    own_loss(config, own) or make_loss(config.loss)
     terms = config.loss.split("+")
     weighed = any(term in WEIGHED_LOSSES for term in terms)
     for flag, value, has_effect, works_on in (

@@ -15,6 +15,7 @@ from segacc.errors import Stopped, how_to_continue
 from segacc.flags import fill
 from segacc.metrics.tables import per_image_csv
 from segacc.runs import append_epoch, model_card
+from segacc.runtime.accelerator import settings_put_back
 from segacc.runtime.ranks import leave_together, stop_together
 from segacc.runtime.signals import StopRequest
 from segacc.tracking.results import log_epoch_pictures, log_results
@@ -22,18 +23,22 @@ from segacc.tracking.trackers import log_epoch
 from segacc.training.banner import epoch_line, final_lines
 from segacc.training.checks import explain_errors
 from segacc.training.optim import rates_at
+from segacc.training.own import NOTHING, Own
 from segacc.training.saving.checkpoint import Progress
 from segacc.training.setup import NO_HOOKS, Hooks, Job, set_up
 from segacc.training.steps import TrainedSteps, not_finite_error, train_epoch
 from segacc.training.validate import Validation, validate
 
 
-def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
+def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS, own: Own = NOTHING) -> Path:
     """Train a model, as `config` says.
+
+    The process is left as it was, so that a program can train again.
 
     Args:
         config: fields that are left open are filled in (see `segacc.flags.fill`).
         hooks: functions to call at given points of the run; see `Hooks`.
+        own: objects of a program, where the config only has their names.
 
     Returns:
         the run's folder.
@@ -43,11 +48,15 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
         Stopped: a signal has stopped the run, and its state is saved.
     """
     config = fill(config)
-    with explain_errors(config):
-        job = set_up(config, hooks)
+    with settings_put_back(), explain_errors(config):
+        return run_epochs(set_up(config, hooks, own))
+
+
+def run_epochs(job: Job) -> Path:
+    """Train from where the job is to the end, or until it is stopped; raises as `fit`."""
+    config, hooks, progress, is_main = job.config, job.hooks, job.progress, job.is_main
     hooks.ready(job)
-    progress = job.progress
-    with explain_errors(config, job.run), StopRequest(prints=job.is_main) as request, job.writer:
+    with explain_errors(config, job.run), StopRequest(prints=is_main) as request, job.writer:
         try:
             while progress.epoch < config.epochs and progress.epochs_without_gain < config.patience:
                 steps = train_epoch(job, progress, request.is_made)
@@ -65,7 +74,7 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS) -> Path:
         except Stopped:
             raise save_stopped(job, progress, request) from None
         leave_together(job.accelerator)
-    if job.is_main:
+    if is_main:
         print(final_lines(config, job.run, progress, job.data), flush=True)
     return job.run
 
@@ -116,6 +125,7 @@ def report_epoch(job: Job, steps: TrainedSteps, validation: Validation, progress
             job.writer.hold_best(validation.scores.get("threshold", 0.5), card, table)
     log_epoch(job.tracker, line, best=is_best)
     log_epoch_pictures(job.tracker, progress.epoch, progress.step, segmenter, valid)
+    job.hooks.epoch_read(line)
 
 
 def finish(job: Job, progress: Progress) -> None:

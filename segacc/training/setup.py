@@ -33,6 +33,7 @@ from segacc.training.banner import about_fine_tuning, about_options, banner
 from segacc.training.checks import check_data, check_flags
 from segacc.training.losses import Loss, PixelOptions, make_loss
 from segacc.training.optim import make_schedule
+from segacc.training.own import NOTHING, Own, own_loss
 from segacc.training.saving.checkpoint import (
     Progress,
     load_state,
@@ -42,25 +43,45 @@ from segacc.training.saving.writer import Writer
 from segacc.training.trainable import TrainableModel, build, make_trainable
 
 
-def _do_nothing(*_: object) -> None:
+def do_nothing(*_: object) -> None:
     """The default of a hook."""
 
 
 @dataclass(frozen=True)
-class Hooks:
-    """Functions that `fit` calls at given points of a run. The benchmarks measure with them."""
+class Step:
+    """A step that was done; loss and norm are of the global batch, the same on all ranks."""
 
-    ready: Callable[[Job], object] = _do_nothing
+    step: int
+    """its number, counted from 1"""
+    epoch: int
+    """the epoch that it belongs to, counted from 1"""
+    loss: float
+    grad_norm: float
+    """before clipping"""
+    rates: dict[str, float]
+    """its learning rates by name, as in metrics.jsonl"""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Functions that `fit` calls at given points of a run, on every rank: the benchmarks measure
+    with them, and they call what a program gives (`segacc.train`)."""
+
+    ready: Callable[[Job], object] = do_nothing
     """called before the first step"""
-    step_begins: Callable[[int], object] = _do_nothing
+    step_begins: Callable[[int], object] = do_nothing
     """called before each step, with the number of steps done"""
-    step_done: Callable[[int, float], object] = _do_nothing
+    step_done: Callable[[int, float], object] = do_nothing
     """called after each step, with its number (counted from 0) and the seconds that it waited for
     data"""
-    steps_done: Callable[[Job], object] = _do_nothing
+    steps_done: Callable[[Job], object] = do_nothing
     """called after the steps of an epoch, before its validation"""
-    epoch_done: Callable[[Job], object] = _do_nothing
+    epoch_done: Callable[[Job], object] = do_nothing
     """called after the validation of an epoch"""
+    step_read: Callable[[Step], object] = do_nothing
+    """called for each step, in their order, once its loss is read: up to half a second later"""
+    epoch_read: Callable[[dict[str, float]], object] = do_nothing
+    """called after each epoch with its line of metrics.jsonl"""
     clock: Callable[[], float] = time.monotonic
     """gives seconds, from which the run knows when to save a state"""
 
@@ -93,7 +114,7 @@ class Job:
         return self.accelerator.is_main_process
 
 
-def set_up(config: TrainConfig, hooks: Hooks) -> Job:
+def set_up(config: TrainConfig, hooks: Hooks, own: Own = NOTHING) -> Job:
     """Make a run ready, new or resumed, and print the settings in effect.
 
     Checks that take little time come first.
@@ -105,10 +126,10 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     accelerator = start_processes(config)
     resume = config.resume
     state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
-    check_flags(config, accelerator)
+    check_flags(config, accelerator, own)
     pipeline = find_pipeline(config.augment or "flips", resume)
     source = find_to_train(config.dataset, Reading.of(vars(config)), resume)
-    built, place = build(config, source.labels, state, accelerator)
+    built, place = build(config, source.labels, state, accelerator, own.net)
     # A resumed run keeps its range of values, or goes on without one, as 0.1.0 began it.
     own_range = (built.model.value_range or WHOLE) if state else None
     data = prepare_found(source, config.size, own_range)
@@ -116,7 +137,7 @@ def set_up(config: TrainConfig, hooks: Hooks) -> Job:
     check_data(config, data)
     model = make_trainable(config, accelerator, built, place)
     progress = load_state(state, model.trained) if state else Progress()
-    return open_outputs(config, hooks, accelerator, data, pipeline, model, progress)
+    return open_outputs(config, hooks, own, accelerator, data, pipeline, model, progress)
 
 
 def start_processes(config: TrainConfig) -> Accelerator:
@@ -143,6 +164,7 @@ def pixel_options(config: TrainConfig, data: Prepared) -> PixelOptions:
 def open_outputs(
     config: TrainConfig,
     hooks: Hooks,
+    own: Own,
     accelerator: Accelerator,
     data: Prepared,
     pipeline: Pipeline | None,
@@ -151,6 +173,7 @@ def open_outputs(
 ) -> Job:
     """Open the run's folder and its tracker, start the stream of batches, and print the banner."""
     segmenter, options = model.trained.model, pixel_options(config, data)
+    loss = own_loss(config, own)
     # What files say at the start, since they may have changed when the run is resumed.
     given = {
         "class_weights": options.class_weights,
@@ -181,8 +204,8 @@ def open_outputs(
         data=data,
         model=model,
         schedule=make_schedule(model.trained.optimizer, config.warmup, last_step, progress.step),
-        loss_fn=make_loss(config.loss, accelerator.num_processes > 1, options),
-        image_loss_fn=make_loss(config.loss, options=options),
+        loss_fn=loss or make_loss(config.loss, accelerator.num_processes > 1, options),
+        image_loss_fn=loss or make_loss(config.loss, options=options),
         batches=batches,
         valid=valid,
         progress=progress,

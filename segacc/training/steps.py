@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from segacc.data.loading.loader import to_device
 from segacc.data.loading.stream import epoch_end, step_keys
 from segacc.errors import InputError, quoted
 from segacc.runtime.accelerator import memory_gib
+from segacc.runtime.bars import make_bar
 from segacc.runtime.ranks import any_rank
 from segacc.tracking.trackers import log_steps
 from segacc.training.optim import rates_at
 from segacc.training.saving.checkpoint import Progress, states
-from segacc.training.setup import Job
+from segacc.training.setup import Job, Step
 
 READ_SECONDS = 0.5  # between readings of the losses, since each of them waits for the GPU
 
@@ -84,6 +84,7 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
                 images = (step + 1 - first_step) * config.batch_size
                 show_speed(bar, done.mean_loss, images, time.perf_counter() - started, waited)
                 log_steps(job.tracker, progress.step, results, rates, *spent)
+                tell_steps(job, progress, results, rates)
                 job.writer.check()
                 progress, pending, waited_before = done, [], waited
                 read = time.perf_counter()
@@ -156,6 +157,17 @@ def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tupl
     return [(loss, norm) for loss, norm in values]
 
 
+def tell_steps(
+    job: Job,
+    progress: Progress,
+    results: list[tuple[float, float]],
+    rates: list[dict[str, float]],
+) -> None:
+    """Call the hook of each step that was read, of those since `progress`."""
+    for i, ((loss, norm), of_step) in enumerate(zip(results, rates, strict=True), start=1):
+        job.hooks.step_read(Step(progress.step + i, progress.epoch + 1, loss, norm, of_step))
+
+
 def names_of(job: Job, step: int) -> list[str]:
     """The names of the images in a step's global batch."""
     names = job.data.splits["train"].names
@@ -175,15 +187,15 @@ def not_finite_error(job: Job, what: str, step: int, names: list[str]) -> InputE
 
 
 def progress_bar(job: Job, progress: Progress, last_step: int) -> tqdm:
-    """A bar over the steps of the epoch, in a terminal and on rank 0 only."""
+    """A bar over the steps of the epoch, on rank 0 only."""
     done = len(progress.losses)  # of this epoch, where the run was resumed in its middle
-    return tqdm(
+    return make_bar(
+        shown=job.is_main,
         total=done + last_step - progress.step,
         initial=done,
         desc=f"epoch {progress.epoch + 1}/{job.config.epochs}",
         unit="step",
         leave=False,
-        disable=not job.is_main or not sys.stderr.isatty(),
     )
 
 

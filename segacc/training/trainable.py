@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 
 from segacc.config import TrainConfig
@@ -24,6 +24,7 @@ from segacc.models.global_batch import (
 )
 from segacc.models.pooling import without_random_order
 from segacc.models.probe import needs_two_images
+from segacc.models.segmenter import Segmenter
 from segacc.models.weights.build import Built, build_model
 from segacc.sizes import width_height
 from segacc.training.optim import make_optimizer
@@ -43,7 +44,11 @@ class TrainableModel:
 
 
 def build(
-    config: TrainConfig, labels: Labels, state: Path | None, accelerator: Accelerator
+    config: TrainConfig,
+    labels: Labels,
+    state: Path | None,
+    accelerator: Accelerator,
+    net: nn.Module | None = None,
 ) -> tuple[Built, Place]:
     """Build the model with the weights that the run starts from; BatchNorm and dropout are made to
     work on the global batch, and parts are frozen if asked to.
@@ -55,19 +60,8 @@ def build(
         InputError: the model cannot be had, has other classes than the data set where it is that of
             a run to resume, or cannot train on one image at a time.
     """
-    assert config.weights is not None and config.size is not None
-    set_seed(config.seed)
-    if state:  # the state has all weights, so nothing is downloaded
-        built = Built(model_from_state(state), f"of {state}")
-        check_same_classes(labels, built.model.labels, f"--resume {config.resume}")
-    else:
-        built = build_model(
-            config.model,
-            config.encoder,
-            config.weights,
-            labels.logits,
-            head_of=labels if config.keep_head else None,
-        )
+    assert config.size is not None
+    built = make_or_restore(config, labels, state, accelerator, net)
     segmenter = built.model
     segmenter.labels = labels
     # Not those stored with the weights.
@@ -97,6 +91,33 @@ def build(
         else:
             normalise_over_ranks(segmenter)
     return Built(segmenter, built.weights), place
+
+
+def make_or_restore(
+    config: TrainConfig,
+    labels: Labels,
+    state: Path | None,
+    accelerator: Accelerator,
+    net: nn.Module | None,
+) -> Built:
+    """The model with the weights that a new run starts from; of a resumed run, with any weights."""
+    assert config.weights is not None
+    set_seed(config.seed)
+    if state:  # the state has all weights, so nothing is downloaded
+        built = Built(model_from_state(state, net), f"of {state}")
+        check_same_classes(labels, built.model.labels, f"--resume {config.resume}")
+    else:
+        built = build_model(
+            config.model,
+            config.encoder,
+            config.weights,
+            labels.logits,
+            head_of=labels if config.keep_head else None,
+            net=net,
+        )
+        if net is not None:
+            share_weights(built.model, accelerator)
+    return built
 
 
 def make_trainable(
@@ -134,6 +155,13 @@ def make_trainable(
         wrapped = torch.compile(wrapped)
     trained = Trained(segmenter, optimizer, accelerator.scaler, average)
     return TrainableModel(wrapped, trained, place, built.weights)
+
+
+def share_weights(model: Segmenter, accelerator: Accelerator) -> None:
+    """Give all ranks the weights of rank 0, since each has made the network of a program by itself,
+    perhaps with other random numbers."""
+    own = {name: value.to(accelerator.device) for name, value in model.state_dict().items()}
+    model.load_state_dict(broadcast(own))
 
 
 def lay_out_buckets(model: nn.Module, images: Tensor) -> None:

@@ -8,14 +8,14 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
-from small import TINY, write_shapes
+from small import TINY, evaluate, write_shapes
 from torch.nn import functional
 
 from segacc.config import EvaluateConfig
 from segacc.data.prepare import resize_image
 from segacc.errors import InputError
 from segacc.evaluation.compare import compare
-from segacc.evaluation.evaluate import evaluate, load_evaluation
+from segacc.evaluation.evaluate import load_evaluation
 from segacc.flags import parse_train
 from segacc.models.load import load_segmenter
 from segacc.training.fit import fit

@@ -4,10 +4,9 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from small import TINY, lines, write_blobs
+from small import TINY, evaluate, lines, write_blobs
 
 from segacc.config import EvaluateConfig
-from segacc.evaluation.evaluate import evaluate
 from segacc.flags import parse_train
 from segacc.training.fit import fit
 from segacc.training.saving.checkpoint import states

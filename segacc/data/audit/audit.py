@@ -12,8 +12,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from segacc.data.audit.checks import BINARY_CHECKS, CHECKS
 from segacc.data.audit.classes import class_balance, odd_regions, smeared_masks
 from segacc.data.audit.findings import AuditFinding
@@ -28,6 +26,7 @@ from segacc.data.reading.pairing import Finding
 from segacc.data.value_range import NO_PIXELS, Histograms, range_of
 from segacc.labels import Coding
 from segacc.options import NO_FLAGS, Reading
+from segacc.runtime.bars import make_bar
 from segacc.runtime.threads import cores, in_order
 from segacc.sizes import Size
 
@@ -64,9 +63,7 @@ def audit(dataset: str, reading: Reading = NO_FLAGS, size: Size | None = None) -
     unknown: dict[str, dict[str, int]] = {}
     with (
         ThreadPoolExecutor(cores()) as pool,
-        tqdm(
-            total=sum(map(len, splits.values())), desc="checking", unit="img", disable=None
-        ) as bar,
+        make_bar(total=sum(map(len, splits.values())), desc="checking", unit="img") as bar,
     ):
         for split, rows in splits.items():
             look = partial(look_at, split=split, root=root, size=size, coding=coding)

@@ -172,7 +172,7 @@ def _read_image(image: Encoded) -> tuple[np.ndarray, int]:
     try:
         values = deep_values(opened, data)
         if values is None:
-            values = _to_rgb(opened)
+            values = to_rgb(opened)
     except ValueError as error:
         problem = f"has the pixel type {opened.mode}, which has no RGB form ({error}); save as PNG"
         raise DecodeError("image", _file(image), problem) from error
@@ -250,8 +250,10 @@ def _orientation(opened: Image.Image) -> int:
     return orientation if orientation in AS_SEEN else 1
 
 
-def _to_rgb(opened: Image.Image) -> np.ndarray:
-    """RGB (H, W, 3). Alpha is dropped, not blended: transparent pixels keep their colour."""
+def to_rgb(opened: Image.Image) -> np.ndarray:
+    """RGB (H, W, 3) uint8. Alpha is dropped, not blended: transparent pixels keep their colour.
+
+    Raises ValueError where the pixels have no RGB form."""
     if opened.mode in ("I", "F"):
         raise ValueError("32 bits a pixel without a known range")
     if opened.mode in ("P", "PA", "La", "RGBa"):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
+from segacc.config import default_weights, is_own
 from segacc.errors import InputError, first_line, some_names
 from segacc.labels import Labels
 from segacc.models.huggingface import keep_head, load_pretrained_net
@@ -31,6 +34,7 @@ def build_model(
     classes: int = 1,
     channels: int = 3,
     head_of: Labels | None = None,
+    net: nn.Module | None = None,
 ) -> Built:
     """Build the model `--model` with the weights `--weights`.
 
@@ -43,10 +47,20 @@ def build_model(
         channels: channels of an image.
         head_of: the classes whose rows of the head are kept (`keep_head`), of weights of
             transformers; None for a new head.
+        net: the network of a program (`segacc.models.own`), where `name` stands for one.
 
     Raises:
         InputError: unknown name, or weights that cannot be had. Never random weights instead.
     """
+    if is_own(name):
+        if weights != default_weights(name):
+            raise InputError(
+                f"--weights {weights} has no effect on a network of your own: load them into it, "
+                "and leave the flag out."
+            )
+        model = Segmenter(name, classes=classes, channels=channels, net=net)
+        said = f"those of the network given; images normalised by {model.normalisation}"
+        return Built(model, said)
     local = Path(weights).expanduser()
     if name == "segformer" or "/" in name:
         if not local.exists():

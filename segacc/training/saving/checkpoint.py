@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from segacc.errors import InputError, quoted
 from segacc.models.segmenter import Segmenter
@@ -125,10 +126,14 @@ def _parameter_names(trained: Trained) -> list[list[str]]:
     return [[names[p] for p in group["params"]] for group in trained.optimizer.param_groups]
 
 
-def model_from_state(path: Path) -> Segmenter:
+def model_from_state(path: Path, net: nn.Module | None = None) -> Segmenter:
     """Build the model that a state is of, without a download. Its weights are random until
-    `load_state` puts those of the state into it."""
-    return Segmenter(**_read_metadata(path)["scalars"]["model"])
+    `load_state` puts those of the state into it.
+
+    Args:
+        net: the network of a program (`segacc.models.own`), where the model is of one.
+    """
+    return Segmenter(**_read_metadata(path)["scalars"]["model"], net=net)
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:

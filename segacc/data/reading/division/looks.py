@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from segacc.config import cache_dir
 from segacc.data.cache import once
@@ -23,6 +22,7 @@ from segacc.data.reading.depth import to_8_bits
 from segacc.data.rows import file_identity, named, read_row
 from segacc.data.value_range import Histograms, histograms, range_of
 from segacc.labels import IGNORE, Coding
+from segacc.runtime.bars import make_bar
 from segacc.runtime.threads import cores, in_order
 
 # Bits of 64 in which the perceptual hashes of two look-alikes may differ. Encoding, resizing,
@@ -88,7 +88,7 @@ def _write(folder: Path, rows: Collection[dict[str, Any]], coding: Coding) -> No
     logging.getLogger("segacc").info(f"looking for look-alikes among {len(rows)} images, once")
     with (
         ThreadPoolExecutor(cores()) as pool,
-        tqdm(total=len(rows), desc="looking for look-alikes", unit="img", disable=None) as bar,
+        make_bar(total=len(rows), desc="looking for look-alikes", unit="img") as bar,
     ):
         found = []
         for look in in_order(pool, partial(_look, coding=coding), rows):

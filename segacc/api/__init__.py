@@ -1,0 +1,1 @@
+"""segacc in Python: `segacc.train`, `segacc.evaluate`, `segacc.predict` and `segacc.load`."""

@@ -1,0 +1,134 @@
+"""segacc.predict() and segacc.load(): what a trained model says of images in memory or in files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from segacc.data.reading.decode import Encoded, decode_image, to_rgb
+from segacc.data.reading.depth import WHOLE, ValueRange, to_8_bits
+from segacc.errors import InputError
+from segacc.models.load import Predictor, load_predictor
+from segacc.prediction.files import predict_masks
+from segacc.runtime.accelerator import settings_put_back, uses_gpu
+from segacc.runtime.threads import cores_of_process
+from segacc.sizes import AnySize
+
+OneImage = str | os.PathLike[str] | Image.Image | np.ndarray
+"""A file, a PIL image, or (H, W, 3) or (H, W) uint8, RGB or grey."""
+
+
+def load(source: str | os.PathLike[str], net: nn.Module | None = None) -> Predictor:
+    """A trained model, in evaluation mode, on the GPU where there is one.
+
+    It is called with images (B, 3, H, W) in 0..255, RGB, of any size, and returns logits
+    (B, K, H, W) of the same size: K is 1 for two classes. `labels` has the classes' names and
+    colours, `threshold` the probability above which a pixel is foreground.
+
+    Args:
+        source: a run or its folder, the Hub id of a segacc model, or an ONNX file of segacc.
+        net: the network of the run, where it was given as an object.
+
+    Raises:
+        InputError: there is no such model. It is a ValueError.
+
+    >>> import segacc, torch
+    >>> model = segacc.load("runs/first")
+    >>> model(torch.zeros(1, 3, 50, 70)).shape
+    torch.Size([1, 1, 50, 70])
+    """
+    return load_predictor(source, net).to(torch.device("cuda" if uses_gpu() else "cpu"))
+
+
+def predict(
+    model: Predictor | str | os.PathLike[str],
+    images: OneImage | Iterable[OneImage],
+    *,
+    threshold: float | None = None,
+    tta: Literal["none", "h", "hv"] = "none",
+    tile: int | None = None,
+    size: AnySize | None = None,
+    batch_size: int = 8,
+) -> list[np.ndarray]:
+    """The masks of images, equal to the files that `segacc predict` writes.
+
+    Args:
+        model: of `segacc.load`, or what that takes.
+        images: one or many: files, PIL images, or arrays (H, W, 3) or (H, W) uint8 in 0..255, of
+            any sizes.
+        threshold: foreground is where the probability is above this; None is the model's.
+        tta: `h` or `hv` for the mean over flips.
+        tile: side in px of windows that overlap by half, for images that are too large at once.
+        size: px that images are resized to first; None is as in training.
+        batch_size: images per step, where neighbours have one size.
+
+    Returns:
+        for each image, at its own size, (H, W) bool, where True is foreground; with more than two
+        classes (H, W) uint8, the number of the class.
+
+    Raises:
+        InputError: an image cannot be used, or an argument is out of range. It is a ValueError.
+
+    >>> import numpy as np, segacc
+    >>> masks = segacc.predict("runs/first", [np.zeros((50, 70, 3), np.uint8)])
+    >>> masks[0].shape, masks[0].dtype
+    ((50, 70), dtype('bool'))
+    """
+    single = (
+        isinstance(images, str | os.PathLike | Image.Image | np.ndarray)
+        and getattr(images, "ndim", 3) < 4
+    )
+    given: Any = [images] if single else images
+    with settings_put_back():
+        if not uses_gpu():
+            torch.set_num_threads(cores_of_process())
+        predictor = load(model) if isinstance(model, str | os.PathLike) else model
+        pixels = _pixels(given, predictor.value_range or WHOLE)
+        return list(predict_masks(predictor, pixels, threshold, tta, tile, size, batch_size))
+
+
+def _pixels(images: Iterable[Any], value_range: ValueRange) -> Iterator[np.ndarray]:
+    """The images as (H, W, 3) uint8."""
+    for number, image in enumerate(images):
+        if isinstance(image, str | os.PathLike):
+            path = os.path.expanduser(os.fspath(image))
+            yield decode_image(Encoded(path=path, bytes=None), value_range)
+        elif isinstance(image, Image.Image):
+            yield to_8_bits(_of_pil(image, number), value_range)
+        else:
+            yield to_8_bits(_of_array(image, number), value_range)
+
+
+def _of_pil(image: Image.Image, number: int) -> np.ndarray:
+    """The values as viewers show them, as `decode_image` has those of a file."""
+    seen = ImageOps.exif_transpose(image)
+    if seen.mode.startswith("I;16"):
+        return np.asarray(seen).astype(np.uint16)
+    try:
+        return to_rgb(seen)
+    except ValueError as error:
+        raise InputError(
+            f"image {number} has the pixel type {seen.mode}, which has no RGB form ({error}): "
+            "give an image of 8 or 16 bits."
+        ) from error
+
+
+def _of_array(image: Any, number: int) -> np.ndarray:
+    array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    if isinstance(image, Tensor) and array.ndim == 3 and array.shape[0] == 3:
+        array = np.moveaxis(array, 0, -1)
+    is_grey, is_rgb = array.ndim == 2, array.ndim == 3 and array.shape[2] == 3
+    if array.dtype not in (np.uint8, np.uint16) or not (is_grey or is_rgb):
+        raise InputError(
+            f"image {number} is an array of shape {array.shape} and type {array.dtype}: expected "
+            "RGB, (H, W, 3) uint8 in 0..255, or grey, (H, W)."
+        )
+    if is_grey and array.dtype == np.uint8:
+        array = np.repeat(array[..., None], 3, axis=2)
+    return np.ascontiguousarray(array)

@@ -1,0 +1,75 @@
+"""Networks that a program gives as objects, in place of a name.
+
+Such a network takes images (B, 3, H, W) float32, normalised by the mean and standard deviation of
+ImageNet, and returns logits (B, K, h, w): K = 1 for two classes, else one per class of the data
+set. Logits at a lower resolution than the image's are enlarged bilinearly. It may return an object
+with the attribute `logits`, as models of transformers do, or a dictionary with `logits` or `out`,
+as those of torchvision do. Height and width are padded to multiples of its attribute `stride`, or
+of 32 where it has none. What `--freeze-encoder` freezes is its attribute `encoder` or `backbone`.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segacc.config import OWN
+from segacc.errors import InputError
+from segacc.models.probe import evaluating, logits_of
+
+STRIDE = 32
+
+
+def own_name(given: Any) -> str:
+    """The name of an object in a config: of its class, or of the function."""
+    return OWN + getattr(given, "__name__", type(given).__name__)
+
+
+def copy_of_own_net(architecture: str, net: nn.Module | None) -> nn.Module:
+    """A copy of the network that a program has given, on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: none was given, or one of another class than `architecture` says.
+    """
+    name = architecture.removeprefix(OWN)
+    if net is None:
+        raise InputError(
+            f"the network {name} of this model is Python code, which no file of a run holds: give "
+            "it to the function in Python, as in segacc.load(RUN, net=net) or "
+            "segacc.train(resume=RUN, model=net)."
+        )
+    if own_name(net) != architecture:
+        raise InputError(
+            f"the network is a {type(net).__name__}, and this model is of a {name}: give an object "
+            "of that class."
+        )
+    return copy.deepcopy(net).cpu().eval()
+
+
+def own_stride(net: nn.Module) -> int:
+    """What height and width are padded to a multiple of."""
+    stride = getattr(net, "stride", STRIDE)
+    return stride if isinstance(stride, int) and stride > 0 else STRIDE
+
+
+def check_own_net(
+    architecture: str, net: nn.Module, classes: int, channels: int, stride: int
+) -> None:
+    """Raises InputError where the network does not return logits as said above."""
+    name, side = architecture.removeprefix(OWN), 2 * stride
+    with evaluating(net), torch.no_grad():
+        logits: Any = logits_of(net(torch.zeros(1, channels, side, side)))
+    if not isinstance(logits, Tensor):
+        found = f"a {type(logits).__name__}"
+    elif logits.ndim != 4 or logits.shape[:2] != (1, classes):
+        found = f"a tensor of shape {tuple(logits.shape)}"
+    else:
+        return
+    why = "1 logit for two classes, that of the foreground" if classes == 1 else "1 for each class"
+    raise InputError(
+        f"the network {name} returned {found} for an image of {side} x {side} px: expected logits "
+        f"(1, {classes}, height, width), {why}."
+    )

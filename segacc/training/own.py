@@ -1,0 +1,69 @@
+"""What a program gives to `fit` as objects, where a config can only hold their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from segacc.config import OWN, TrainConfig, is_own
+from segacc.errors import InputError
+from segacc.labels import IGNORE
+from segacc.training.losses import Loss
+
+ImageLoss = Callable[[Tensor, Tensor], Tensor]
+"""Of one image: logits (1, K, H, W) float32, and its label map (1, H, W) int64, in which IGNORE
+(255) marks pixels that do not count -> a scalar. K = 1 is two classes. Losses of torch and of
+segmentation_models_pytorch fit, with `ignore_index=255`."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """The objects of a program."""
+
+    net: nn.Module | None = None
+    """see `segacc.models.own`; `config.model` then is `own:` and the name of its class"""
+    loss: ImageLoss | None = None
+    """`config.loss` then is `own:` and its name"""
+
+
+NOTHING = Own()
+
+
+def own_loss(config: TrainConfig, own: Own) -> Loss | None:
+    """The loss of a program, as a loss of the global batch; None where the config names one of
+    segacc's.
+
+    It is the mean over the images of the batch, and so does not depend on how these are spread over
+    processes and parts of a step: each has equally many. An image whose pixels are all ignored
+    counts 0.
+
+    Raises:
+        InputError: the config needs a loss that the program has not given.
+    """
+    if not is_own(config.loss):
+        return None
+    name, function = config.loss.removeprefix(OWN), own.loss
+    if function is None:
+        raise InputError(
+            f"the loss {name} of this run is Python code, which no file of a run holds: give it "
+            "again in Python, as in segacc.train(resume=RUN, loss=loss)."
+        )
+
+    def of_batch(logits: Tensor, label_maps: Tensor, of_step: Tensor | None = None) -> Tensor:
+        losses = []
+        for one, label_map in zip(logits.split(1), label_maps.split(1), strict=True):
+            if (label_map == IGNORE).all():
+                losses.append(0.0 * one.sum())
+                continue
+            losses.append(function(one.float(), label_map.long()))
+            if losses[-1].numel() != 1:
+                raise InputError(
+                    f"the loss {name} returned a tensor of shape {tuple(losses[-1].shape)} for "
+                    "one image: expected one number, such as the mean over its pixels."
+                )
+        return torch.stack([loss.reshape(()) for loss in losses]).mean()
+
+    return of_batch
