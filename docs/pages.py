@@ -101,7 +101,8 @@ def command_line_page() -> str:
 
 
 def describe(command: str, parser: argparse.ArgumentParser) -> Iterator[str]:
-    yield html.escape(parser.description or "", quote=False).replace("segacc", "`segacc`", 0)
+    """A command in Markdown: what it does, then its arguments, each with an anchor of its own."""
+    yield html.escape(parser.description or "", quote=False)
     yield ""
     for action in parser._actions:
         if action.help is None or "--help" in action.option_strings:
@@ -109,7 +110,7 @@ def describe(command: str, parser: argparse.ArgumentParser) -> Iterator[str]:
         names = ", ".join(action.option_strings)
         value = action.metavar or "|".join(map(str, action.choices or ()))
         shown = " ".join(part for part in (names, str(value).strip("{}")) if part)
-        anchor = f"{command}-{action.dest}".replace("_", "-").rpartition(".")[2]
+        anchor = f"{command}-{action.dest.rpartition('.')[2]}".replace("_", "-")
         yield f'<span id="{anchor}"></span>'
         yield f"`{shown}`"
         yield f":   {html.escape(' '.join(action.help.split()), quote=False)}"
