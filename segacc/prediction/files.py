@@ -124,7 +124,9 @@ def predict_images(
 
     Args:
         threshold: foreground is where the probability is above this; None is `model.threshold`.
-        tta, tile, size: as in `predict_image`.
+        tta: as in `predict_image`.
+        tile: the same.
+        size: the same.
         batch_size: images per step, where neighbours have the same size and are not large; one at
             a time with `tile`.
 

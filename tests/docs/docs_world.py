@@ -1,0 +1,91 @@
+"""A small folder in which the commands of the docs work: data sets, images and a finished run.
+
+They have the names that the docs use, such as `data`, DIR, `photos` and runs/NAME.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+from small import ROOT, TINY, write_blobs, write_classes
+
+from segacc.evaluation.evaluate import evaluate
+from segacc.flags import parse_evaluate, parse_train
+from segacc.training.fit import fit
+
+BINARY = ("data", "PATH", "demo", "gland", "pedestrian", "owner/name", "NEWPLACE", "PLACE")
+CLASSES = ("DIR", "CamVid", "streets", "demo-street", "segments/sidewalk-semantic")
+SHORT = ("--epochs", "1", "--size", "64", "--batch-size", "4", "--weights", "none")
+SHORT += ("--tracker", "none", *TINY)
+
+
+def make_world(folder: Path) -> Path:
+    for name in BINARY:
+        write_blobs(folder / name)
+    for name in CLASSES:
+        write_classes(folder / name)
+        if name != "demo-street":  # which has a list of its own
+            (folder / name / "classes.txt").unlink()
+    (folder / "classes.txt").write_text("ground: 0\ndisc: 1\nbox: 2\n")
+    write_flat(folder / "slides-set", "patient{:02}_slide1")
+    write_flat(folder / "drives", "drive{:02}/frame")
+    write_nnunet(folder / "nnUNet_raw" / "Dataset001_Cells", "cell_{:03}")
+    write_nnunet(folder / "nnUNet_raw" / "Dataset002_Slices", "patient{:02}_012")
+    write_mmseg(folder / "my_dataset")
+    write_photos(folder)
+    for name in ("train.py", "evaluate.py", "accelerate_configs", "sweep.yaml", "examples"):
+        (folder / name).symlink_to(ROOT / name)
+    run = str(folder / "runs" / "NAME")
+    fit(parse_train(["--dataset", str(folder / "data"), "--output-dir", run, *SHORT]))
+    evaluate(parse_evaluate([run]))
+    shutil.copytree(run, folder / "runs" / "OTHER")
+    (folder / "RUN").symlink_to(run)
+    return folder
+
+
+def _write_set(folder: Path, pairs: list[tuple[str, str]]) -> None:
+    """Images and label maps under these names."""
+    aside = write_classes(folder / "aside", len(pairs), 0, 0) / "train"
+    for i, names in enumerate(pairs):
+        for ending, name in zip(("bmp", "png"), names, strict=True):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            pixels = cv2.imread(str(aside / f"train{i}.{ending}"), cv2.IMREAD_UNCHANGED)
+            cv2.imwrite(str(folder / name), pixels)
+    shutil.rmtree(aside.parent)
+
+
+def write_flat(folder: Path, name: str) -> None:
+    """A set without splits, of two classes."""
+    aside = write_blobs(folder / "aside", 12, 0, 0) / "train"
+    for i in range(12):
+        image = folder / (name.format(i) + ".jpg")
+        image.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(aside / f"train{i}.jpg", image)
+        shutil.copy(aside / f"train{i}.png", image.with_suffix(".png"))
+    shutil.rmtree(aside.parent)
+
+
+def write_nnunet(folder: Path, case: str) -> None:
+    names = [("Tr" if i < 12 else "Ts", case.format(i)) for i in range(16)]
+    _write_set(folder, [(f"images{s}/{n}_0000.png", f"labels{s}/{n}.png") for s, n in names])
+    labels = {"background": 0, "disc": 1, "box": 2}
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels, "file_ending": ".png"}))
+
+
+def write_mmseg(folder: Path) -> None:
+    splits = [("train", i) for i in range(12)] + [("val", i) for i in range(4)]
+    names = [(f"{split}/{split}{i}") for split, i in splits]
+    _write_set(folder, [(f"img_dir/{name}.jpg", f"ann_dir/{name}.png") for name in names])
+
+
+def write_photos(folder: Path) -> None:
+    rng = np.random.default_rng(1)
+    for name in ("photo.jpg", "photos/a.jpg", "photos/b.png", "photos/deep/c.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), rng.integers(0, 255, (70, 90, 3), dtype=np.uint8))
+    (folder / "slides").mkdir()
+    cv2.imwrite(
+        str(folder / "slides" / "d.tif"), rng.integers(0, 255, (700, 90, 3), dtype=np.uint8)
+    )

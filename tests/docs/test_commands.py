@@ -1,0 +1,251 @@
+"""Every command of README.md, CONTRIBUTING.md and docs/ works as it is written.
+
+All are read by the real parsers. Those that HOW says to `run` are run in this process, on small
+data under the names that the pages use, page by page in their order. `make soak` runs those that
+HOW says to `start`, with a shell and the real launchers. What makes them short is in `shorter`.
+"""
+
+import glob
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from docs_commands import (
+    PAGES,
+    Code,
+    arguments,
+    blocks,
+    commands,
+    flags_of,
+    inline,
+    known_flags,
+    name_of,
+    parse,
+    split,
+    untagged,
+)
+from docs_world import SHORT, make_world
+from small import ROOT
+
+from segacc import cli
+from segacc.errors import run_program
+
+# How each command is tested: the first pattern that fits decides; one that none fits is an error.
+# `run` in `make test` and in `make soak`; `start` in `make soak` only; all else is a reason why a
+# command is only read by its parser.
+HOW = {
+    r"make (test|soak|lint|format)": "they are what runs this test",
+    r"make demo": "tests/test_doors.py looks at what it starts; it takes minutes",
+    r"make (bench|docs)": "tests/test_benchmarks.py and tests/docs/test_site.py run what it does",
+    r"pip install": "it needs the package index",
+    r"(accelerate|torchrun) .*(gpu|ddp|multinode)\.yaml": "it needs GPUs, or several machines",
+    r"sbatch": "tests/faults/ run the script with stand-ins for Slurm",
+    r"wandb|.*wandb sync|segacc dashboard|trackio|tensorboard": "it needs an account or a server",
+    r".*base_tester\.py": "make soak does the same in tests/models/",
+    r".*golden\.py": "tests/golden/ runs it; it writes into the repository",
+    r"python -m benchmarks": "tests/test_benchmarks.py runs them",
+    r"segacc study --fast": "tests/test_installed.py runs it on a smaller set",
+    r"segacc study": "it trains six models, or several with several seeds",
+    r".*--keep-head": "it needs pretrained weights of the Hub; tests/models/ have a stand-in",
+    r".*--pairs|.*--dataset (cells|drives)|.*Unlabelled": "of another set; see tests/data/reading/",
+    r".*--weights (last\.ckpt|nvidia)": "it needs a file of weights, or the Hub",
+    r"segacc export .*transformers": "this run has another model; tests/export/ have one of these",
+    r"segacc export .*(onnx|pt2)": "start",
+    r"segacc (check|cache|predict|evaluate|compare|export|prepare)": "run",
+    r"python evaluate\.py": "run",
+    r"cp -r \"\$\(python": "start",
+    r"(accelerate launch train\.py|segacc train) ": "run",
+    r"(ACCELERATE_USE_CPU=true torchrun|accelerate launch)": "start",
+    r"cp|mkdir|mv": "run",
+}
+# What a page's Python is tested by, where it is not run.
+PYTHON_TESTED_BY = {
+    "docs/export.md": "tests/export/ open what was exported",
+    "docs/data.md": "it needs the Hub; tests/data/reading/tables/test_push.py has a stand-in",
+}
+# They only read the run, which is the same on all pages: once is enough.
+ONLY_READ = ("python evaluate.py", *(f"segacc {c}" for c in ("evaluate", "predict", "compare")))
+DATA = {"slides": "slides-set", "gland": "./gland", "pedestrian": "./pedestrian"}
+DATA |= {"demo": "./demo", "demo-street": "./demo-street"}  # drawn by code, which takes longer
+# Of a benchmark, taskset, Docker and TensorBoard.
+OTHER_FLAGS = {"--camvid", "--cpu-list", "--shm-size", "--ipc", "--logdir"}
+PAGES_WITH_CODE = [page for page in PAGES if any(kind for kind, _, _ in blocks(page))]
+BLOCKS = [code for page in PAGES for code in commands(page)]
+INLINE = [code for page in PAGES for code in inline(page)]
+
+
+def how(code: Code) -> str:
+    for pattern, answer in HOW.items():
+        if re.match(pattern, code.text):
+            return answer
+    raise AssertionError(f"{code}: say in HOW how to test this command")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("docs") / "made")
+
+
+@pytest.fixture(scope="module")
+def already():
+    """Commands that have run on a page before."""
+    return set()
+
+
+@pytest.fixture
+def world(made, tmp_path, monkeypatch):
+    """A copy for one page, which is the current folder."""
+    shutil.copytree(made, tmp_path / "world", symlinks=True)
+    monkeypatch.chdir(tmp_path / "world")
+    return tmp_path / "world"
+
+
+def test_commands_are_found():
+    texts = {str(code) for code in BLOCKS}
+    assert len(texts) > 60
+    assert any("segacc predict runs/NAME photos --out masks" in text for text in texts)
+    assert any(re.search("multinode.yaml.*--machine_rank 0", text) for text in texts)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_blocks_of_commands_say_bash(page):
+    assert list(map(str, untagged(page))) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_parsers_take_every_command(page, made, monkeypatch):
+    monkeypatch.chdir(made)
+    for code in (c for c in BLOCKS + INLINE if c.page == name_of(page)):
+        if code in BLOCKS:
+            how(code)
+        elif _is_name_alone(code):
+            continue
+        try:
+            parse(split(code.text)[1])
+        except (Exception, SystemExit) as error:
+            raise AssertionError(f"{code}: {error}") from error
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_flags_that_are_named_exist(page):
+    if "migrate" not in page.parts:  # which name those of other tools
+        assert flags_of(page) - known_flags() - OTHER_FLAGS == set()
+
+
+def _is_name_alone(code: Code) -> bool:
+    """What stands inside of a sentence for its name, or for that of any module."""
+    words = code.text.split()
+    if words[:2] == ["accelerate", "launch"] and not {"train.py", "segacc"} & set(words):
+        return True  # what the launcher itself does
+    if len(words) == 2 and words[0] == "segacc":
+        return words[1] in cli.COMMANDS
+    return words in (
+        ["python", "train.py"],
+        ["python", "evaluate.py"],
+        ["accelerate", "config"],
+    ) or ("benchmarks.NAME" in words)
+
+
+def shorter(command: str, args: list[str]) -> list[str]:
+    """The flags of a command, and others that make it quick on the small data."""
+    if command == "check" and "--size" in args:
+        args = [*args, "--size", "64", "--crop", "32"]
+    if command in ("predict", "evaluate") and "--tile" in args:
+        args = [*args, "--tile", "32"]
+    if command == "cache":
+        args = [word for word in args if word not in ("--prune", "--days", "30", "--gb", "20")]
+    if command != "train":
+        return args
+    args = [DATA.get(word, word) for word in args]
+    if "--resume" in args:
+        return [*args, "--epochs", "2", "--tracker", "none"]
+    more = list(SHORT)
+    if "segformer" in args:
+        more = more[: more.index("--model")]
+    elif "--model" in args:  # the page's architecture, with a small encoder
+        more[more.index("--model") + 1] = args[args.index("--model") + 1]
+    if "native" in args:
+        more[more.index("--size") + 1] = "native"
+    return args + more + ["--crop", "32"] * ("--crop" in args)
+
+
+def remove_what_is_written(args: list[str]) -> None:
+    for flag in ("--out", "--output-dir", "--write-classes", "--save"):
+        if flag in args:
+            path = Path(args[args.index(flag) + 1])
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def run(code: Code) -> None:
+    """Run a command in this process, and what the shell does before it."""
+    words = split(code.text)[1]
+    words = [path for w in words for path in (sorted(glob.glob(w)) if w.endswith("/*") else [w])]
+    started = arguments(words)
+    if started is None:
+        subprocess.run(words, check=True)
+        return
+    command, args = started
+    args = shorter(command, args)
+    remove_what_is_written(args)
+    ended = run_program(lambda: cli.run_command([command, *args]), debug=True)
+    assert ended == 0, f"{code}: ended with {ended}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=name_of)
+def test_the_code_of_a_page_runs(page, world, already):
+    """Commands and Python, in their order."""
+    names = {"images": torch.zeros(1, 3, 64, 64, dtype=torch.uint8)}
+    code = [c for c in BLOCKS if c.page == name_of(page) and how(c) == "run"]
+    if name_of(page) not in PYTHON_TESTED_BY:
+        code += [Code("", line, text) for kind, line, text in blocks(page) if kind == "python"]
+    for one in sorted(code, key=lambda code: code.line):
+        if not one.page:
+            exec(one.text, names)
+        elif one.text not in already:
+            already.update([one.text] * one.text.startswith(ONLY_READ))
+            try:
+                run(one)
+            except Exception as error:
+                raise AssertionError(f"{one}: {error}") from error
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=name_of)
+def test_a_shell_runs_the_commands_of_a_page(page, world):
+    whole = name_of(page) in ("README.md", "docs/quickstart.md")
+    for code in (c for c in BLOCKS if c.page == name_of(page)):
+        if how(code) == "start" or (whole and how(code) == "run"):
+            start(code, world)
+
+
+def start(code: Code, world: Path) -> None:
+    """Run a command as a user does: a shell, the launcher, a new process."""
+    variables, words = split(code.text)
+    text = code.text
+    if words[0] == "cp":
+        (world / "accelerate_configs").unlink()  # a link, which the command replaces
+    elif (started := arguments(words)) is not None:
+        command, args = started
+        more = shorter(command, args)
+        remove_what_is_written(more)
+        if more != args:
+            text = shlex.join(words[: len(words) - len(args)] + more)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {"ACCELERATE_USE_CPU": "true", **os.environ, **variables}
+    done = subprocess.run(
+        ["bash", "-c", text],
+        cwd=world,
+        env=environment | {"PATH": path, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
