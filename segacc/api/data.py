@@ -66,7 +66,7 @@ def place_of(dataset: Any) -> str | None:
         InputError: an item is not as `Pairs` says.
     """
     if dataset is None or isinstance(dataset, str | os.PathLike):
-        return dataset and os.fspath(dataset)
+        return None if dataset is None else os.fspath(dataset)
     state, place = PartialState(cpu=not uses_gpu()), ""
     if state.is_local_main_process:
         place = str(_write(dataset))
@@ -78,7 +78,7 @@ def file_of(pipeline: str | os.PathLike[str] | BaseCompose | None) -> str | None
     """What `--augment` takes; a pipeline that is an object is written into the cache, in
     albumentations' own serialised form."""
     if pipeline is None or isinstance(pipeline, str | os.PathLike):
-        return pipeline and os.fspath(pipeline)
+        return None if pipeline is None else os.fspath(pipeline)
     from albumentations import to_dict
 
     text = json.dumps(to_dict(pipeline), indent=1)
