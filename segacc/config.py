@@ -171,6 +171,11 @@ class TrainConfig:
     """where curves are logged, besides metrics.jsonl; without a key W&B works offline"""
     pictures: int = 5
     """log some validation images to the tracker after every so many epochs; 0 for never"""
+    push_to_hub: Annotated[str | None, shown_as("OWNER/NAME", "none")] = None
+    """push the best model to this repository of the Hugging Face Hub when training ends, with a
+    card (docs/hub.md)"""
+    public: bool = False
+    """with --push-to-hub: all may see the repository; it is private without this"""
     debug: bool = False
     """show the traceback of an error"""
 

@@ -16,7 +16,7 @@ from segacc.data.reading.recognition.listing import list_files
 from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_of
 from segacc.data.reading.tables.columns import class_names, find_columns, three_columns
 from segacc.data.rows import Source
-from segacc.errors import InputError
+from segacc.errors import InputError, hub_errors
 from segacc.options import Reading
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def from_hub(repository: str, reading: Reading) -> Source:
         loaded = builder.as_dataset()
     # What the library raises for a repository that is missing, not reachable, gated, malformed, or
     # holds a script or several configurations.
-    except (DatasetsError, *_hub_errors()) as error:
+    except (DatasetsError, *hub_errors()) as error:
         known = error.__cause__ if isinstance(error, DatasetGenerationError) else None
         reason = textwrap.shorten(str(known or error), 300, placeholder=" ...")
         raise InputError(
@@ -163,15 +163,6 @@ def _folder_of_names(repository: str) -> Path | None:
 
     try:
         path = hf_hub_download(repository, NAMES, repo_type="dataset")
-    except _hub_errors():
+    except hub_errors():
         return None  # there is none, or no network
     return Path(path).parent
-
-
-def _hub_errors() -> tuple[type[Exception], ...]:
-    """What the client of the Hub raises. The bases of HfHubHTTPError are the errors of the HTTP
-    library, which is requests or httpx, depending on the version of huggingface-hub."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    of_http = (base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
-    return (OSError, ValueError, RuntimeError, *of_http)
