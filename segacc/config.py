@@ -92,8 +92,8 @@ class TrainConfig:
     encoder: Annotated[str | None, shown_as("NAME", "resnet34")] = None
     """an encoder of segmentation_models_pytorch (transformers models have their own)"""
     weights: Annotated[str | None, shown_as("STR", f"imagenet; segformer {SEGFORMER_B0}")] = None
-    """what to start from: a pretrained name, a local file or folder (a run's too), or `none` for
-    random weights"""
+    """what to start from: a pretrained name, a local file or folder (a run's too), the Hub id of a
+    segacc model, or `none` for random weights"""
     keep_head: bool = False
     """keep what pretrained weights of transformers have learnt about classes of the same names; the
     head is new without this"""

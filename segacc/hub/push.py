@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segacc.errors import InputError, quoted
 from segacc.hub.access import FLAG, Repository, look_at, refusals
@@ -18,7 +18,7 @@ from segacc.labels import Labels, colours_for
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-CARD, WEIGHTS, OVERVIEW = "README.md", "model.safetensors", "overview.png"
+CARD, CONFIG, WEIGHTS, OVERVIEW = "README.md", "config.json", "model.safetensors", "overview.png"
 
 
 def push_run(
@@ -50,7 +50,7 @@ def push_run(
 
     files = files_of(run, exports or {}, pictures)
     there = look_at(name, public)
-    labels = labels_of(files["config.json"])
+    labels = labels_of(files[CONFIG])
     splits, left_out = scored_splits(run, labels)
     stale = stale_files(there, files)
     paths = {*there.files, *files} - {*stale}
@@ -87,7 +87,7 @@ def files_of(run: Path, exports: Mapping[str, Path], pictures: bool) -> dict[str
     Raises:
         InputError: one is missing.
     """
-    files = {file: run / "best" / file for file in ("config.json", WEIGHTS)}
+    files = {file: run / "best" / file for file in (CONFIG, WEIGHTS)}
     missing = [path for path in files.values() if not path.is_file()]
     if missing:
         raise InputError(
@@ -141,12 +141,24 @@ def earlier_card(there: Repository) -> str | None:
     return Path(hf_hub_download(there.name, CARD)).read_text(encoding="utf-8")
 
 
+def without_origin(config: Any) -> Any:
+    """A config without where transformers has read it from, which may be a path of this machine."""
+    if isinstance(config, dict):
+        kept = config.items()
+        return {key: without_origin(value) for key, value in kept if key != "_name_or_path"}
+    return config
+
+
 def operations(
     files: Mapping[str, Path], card: str, stale: list[str]
 ) -> list[CommitOperationAdd | CommitOperationDelete]:
     """What the commit adds and removes."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    added = [CommitOperationAdd(place, path) for place, path in files.items()]
+    config = without_origin(json.loads(files[CONFIG].read_text(encoding="utf-8")))
+    added = [
+        CommitOperationAdd(CONFIG, json.dumps(config, indent=2, sort_keys=True).encode()),
+        *(CommitOperationAdd(place, path) for place, path in files.items() if place != CONFIG),
+    ]
     removed = [CommitOperationDelete(path) for path in stale]
     return [*added, CommitOperationAdd(CARD, card.encode()), *removed]

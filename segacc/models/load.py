@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-from segacc.errors import InputError, first_line
+from segacc.errors import InputError
 from segacc.models.onnx_model import OnnxSegmenter
 from segacc.models.segmenter import Segmenter
+from segacc.models.weights.hub import CONFIG, WEIGHTS, download, is_repository
 from segacc.models.weights.tensors import read_tensors
 
 Predictor = Segmenter | OnnxSegmenter
@@ -43,7 +43,7 @@ def load_segmenter(source: str | Path) -> Segmenter:
         InputError: there is no model of segacc, or it cannot be had.
     """
     folder = Path(source).expanduser()
-    names = ("config.json", "model.safetensors")
+    names = (CONFIG, WEIGHTS)
     if folder.is_dir():
         folders = [f for f in (folder / "best", folder) if (f / names[1]).is_file()]
         if not folders:
@@ -52,8 +52,8 @@ def load_segmenter(source: str | Path) -> Segmenter:
                 "run has not finished its first epoch, or this is no run's folder."
             )
         config, weights = (folders[0] / name for name in names)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and not folder.exists():
-        config, weights = (_from_hub(str(source), name) for name in names)
+    elif is_repository(str(source)):
+        config, weights = (download(str(source), name) for name in names)
     else:
         raise InputError(
             f"{source} is not a model: expected a run's folder, a from_pretrained folder, or a Hub "
@@ -87,16 +87,3 @@ def _arguments(path: Path) -> dict[str, Any]:
             f"trained, with an architecture and no other keys than {', '.join(known)}."
         )
     return {"stride": STRIDE_OF_0_1_0, **found}
-
-
-def _from_hub(repository: str, name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(repository, name))
-    except (OSError, ValueError) as error:  # the hub's errors are one or the other
-        raise InputError(
-            f"{repository} is no folder here, and its {name} could not be had from the Hub "
-            f"({first_line(error)}): give a model's folder, or the id of a segacc model; without "
-            "a network point HF_HOME at a cache that holds it."
-        ) from error

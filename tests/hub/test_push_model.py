@@ -47,6 +47,16 @@ def test_colours_of_classes_reach_the_hub(hub, run):
         assert f"| {name} | `#{bytes(colour).hex()}` |" in card
 
 
+def test_the_config_does_not_say_where_a_model_of_transformers_came_from(hub, run):
+    path = run / "best" / "config.json"
+    config = json.loads(path.read_text())
+    config["backbone_config"] = {"_name_or_path": "/home/me/x", "depth": {"_name_or_path": "/y"}}
+    path.write_text(json.dumps(config))
+    push_run(run, NAME)
+    pushed = json.loads(hub.repositories[NAME]["config.json"])
+    assert pushed == config | {"backbone_config": {"depth": {}}}
+
+
 def test_public_is_asked_for_and_never_changed_by_a_push(hub, run):
     push_run(run, NAME, public=True)
     assert hub.visibility == {NAME: "public"}
