@@ -84,7 +84,8 @@ def hub_card(
     parts = [
         metadata(config, record, labels, splits, repository, earlier),
         f"# {repository.rpartition('/')[2]}\n",
-        f"{config.model} for {labels.classes} classes, trained on {name} by segacc "
+        f"{config.model}{f' with {config.encoder}' if config.encoder else ''} for "
+        f"{labels.classes} classes, trained on {name} by segacc "
         f"{record.get('versions', {}).get('segacc', '')}.\n",
         how_to_use(repository, set(files), config.size, labels),
         about_data(name, config, record, labels, splits),

@@ -1,15 +1,12 @@
 """segacc train, export and predict with a Hub, as a user types them."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from model_hub import TOKEN
 from PIL import Image
-from small import ROOT, TINY, write_blobs
+from small import ROOT, TINY, run_program, write_blobs
 
 from segacc.models.load import load_segmenter
 from segacc.models.weights.build import build_model
@@ -23,14 +20,7 @@ def blobs(tmp_path_factory):
 
 
 def segacc(hub, *words, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "segacc", *map(str, words)],
-        cwd=ROOT,
-        env={**os.environ, **hub.environment, **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return run_program("-m", "segacc", *words, **hub.environment, **environment)
 
 
 def train(hub, blobs, run, *more, **environment):
@@ -91,7 +81,37 @@ def test_a_run_whose_push_breaks_is_kept_and_says_how_to_push(hub, blobs, tmp_pa
     assert (run / "run.onnx").read_bytes() == hub.repositories[NAME]["model.onnx"]
     for place, data in hub.repositories[NAME].items():
         assert str(tmp_path).encode() not in data and str(ROOT).encode() not in data, place
-    assert "InferenceSession" in hub.repositories[NAME]["README.md"].decode()
+    card = hub.repositories[NAME]["README.md"].decode()
+    code = card.split("With onnxruntime")[1].split("```python\n")[1].split("```")[0]
+    code = code.replace("IMAGE", str(blobs / "test" / "test0.jpg")) + "print(mask.shape)"
+    used = run_program("-c", code, **hub.environment)
+    assert used.stdout == "(1, 64, 64)\n", used.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_the_card_says_how_to_use_a_folder_of_another_library(hub, run):
+    done = segacc(hub, "export", run, "--to", "smp", "--push-to-hub", NAME)
+    assert done.returncode == 0, done.stderr[-3000:]
+    card = hub.repositories[NAME]["README.md"].decode()
+    fetch = card.split("With segmentation_models_pytorch")[1].split("```python\n")[1]
+    code = hub.repositories[NAME]["smp/README.md"].decode().split("```python\n")[1].split("```")[0]
+    Image.new("RGB", (64, 64)).save(run.parent / "one.png")
+    code = code.replace('"PATH"', "path").replace("IMAGE", str(run.parent / "one.png"))
+    used = run_program("-c", fetch.split("```")[0] + code + "print(mask.shape)", **hub.environment)
+    assert used.stdout.endswith("torch.Size([1, 64, 64])\n"), used.stderr[-3000:]
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_of_two_processes_one_pushes(hub, blobs, tmp_path):
+    flags = ["--dataset", blobs, "--size", 64, "--batch-size", 4, *TINY, "--weights", "none"]
+    flags += ["--epochs", 1, "--tracker", "none", "--output-dir", tmp_path / "run"]
+    flags += ["--push-to-hub", NAME]
+    done = run_program("train.py", *flags, processes=2, **hub.environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("pushed: ") == 1
+    commits = [request for request in hub.requests if "/commit/" in request]
+    assert len(commits) == 1 and "model.safetensors" in hub.repositories[NAME]
 
 
 def test_what_would_fail_in_the_end_fails_before_training(hub, blobs, tmp_path):
