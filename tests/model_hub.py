@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from socket import SHUT_RDWR
 from urllib.parse import urlsplit
 
 from loopback_hub import LARGE, HubHandler
@@ -17,6 +18,8 @@ class ModelHub(HubHandler):
     """method and path of each"""
     failing: dict[str, int]
     """how often a request whose path ends like this is still answered with an error"""
+    closes: bool
+    """whether the connection is closed in place of such an answer"""
     role: str
 
     def handle_one(self, answer) -> None:
@@ -27,6 +30,8 @@ class ModelHub(HubHandler):
                 self.failing[ending] -= 1
                 if self.command in ("POST", "PUT"):
                     self.rfile.read(int(self.headers["Content-Length"]))
+                if self.closes:
+                    return self.connection.shutdown(SHUT_RDWR)
                 # As a careless server does, with what it was sent.
                 said = json.dumps({"error": f"broken for {self.headers['Authorization']}"}).encode()
                 return self.reply(501, said)

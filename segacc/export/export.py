@@ -224,7 +224,7 @@ def metadata_of(run: Path, model: Segmenter, at: Size | None) -> dict[str, Any]:
         found |= {
             "dataset": Path(str(config["dataset"]).rstrip("/")).name,
             "run_id": record.get("run_id"),
-            "commit": record.get("commit"),
+            "commit": record.get("git_commit"),
             "weights": Path(str(config["weights"])).name,
             "loss": config["loss"],
             "seed": config["seed"],

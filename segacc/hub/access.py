@@ -44,7 +44,8 @@ def look_at(name: str, public: bool) -> Repository:
     check_name(name)
     check_token(name)
     api = HfApi()
-    with refusals(f"{FLAG} {name}: the Hub does not take the token", LOGIN):
+    ask = f"check the network and HF_ENDPOINT, and whether the token is still valid: {LOGIN}"
+    with refusals(f"{FLAG} {name}: the Hub did not say whose token this is", ask):
         who = api.whoami()
     check_owner(name, who)
     with refusals(f"{FLAG} {name}: the repository could not be looked at", "try again"):

@@ -104,6 +104,7 @@ def test_the_metadata_say_what_the_values_mean(run, onnx_files):
     assert about["classes"] == ["background", "foreground"]
     assert (about["threshold"], about["size"], about["at"]) == (model.threshold, [64, 64], None)
     assert about["run_id"] == best["run_id"] and about["dataset"] == "blobs"
+    assert about["commit"] == best["git_commit"]
     assert 0.2 < about["scores"]["valid_iou"] <= 1
     assert str(run.parent) not in json.dumps(about)  # no path of this machine
 

@@ -21,6 +21,7 @@ def hub(tmp_path, monkeypatch):
 
     ModelHub.repositories, ModelHub.uploads, ModelHub.visibility = {}, {}, {}
     ModelHub.requests, ModelHub.failing, ModelHub.role = [], {}, "write"
+    ModelHub.closes = False
     server = ThreadingHTTPServer(("127.0.0.1", 0), ModelHub)
     Thread(target=server.serve_forever, daemon=True).start()
     home = f"http://127.0.0.1:{server.server_port}"

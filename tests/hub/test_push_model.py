@@ -8,13 +8,14 @@ import pytest
 import yaml
 from model_hub import TOKEN
 
-from segacc.errors import InputError
+from segacc.errors import InputError, Stopped
 from segacc.export.push import Push, export_and_push
 from segacc.hub.access import look_at
 from segacc.hub.card import MARK
 from segacc.hub.push import push_run
 from segacc.labels import Labels
 from segacc.models.load import load_segmenter
+from segacc.training import fit
 
 NAME = "me/scenes-net"
 
@@ -67,9 +68,17 @@ def test_public_is_asked_for_and_never_changed_by_a_push(hub, run):
         push_run(run, "team/other", public=True)
 
 
-@pytest.mark.parametrize("ending", ["/objects/batch", "/upload", "/commit/main"])
-def test_an_upload_that_broke_goes_on_with_the_same_command(hub, run, ending, caplog):
-    hub.failing = {ending: 1}
+@pytest.mark.parametrize(
+    ("ending", "closes"),
+    [
+        ("/objects/batch", False),
+        ("/upload", False),
+        ("/commit/main", False),
+        ("/commit/main", True),
+    ],
+)
+def test_an_upload_that_broke_goes_on_with_the_same_command(hub, run, ending, closes, caplog):
+    hub.failing, hub.closes = {ending: 1}, closes
     with pytest.raises(InputError) as raised:
         push_run(run, NAME)
     sentence = str(raised.value)
@@ -99,7 +108,7 @@ def test_a_server_that_repeats_the_token_does_not_get_it_printed(hub, run, capfd
         ("me/a b", TOKEN, "write", "expected owner/name"),
         (NAME, "", "write", "found none: log in with `hf auth login`, or set HF_TOKEN"),
         (NAME, "hf_of\u00e9", "write", "HF_TOKEN holds characters that no token has"),
-        (NAME, "hf_old", "write", "does not take the token"),
+        (NAME, "hf_old", "write", "did not say whose token .* still valid"),
         (NAME, TOKEN, "read", "the token may only read"),
         ("they/net", TOKEN, "write", "that of me, who cannot push to they: .* me/ or team/"),
     ],
@@ -171,6 +180,15 @@ def test_pictures_go_only_when_asked_for(hub, run, evaluated):
     push_run(run, NAME, pictures=True)
     assert hub.repositories[NAME]["overview.png"] == b"picture"
     assert "](overview.png)" in hub.repositories[NAME]["README.md"].decode()
+
+
+def test_a_push_that_is_stopped_says_how_to_push_later(run, monkeypatch):
+    def stopped(*_: object) -> str:
+        raise Stopped("by SIGTERM")
+
+    monkeypatch.setattr(fit, "push_run", stopped)
+    with pytest.raises(Stopped, match=rf"push it with: segacc export {run} --push-to-hub {NAME} "):
+        fit.push(run, NAME, public=True)
 
 
 def test_a_folder_that_is_no_run_is_refused(hub, run):

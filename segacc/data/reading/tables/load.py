@@ -14,9 +14,15 @@ from segacc.data.reading.division.divide import Division, divide_rows
 from segacc.data.reading.pairing import SPLITS
 from segacc.data.reading.recognition.listing import list_files
 from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_of
-from segacc.data.reading.tables.columns import class_names, find_columns, three_columns
+from segacc.data.reading.tables.columns import (
+    class_colours,
+    class_names,
+    find_columns,
+    three_columns,
+)
 from segacc.data.rows import Source
 from segacc.errors import InputError, hub_errors
+from segacc.labels import Colour
 from segacc.options import Reading
 
 if TYPE_CHECKING:
@@ -117,12 +123,15 @@ def _source(loaded: DatasetDict, source: str, reading: Reading, place: Path | st
     theirs = _our_splits(loaded)
     splits = {name: three_columns(data, source, reading) for name, data in theirs.items()}
     names: list[str] = []
+    colours: list[Colour] = []
     if theirs:
-        features = next(iter(theirs.values())).features
-        names = class_names(features, find_columns(features, source, reading)[1])
+        first = next(iter(theirs.values()))
+        mask = find_columns(first.features, source, reading)[1]
+        names = class_names(first.features, mask)
+        colours = class_colours(first, mask, len(names))
     if isinstance(place, str):
         place = None if names or reading.classes else _folder_of_names(place)
-    coding = coding_of(reading, place, names=names)
+    coding = coding_of(reading, place, names=names, colours=colours)
     division = Division(coding, reading.group_by)
     one = list(splits) == ["train"] and len(loaded) == 1
     in_two = "valid" not in splits and "test" in splits and len(splits.get("train", ())) > 1
