@@ -30,6 +30,7 @@ Runs = Annotated[
     tyro.conf.arg(metavar="RUNS...", help_behavior_hint="(required)"),
 ]
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+Format = Literal["onnx", "pt2", "smp", "transformers"]
 
 
 def _shown(metavar: str, default: str) -> object:
@@ -122,11 +123,14 @@ def predict(
 
 def export(
     model: Model,
-    to: Literal["onnx", "pt2", "smp", "transformers"],
+    to: Annotated[Format | None, _shown("onnx|pt2|smp|transformers", "none")] = None,
     out: Annotated[Path | None, _shown("PATH", "beside the run's model")] = None,
     at: Annotated[AnySize | None, _shown("PX|WxH", "none"), SIZE_SPEC] = None,
     pixels: Literal["uint8", "float32"] = "uint8",
     int8: bool = False,
+    push_to_hub: Annotated[str | None, _shown("OWNER/NAME", "none")] = None,
+    public: bool = False,
+    push_pictures: bool = False,
 ) -> None:
     """Write a trained model in a format that opens without segacc, and compare both.
 
@@ -138,18 +142,25 @@ def export(
 
     Args:
         model: a run's folder, a from_pretrained folder, or the Hub id of a segacc model.
-        to: onnx for onnxruntime, pt2 for torch.export.load, or a folder for one of the libraries.
+        to: onnx for onnxruntime, pt2 for torch.export.load, or a folder for one of the libraries;
+            only with --push-to-hub it may be left out.
         out: the new file or folder.
         at: onnx and pt2: resize images to this size inside, as in training, and the result back.
         pixels: onnx and pt2: the type of the images.
         int8: onnx: write a second file that computes in 8 bits, and say what that gains and loses.
+        push_to_hub: push the run's model to this repository of the Hugging Face Hub, with a card,
+            and what was written beside it (docs/hub.md).
+        public: with --push-to-hub: all may see the repository; it is private without this.
+        push_pictures: with --push-to-hub: push the overview of `segacc evaluate`, too, which shows
+            test images.
     """
     if isinstance(at, str):
         raise InputError(f"--at {at}: without --at images are not resized, so leave it out.")
-    from segacc.export.export import export as export_model
+    from segacc.export.push import Push, export_and_push
 
-    for path in export_model(model, to, out, at, pixels, int8):
-        print(f"written: {path}")
+    push = Push(push_to_hub, public, push_pictures)
+    for line in export_and_push(model, to, out, at, pixels, int8, push):
+        print(line)
 
 
 def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> None:

@@ -109,8 +109,8 @@ class TrainConfig:
     encoder: Annotated[str | None, shown_as("NAME", "resnet34")] = None
     """an encoder of segmentation_models_pytorch (transformers models have their own)"""
     weights: Annotated[str | None, shown_as("STR", f"imagenet; segformer {SEGFORMER_B0}")] = None
-    """what to start from: a pretrained name, a local file or folder (a run's too), or `none` for
-    random weights"""
+    """what to start from: a pretrained name, a local file or folder (a run's too), the Hub id of a
+    segacc model, or `none` for random weights"""
     keep_head: bool = False
     """keep what pretrained weights of transformers have learnt about classes of the same names; the
     head is new without this"""
@@ -188,6 +188,11 @@ class TrainConfig:
     """where curves are logged, besides metrics.jsonl; without a key W&B works offline"""
     pictures: int = 5
     """log some validation images to the tracker after every so many epochs; 0 for never"""
+    push_to_hub: Annotated[str | None, shown_as("OWNER/NAME", "none")] = None
+    """push the best model to this repository of the Hugging Face Hub when training ends, with a
+    card (docs/hub.md)"""
+    public: bool = False
+    """with --push-to-hub: all may see the repository; it is private without this"""
     debug: bool = False
     """show the traceback of an error"""
 

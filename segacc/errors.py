@@ -81,6 +81,15 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0].rstrip('. ')}"
 
 
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What the client of the Hugging Face Hub raises. The bases of HfHubHTTPError are the errors of
+    the HTTP library, which is requests or httpx, depending on the version of huggingface-hub."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    of_http = (base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
+    return (OSError, ValueError, RuntimeError, *of_http)
+
+
 def some_names(names: Sequence[str], shown: int = 3) -> str:
     """The first few of many names for a sentence, and how many more there are."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""

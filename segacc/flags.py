@@ -30,14 +30,8 @@ from segacc.sizes import AnySize, check_size
 
 # What may differ when a run is continued: nothing that would make it another run.
 MAY_CHANGE = [
-    "workers",
-    "compile",
-    "epochs",
-    "patience",
-    "save_every",
-    "keep",
-    "tracker",
-    "pictures",
+    *("workers", "compile", "epochs", "patience", "save_every", "keep", "tracker", "pictures"),
+    *("push_to_hub", "public"),
 ]
 # The data set may lie in another place: its fingerprint is compared once it is read.
 RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "resume", "output_dir", "debug"}

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
+LARGE = (".parquet", ".safetensors", ".onnx", ".pt2")
+"""endings of files that are uploaded by themselves, before the commit"""
+
 
 class HubHandler(BaseHTTPRequestHandler):
     """The few endpoints of the Hub that loading, and pushing a data set, need."""
@@ -20,7 +23,7 @@ class HubHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         match = re.fullmatch(
-            r"(?:/api)?(?:/datasets|/models)?/(\w+/\w+)(?:/(\w+)/\w+(?:/(.*))?)?", url.path
+            r"(?:/api)?(?:/datasets|/models)?/([\w-]+/[\w-]+)(?:/(\w+)/\w+(?:/(.*))?)?", url.path
         )
         if not match or match[1] not in self.repositories:
             return self.reply(404, b"", "RepoNotFound")
@@ -68,10 +71,12 @@ class HubHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         path = urlsplit(self.path).path
-        match = re.search(r"/datasets/(\w+/\w+)", path)
+        match = re.search(r"/(?:datasets|models)/([\w-]+/[\w-]+)", path)
         if path.endswith("/objects/batch"):
             objects = [
-                {**one, "actions": {"upload": {"href": f"{self.home}/upload"}}}
+                one
+                if one["oid"] in self.uploads
+                else {**one, "actions": {"upload": {"href": f"{self.home}/upload"}}}
                 for one in json.loads(body)["objects"]
             ]
             said: dict[str, object] = {"transfer": "basic", "objects": objects}
@@ -80,7 +85,7 @@ class HubHandler(BaseHTTPRequestHandler):
             files = [
                 {
                     "path": one["path"],
-                    "uploadMode": modes[one["path"].endswith(".parquet")],
+                    "uploadMode": modes[one["path"].endswith(LARGE)],
                     "shouldIgnore": False,
                     "oid": None,
                 }
@@ -97,6 +102,8 @@ class HubHandler(BaseHTTPRequestHandler):
                     files_there[value["path"]] = self.uploads[value["oid"]]
                 elif entry["key"] == "file":
                     files_there[value["path"]] = base64.b64decode(value["content"])
+                elif entry["key"] == "deletedFile":
+                    del files_there[value["path"]]
             said = {
                 "commitOid": self.commit,
                 "commitUrl": f"{self.home}/datasets/{match[1]}/commit/{self.commit}",

@@ -139,10 +139,12 @@ def test_resume_takes_the_config_from_the_run(run):
 
 def test_resume_allows_what_does_not_make_another_run(run):
     args = ["--epochs", "7", "--patience", "2", "--workers", "1", "--tracker", "none"]
-    args += ["--save-every", "5", "--keep", "3", "--pictures", "1"]
+    args += ["--save-every", "5", "--keep", "3", "--pictures", "1", "--push-to-hub", "me/net"]
     config = parse_train(["--resume", str(run), *args])
     assert (config.epochs, config.patience, config.workers, config.tracker) == (7, 2, 1, "none")
     assert (config.save_every, config.keep, config.pictures) == (5, 3, 1)
+    assert config.push_to_hub == "me/net"
+    assert parse_train(["--resume", str(run), "--push-to-hub", "None"]).push_to_hub is None
 
 
 def test_resume_accepts_a_flag_with_the_value_that_the_run_has(run):

@@ -24,7 +24,7 @@ LAYERS = (
     ("segacc.data_commands",),
     ("segacc.study",),
     ("segacc.training", "segacc.evaluation", "segacc.export"),
-    ("segacc.prediction", "segacc.tracking"),
+    ("segacc.prediction", "segacc.tracking", "segacc.hub"),
     ("segacc.report",),
     ("segacc.runs",),
     ("segacc.models", "segacc.data"),

@@ -72,9 +72,8 @@ def export(
     """
     check_flags(to, out, at, pixels, int8)
     run = Path(source).expanduser()
-    path = out or (run if run.is_dir() else Path()) / (run.name + SUFFIXES[to])
-    lower = path.with_name(f"{path.stem}-int8{path.suffix}")
-    written = [path, lower] if int8 else [path]
+    written = output_paths(source, to, out, int8)
+    path, lower = written[0], written[-1]
     for file in written:
         if file.exists():
             raise InputError(f"--out {file} is there already: give another name, or remove it.")
@@ -106,6 +105,13 @@ def export(
         for file in written:
             (Path(aside) / file.name).replace(file)
     return written
+
+
+def output_paths(source: str, to: Format, out: Path | None, int8: bool) -> list[Path]:
+    """The file or folder to write, and with --int8 the second file."""
+    run = Path(source).expanduser()
+    path = out or (run if run.is_dir() else Path()) / (run.name + SUFFIXES[to])
+    return [path, path.with_name(f"{path.stem}-int8{path.suffix}")] if int8 else [path]
 
 
 def compare(
@@ -218,7 +224,7 @@ def metadata_of(run: Path, model: Segmenter, at: Size | None) -> dict[str, Any]:
         found |= {
             "dataset": Path(str(config["dataset"]).rstrip("/")).name,
             "run_id": record.get("run_id"),
-            "commit": record.get("commit"),
+            "commit": record.get("git_commit"),
             "weights": Path(str(config["weights"])).name,
             "loss": config["loss"],
             "seed": config["seed"],

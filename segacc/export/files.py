@@ -53,6 +53,8 @@ def write_onnx(network: ExportedNetwork, pixels: str, metadata: dict[str, Any], 
     maps = ["batch", network.model.config()["classes"], "height", "width"]
     for value in (*graph.inputs, *graph.outputs):
         value.shape = ir.Shape(FREE.get(str(value.name), maps))
+    for node in graph.all_nodes():
+        node.metadata_props.clear()  # paths of this machine, in stack traces
     written.model.metadata_props[METADATA] = json.dumps(metadata)
     written.save(path, external_data=False)
 
@@ -60,6 +62,8 @@ def write_onnx(network: ExportedNetwork, pixels: str, metadata: dict[str, Any], 
 def write_pt2(network: ExportedNetwork, pixels: str, metadata: dict[str, Any], path: Path) -> None:
     """Write a file for `torch.export.load`, for any batch, height and width; raises as `trace`."""
     program = trace(network, pixels)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it holds paths of this machine
     torch.export.save(program, path, extra_files={f"{METADATA}.json": json.dumps(metadata)})
 
 

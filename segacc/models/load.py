@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from segacc.config import is_own
-from segacc.errors import InputError, first_line
+from segacc.errors import InputError
 from segacc.models.onnx_model import OnnxSegmenter
 from segacc.models.segmenter import Segmenter
+from segacc.models.weights.hub import CONFIG, WEIGHTS, download, is_repository
 from segacc.models.weights.tensors import read_tensors
 
 Predictor = Segmenter | OnnxSegmenter
@@ -50,7 +50,7 @@ def load_segmenter(source: str | os.PathLike[str], net: nn.Module | None = None)
     """
     source = os.fspath(source)
     folder = Path(source).expanduser()
-    names = ("config.json", "model.safetensors")
+    names = (CONFIG, WEIGHTS)
     if folder.is_dir():
         folders = [f for f in (folder / "best", folder) if (f / names[1]).is_file()]
         if not folders:
@@ -59,8 +59,8 @@ def load_segmenter(source: str | os.PathLike[str], net: nn.Module | None = None)
                 "run has not finished its first epoch, or this is no run's folder."
             )
         config, weights = (folders[0] / name for name in names)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not folder.exists():
-        config, weights = (_from_hub(source, name) for name in names)
+    elif is_repository(source):
+        config, weights = (download(source, name) for name in names)
     else:
         raise InputError(
             f"{source} is not a model: expected a run's folder, a from_pretrained folder, or a Hub "
@@ -101,16 +101,3 @@ def _arguments(path: Path) -> dict[str, Any]:
             f"trained, with an architecture and no other keys than {', '.join(known)}."
         )
     return {"stride": STRIDE_OF_0_1_0, **found}
-
-
-def _from_hub(repository: str, name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(repository, name))
-    except (OSError, ValueError) as error:  # the hub's errors are one or the other
-        raise InputError(
-            f"{repository} is no folder here, and its {name} could not be had from the Hub "
-            f"({first_line(error)}): give a model's folder, or the id of a segacc model; without "
-            "a network point HF_HOME at a cache that holds it."
-        ) from error

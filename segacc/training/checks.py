@@ -19,6 +19,7 @@ from segacc.data.loading.workers import MORE_ROOM
 from segacc.data.regions import STEP
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError, how_to_continue
+from segacc.hub.access import look_at
 from segacc.runs import check_output_dir
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import is_lost_connection
@@ -115,6 +116,10 @@ def check_flags(config: TrainConfig, accelerator: Accelerator, own: Own = NOTHIN
         )
     if accelerator.is_main_process and not config.resume:
         check_output_dir(config.output_dir)
+    if config.public and not config.push_to_hub:
+        raise InputError("--public has no effect without --push-to-hub: leave it out.")
+    if accelerator.is_main_process and config.push_to_hub:
+        look_at(config.push_to_hub, config.public)
 
 
 def check_loss(config: TrainConfig, own: Own = NOTHING) -> None:

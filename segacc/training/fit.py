@@ -13,6 +13,7 @@ import torch
 from segacc.config import TrainConfig
 from segacc.errors import Stopped, how_to_continue
 from segacc.flags import fill
+from segacc.hub.push import how_to_push, push_run
 from segacc.metrics.tables import per_image_csv
 from segacc.runs import append_epoch, model_card
 from segacc.runtime.accelerator import settings_put_back
@@ -76,6 +77,8 @@ def run_epochs(job: Job) -> Path:
         leave_together(job.accelerator)
     if is_main:
         print(final_lines(config, job.run, progress, job.data), flush=True)
+        if config.push_to_hub:
+            push(job.run, config.push_to_hub, config.public)
     return job.run
 
 
@@ -133,6 +136,19 @@ def finish(job: Job, progress: Progress) -> None:
     job.writer.save(progress)
     job.writer.wait()
     log_results(job.tracker, progress.best_epoch, progress.step, job.data.splits["valid"])
+
+
+def push(run: Path, repository: str, public: bool) -> None:
+    """Push the best model, when the other ranks have left, which would not wait so long.
+
+    Raises:
+        InputError: it could not be pushed.
+        Stopped: a signal has stopped the push.
+    """
+    try:
+        print(push_run(run, repository, public), flush=True)
+    except Stopped:
+        raise Stopped(f"the push was stopped; {how_to_push(run, repository, public)}") from None
 
 
 def save_stopped(job: Job, progress: Progress, request: StopRequest) -> Stopped:

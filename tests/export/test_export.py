@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import onnxruntime
@@ -103,6 +104,7 @@ def test_the_metadata_say_what_the_values_mean(run, onnx_files):
     assert about["classes"] == ["background", "foreground"]
     assert (about["threshold"], about["size"], about["at"]) == (model.threshold, [64, 64], None)
     assert about["run_id"] == best["run_id"] and about["dataset"] == "blobs"
+    assert about["commit"] == best["git_commit"]
     assert 0.2 < about["scores"]["valid_iou"] <= 1
     assert str(run.parent) not in json.dumps(about)  # no path of this machine
 
@@ -146,6 +148,21 @@ def test_classes_and_float_pixels(tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("to", ["onnx", "pt2", "smp"])
+def test_nothing_of_this_machine_is_in_what_was_exported(run, tmp_path, to):
+    """Such as the stack traces that torch stores, with the name of the user in their paths."""
+    name = "out" if to == "smp" else f"out.{to}"
+    (path,) = export(str(run), to, tmp_path / name)
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    for file in files:
+        parts = [file.read_bytes()]
+        if zipfile.is_zipfile(file):
+            archive = zipfile.ZipFile(file)
+            parts = [archive.read(part) for part in archive.namelist()]
+        for place in (run, ROOT, sys.prefix):
+            assert not any(str(place).encode() in part for part in parts), (file, place)
+
+
 def test_pt2_opens_without_segacc_and_resizes_inside(run, tmp_path):
     (path,) = export(str(run), "pt2", tmp_path / "model.pt2", at=48)
     images = noise(2, 70, 55)

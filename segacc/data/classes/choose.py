@@ -12,7 +12,7 @@ from segacc.data.classes.coding import classes_of_flag, make_coding
 from segacc.data.classes.files import find_class_files, read_class_file
 from segacc.data.classes.lists import NamedClass
 from segacc.errors import InputError
-from segacc.labels import BINARY_CODING, Coding
+from segacc.labels import BINARY_CODING, Coding, Colour
 from segacc.options import Reading
 
 
@@ -33,6 +33,7 @@ def coding_of(
     folder: Path | None,
     categories: Sequence[str] = (),
     names: Sequence[str] = (),
+    colours: Sequence[Colour] = (),
 ) -> Coding:
     """How the labels of a data set are coded: as --classes says, or a file in its folder, or the
     types of its columns; else polygons have a class for each category, and masks are binary.
@@ -40,6 +41,7 @@ def coding_of(
     Args:
         categories: of polygons.
         names: of the classes 0, 1, ... of masks, as the types of columns say.
+        colours: of these classes, where they are known.
 
     Raises:
         InputError: that cannot be read, or does not fit --ignore.
@@ -51,7 +53,10 @@ def coding_of(
         logging.getLogger("segacc").info("classes as in %s", own[0])
         classes = read_class_file(own[0])
     elif names:
-        classes = [NamedClass(name, values=((i, i),)) for i, name in enumerate(names)]
+        classes = [
+            NamedClass(name, values=((i, i),), colours=tuple(colours[i : i + 1]))
+            for i, name in enumerate(names)
+        ]
     elif categories:
         classes = []
     elif reading.ignore:

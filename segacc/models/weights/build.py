@@ -14,6 +14,7 @@ from segacc.models.huggingface import keep_head, load_pretrained_net
 from segacc.models.normalisation import Normalisation, from_image_processor, from_smp, from_timm
 from segacc.models.segmenter import Segmenter
 from segacc.models.smp import make_smp_net
+from segacc.models.weights.hub import folder_of_model
 from segacc.models.weights.local import check_share, config_beside, load_weights
 from segacc.models.weights.packaged import PACKAGES, file_of, package_of, read_packaged
 from segacc.models.weights.tensors import copy_matching, find_weights, match_names
@@ -42,7 +43,8 @@ def build_model(
         name: one of the study's six names, an architecture of segmentation_models_pytorch, or the
             Hub id (or folder) of a transformers model.
         encoder: of segmentation_models_pytorch. Models of transformers have their own.
-        weights: `none`, a file or folder, a name of pretrained encoder weights, or a Hub id.
+        weights: `none`, a file or folder, a name of pretrained encoder weights, or a Hub id: of a
+            model of segacc, or for a model of transformers of one of that library.
         classes: logits per pixel.
         channels: channels of an image.
         head_of: the classes whose rows of the head are kept (`keep_head`), of weights of
@@ -62,7 +64,12 @@ def build_model(
         said = f"those of the network given; images normalised by {model.normalisation}"
         return Built(model, said)
     local = Path(weights).expanduser()
-    if name == "segformer" or "/" in name:
+    has_own_encoder = name == "segformer" or "/" in name
+    folder = folder_of_model(weights, may_be_other=has_own_encoder)
+    if folder is not None:
+        built = build_model(name, encoder, str(folder), classes, channels, head_of)
+        return Built(built.model, built.weights.replace(str(folder), weights))
+    if has_own_encoder:
         if not local.exists():
             return _build_transformers(name, weights, classes, channels, head_of)
         if "model_type" in config_beside(local):
@@ -139,8 +146,9 @@ def _load_encoder_by_name(model: Segmenter, encoder: str, weights: str) -> str:
         names = list(encoders[encoder]["pretrained_settings"])
     if weights not in names:
         raise InputError(
-            f"--weights {weights} is neither a file, a folder nor a name known for --encoder "
-            f"{encoder}: expected {', '.join([*names, 'none'])}, or a path that exists."
+            f"--weights {weights} is neither a file, a folder, a segacc model of the Hub nor a "
+            f"name known for --encoder {encoder}: expected {', '.join([*names, 'none'])}, or a "
+            "path that exists."
         )
     try:
         # SMP's, which also fits the first layer to other channels than three.

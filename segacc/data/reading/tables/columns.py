@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 
 from segacc.data.reading.pairing import IMAGE_WORDS, MASK_WORDS
 from segacc.errors import InputError
+from segacc.labels import Colour
 from segacc.options import Reading
 
 if TYPE_CHECKING:
@@ -88,6 +89,29 @@ def class_names(features: Features, mask: str) -> list[str]:
         if isinstance(inner, ClassLabel):
             return list(inner.names)
     return []
+
+
+def class_colours(data: Dataset, mask: str, classes: int) -> list[Colour]:
+    """The colours of the classes in the palette of the first mask; none where segacc has not
+    written the masks, or where the file has no such palette.
+
+    Args:
+        data: with the column that `segacc prepare --save` adds.
+        mask: the column with the masks.
+        classes: their number.
+    """
+    from datasets import Image
+
+    if CLASSES not in data.features or not isinstance(data.features[mask], Image):
+        return []
+    encoded = data.select([0]).cast_column(mask, Image(decode=False))[0][mask]["bytes"]
+    try:
+        with Pillow.open(io.BytesIO(encoded or b"")) as picture:
+            flat = picture.getpalette("RGB") or []
+    except OSError:  # which is said when all masks are read
+        return []
+    palette = list(zip(flat[::3], flat[1::3], flat[2::3], strict=False))
+    return palette[:classes] if len(palette) >= classes else []
 
 
 def _choose(given: str | None, columns: set[str], usual: set[str]) -> list[str]:

@@ -14,9 +14,15 @@ from segacc.data.reading.division.divide import Division, divide_rows
 from segacc.data.reading.pairing import SPLITS
 from segacc.data.reading.recognition.listing import list_files
 from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_of
-from segacc.data.reading.tables.columns import class_names, find_columns, three_columns
+from segacc.data.reading.tables.columns import (
+    class_colours,
+    class_names,
+    find_columns,
+    three_columns,
+)
 from segacc.data.rows import Source
-from segacc.errors import InputError
+from segacc.errors import InputError, hub_errors
+from segacc.labels import Colour
 from segacc.options import Reading
 
 if TYPE_CHECKING:
@@ -49,7 +55,7 @@ def from_hub(repository: str, reading: Reading) -> Source:
         loaded = builder.as_dataset()
     # What the library raises for a repository that is missing, not reachable, gated, malformed, or
     # holds a script or several configurations.
-    except (DatasetsError, *_hub_errors()) as error:
+    except (DatasetsError, *hub_errors()) as error:
         known = error.__cause__ if isinstance(error, DatasetGenerationError) else None
         reason = textwrap.shorten(str(known or error), 300, placeholder=" ...")
         raise InputError(
@@ -117,12 +123,15 @@ def _source(loaded: DatasetDict, source: str, reading: Reading, place: Path | st
     theirs = _our_splits(loaded)
     splits = {name: three_columns(data, source, reading) for name, data in theirs.items()}
     names: list[str] = []
+    colours: list[Colour] = []
     if theirs:
-        features = next(iter(theirs.values())).features
-        names = class_names(features, find_columns(features, source, reading)[1])
+        first = next(iter(theirs.values()))
+        mask = find_columns(first.features, source, reading)[1]
+        names = class_names(first.features, mask)
+        colours = class_colours(first, mask, len(names))
     if isinstance(place, str):
         place = None if names or reading.classes else _folder_of_names(place)
-    coding = coding_of(reading, place, names=names)
+    coding = coding_of(reading, place, names=names, colours=colours)
     division = Division(coding, reading.group_by)
     one = list(splits) == ["train"] and len(loaded) == 1
     in_two = "valid" not in splits and "test" in splits and len(splits.get("train", ())) > 1
@@ -163,15 +172,6 @@ def _folder_of_names(repository: str) -> Path | None:
 
     try:
         path = hf_hub_download(repository, NAMES, repo_type="dataset")
-    except _hub_errors():
+    except hub_errors():
         return None  # there is none, or no network
     return Path(path).parent
-
-
-def _hub_errors() -> tuple[type[Exception], ...]:
-    """What the client of the Hub raises. The bases of HfHubHTTPError are the errors of the HTTP
-    library, which is requests or httpx, depending on the version of huggingface-hub."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    of_http = (base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception))
-    return (OSError, ValueError, RuntimeError, *of_http)

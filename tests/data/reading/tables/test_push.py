@@ -33,7 +33,7 @@ for place in sys.argv[1:]:
         print(json.dumps(str(error)))
         continue
     counts = {name: len(split) for name, split in done.splits.items()}
-    print(json.dumps([counts, source.labels.names, done.fingerprint]))
+    print(json.dumps([counts, source.labels.names, done.fingerprint, source.labels.colours]))
 """
 
 
@@ -93,6 +93,19 @@ def test_a_set_is_the_same_after_it_was_pushed(hub, tmp_path, monkeypatch):
     own, of_saved, of_hub = run(LOAD, folder, saved, "me/scenes", **hub)
     assert own == of_saved == of_hub
     assert own[:2] == [{"train": 3, "valid": 2}, NAMES]
+
+
+def test_colours_of_classes_reach_the_hub(hub, tmp_path, monkeypatch):
+    """In the palettes of the masks, since the Hub gets no other file of a pushed set."""
+    monkeypatch.setenv("SEGACC_CACHE", str(tmp_path / "cache"))
+    folder, saved = scenes(tmp_path / "set"), tmp_path / "saved"
+    (folder / "id2label.json").unlink()
+    (folder / "classes.txt").write_text("road: 0; #102030\nsky: 1; #0a0b0c\ncar: 2; #ff0001\n")
+    prepare(str(folder), size="native", save=saved)
+    run(PUSH, saved, **hub)
+    of_saved, of_hub = run(LOAD, saved, "me/scenes", **hub)
+    assert of_saved == of_hub
+    assert of_hub[3] == [[16, 32, 48], [10, 11, 12], [255, 0, 1]]
 
 
 def test_a_repository_names_its_classes_in_a_file(hub, tmp_path, monkeypatch):
