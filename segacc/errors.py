@@ -27,7 +27,7 @@ class InputError(ValueError):
     found, what was expected, what to do. The programs print it and exit with code 2."""
 
 
-class Stopped(BaseException):  # not an Exception, which libraries may catch
+class Stopped(KeyboardInterrupt):  # not an Exception, which libraries may catch
     """The program was told to stop. The programs print the message and exit with code 75."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from types import TracebackType
@@ -23,7 +24,8 @@ PARENT = os.getppid()
 
 
 class StopRequest:
-    """While this is entered, the first signal is only noted, and a second one ends the process.
+    """While this is entered, the first signal is only noted, and a second one ends the process; in
+    a notebook, whose variables would be lost with it, a second one raises KeyboardInterrupt.
 
     A thread receives the signals: the main thread may hang in a library, for example when it waits
     for a rank that is lost, and Python would not run its signal handlers then.
@@ -38,6 +40,7 @@ class StopRequest:
     def __init__(self, prints: bool) -> None:
         self._prints = prints
         self._signal: str | None = None
+        self._first_at = 0.0
         self._listens = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -68,7 +71,7 @@ class StopRequest:
         for number, before in self._before.items():
             # A script ignores SIGINT for its background jobs, and nohup ignores SIGHUP.
             if before != signal.SIG_IGN:
-                signal.signal(number, lambda number, frame: None)
+                signal.signal(number, self._interrupt)
         threading.Thread(target=self._listen, name="segacc-signals", daemon=True).start()
         return self
 
@@ -85,17 +88,30 @@ class StopRequest:
         signal.set_wakeup_fd(-1)
         os.close(self._write_end)
 
+    def _interrupt(self, number: int, frame: object) -> None:
+        """Python calls this in the main thread; `_listen` has noted the signal, or soon will."""
+        if is_interactive() and self._is_second():
+            raise KeyboardInterrupt
+
+    def _is_second(self) -> bool:
+        return self._signal is not None and time.monotonic() - self._first_at > SAME_SECONDS
+
     def _listen(self) -> None:
-        first_at = 0.0
         while number := os.read(self._read_end, 1):  # empty once the pipe is closed
             if number[0] not in SIGNALS:
                 continue
             if self._signal is None:
-                self._signal, first_at = signal.Signals(number[0]).name, time.monotonic()
+                self._first_at = time.monotonic()
+                self._signal = signal.Signals(number[0]).name
                 leave_closed_outputs()
                 if self._prints:
                     line = f"\n{self._signal}: saving; the same again ends it at once\n"
                     os.write(2, line.encode())
-            elif time.monotonic() - first_at > SAME_SECONDS:
+            elif self._is_second() and not is_interactive():
                 os._exit(128 + number[0])  # the shell's exit code for the end by this signal
         os.close(self._read_end)
+
+
+def is_interactive() -> bool:
+    """Whether a person types into this process: a notebook, or Python's own prompt."""
+    return hasattr(sys, "ps1")

@@ -89,7 +89,7 @@ def wait_for(threads: list[threading.Thread], programs: Programs) -> bool:
             while any(thread.is_alive() for thread in threads):
                 time.sleep(0.2)
             return stopped
-        except (KeyboardInterrupt, Stopped):
+        except KeyboardInterrupt:  # Stopped is one
             stopped = True
             programs.stop()  # a second signal makes them leave without saving
 
