@@ -58,7 +58,9 @@ def text_of(messages: list[dict]) -> str:
 
 def errors(messages: list[dict]) -> list[tuple[str, str]]:
     return [
-        (m["content"]["ename"], m["content"]["evalue"]) for m in messages if m["msg_type"] == "error"
+        (m["content"]["ename"], m["content"]["evalue"])
+        for m in messages
+        if m["msg_type"] == "error"
     ]
 
 
