@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 import tomllib
 import warnings
 from collections.abc import Iterator
@@ -170,6 +171,8 @@ def parse(words: list[str]) -> None:
         from wandb.cli.cli import cli as wandb
 
         assert rest[0] in wandb.commands, f"wandb has no command {rest[0]}"
+    elif program == "hf":  # of huggingface_hub
+        assert Path(sys.executable).with_name("hf").exists() and rest == ["auth", "login"]
     elif program in ("tensorboard", "trackio"):
         assert find_spec(program) is not None
     else:
