@@ -253,9 +253,9 @@ Validation split, full images{threshold}, epoch {line["epoch"]}:
 | dice | over all pixels | {line["valid_dice"]:.4f} |
 {best}
 ```python
-from segacc.models.segmenter import Segmenter
+import segacc
 
-model = Segmenter.from_pretrained("PATH")  # this folder
+model = segacc.load("PATH")  # this folder
 logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> {use}
 ```
 """

@@ -43,6 +43,7 @@ def list_cache() -> list[Entry]:
         *(_entry(path, "an archive, unpacked", path) for path in _folders(cache / "extracted")),
         *(_entry(path, "a demo set", path) for path in _folders(cache / "demo")),
         *(_entry(path, "what images look like", path) for path in _folders(cache / "looks")),
+        *(_entry(path, "a data set of a program", path) for path in _folders(cache / "own")),
     ]
     downloads = [path for path in _inside(cache / "downloads") if path.suffix not in _MARKS]
     entries += [_entry(path, "a download", path, may_go=False) for path in downloads]

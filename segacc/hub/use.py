@@ -29,9 +29,10 @@ segacc train --dataset DATA --weights {repository}
 ```
 
 ```python
-from segacc.models.load import load_segmenter
+import segacc
 
-model = load_segmenter("{repository}")
+masks = segacc.predict("{repository}", ["photo.jpg"])
+model = segacc.load("{repository}")
 logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> {channels}
 ```
 """

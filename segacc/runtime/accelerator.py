@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import random
 import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
@@ -53,12 +55,16 @@ def make_accelerator(precision: str) -> Accelerator:
 
 @contextmanager
 def settings_put_back() -> Iterator[None]:
-    """Put torch's settings back that a run changes, so that it leaves its process as it was."""
+    """Put back what a run changes: torch's settings, and the random numbers of the program."""
     threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
     deterministic = torch.are_deterministic_algorithms_enabled()
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
         yield
     finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
         torch.use_deterministic_algorithms(deterministic)
         torch.backends.cudnn.benchmark = benchmark
         torch.set_num_threads(threads)

@@ -61,6 +61,8 @@ def test_runs_of_one_process_are_each_as_the_first_one_would_be(blobs, tmp_path)
     threads = torch.get_num_threads()
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     running = threading.active_count()
+    drawn = torch.rand(3, generator=torch.Generator().manual_seed(5))
+    torch.manual_seed(5)
     first = segacc.train(dataset=blobs, **BASE, output_dir=tmp_path / "1")
     segacc.train(dataset=blobs, **BASE, output_dir=tmp_path / "2", precision="bf16")
     other = {"deterministic": True, "seed": 1}
@@ -69,6 +71,7 @@ def test_runs_of_one_process_are_each_as_the_first_one_would_be(blobs, tmp_path)
     assert losses(last) == losses(first) != losses(other)
     assert json.loads((tmp_path / "2" / "config.json").read_text())["config"]["precision"] == "bf16"
     assert torch.get_num_threads() == threads
+    assert torch.equal(torch.rand(3), drawn)  # those that the program would have drawn without it
     assert not torch.are_deterministic_algorithms_enabled()
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert threading.active_count() <= running + 1  # tqdm keeps one
