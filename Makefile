@@ -4,7 +4,7 @@
 # make soak    what make test does a few times, in full: kills, faults, all models on 1, 2, 4 processes
 # make bench   segacc beside its ceiling and its peers: BENCH="--models linknet" as benchmarks.throughput
 # make docs    the site of the documentation, into site/: open site/index.html
-# make lint    style, format and types                make format   write the format
+# make lint    style, format and types                make format   write the format; no outputs in notebooks
 # make clean   remove .venv and the tools' caches; runs/ stays
 # The first call makes .venv and installs into it: about 6 GB.
 
@@ -65,6 +65,7 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+	$(BIN)/python tests/notebooks.py
 
 clean:
 	rm -rf .venv build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

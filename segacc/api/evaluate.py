@@ -29,7 +29,7 @@ class Scores:
     """by name: iou, dice, precision, recall and others; metrics.json has their formulas"""
     per_image: list[dict[str, Any]]
     """for each image its `name`, counts of pixels and scores, as in per_image.csv; pandas.DataFrame
-    takes it"""
+    takes it. NaN is the IoU of a class that an image neither has nor was predicted to have"""
     per_class: dict[str, dict[str, Score]]
     """for each class its scores; empty where there are two classes"""
     threshold: float | None
@@ -76,7 +76,7 @@ def read_scores(folder: Path) -> Scores:
     record = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     with (folder / "per_image.csv").open(newline="", encoding="utf-8") as file:
         rows = [
-            {key: value if key == "name" else float(value) for key, value in row.items()}
+            {key: value if key == "name" else float(value or "nan") for key, value in row.items()}
             for row in csv.DictReader(file)
         ]
     return Scores(
