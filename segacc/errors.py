@@ -51,9 +51,25 @@ def disk_errors(folder: Path, remedy: str | None = None) -> Iterator[None]:
         raise InputError(f"{folder} could not be written ({what}); {remedy}") from error
 
 
+def is_interactive() -> bool:
+    """Whether a person types Python into this process: a notebook, or Python's own prompt."""
+    return hasattr(sys, "ps1")
+
+
 def how_to_continue(run: Path) -> str:
     """The end of a sentence that says how to continue a run."""
+    if is_interactive():
+        return f"continue with: segacc.train(resume={str(run)!r})"
     return f"continue with: {command('train')} --resume {quoted(run)}"
+
+
+def how_to_score(run: Path, split: str, has_own_net: bool = False) -> str:
+    """How to score a run on a split; with a network of a program, only Python can do that."""
+    if has_own_net or is_interactive():
+        more = "" if split == "test" else f", split={split!r}"
+        return f"segacc.evaluate({str(run)!r}{more}{', net=net' if has_own_net else ''})"
+    flag = "" if split == "test" else f" --split {split}"
+    return f"{command('evaluate')} {quoted(run)}{flag}"
 
 
 def quoted(given: str | Path) -> str:

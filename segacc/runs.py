@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 import segacc
-from segacc.config import TrainConfig, to_json
+from segacc.config import OWN, TrainConfig, is_own, to_json
 from segacc.data.known import TRAINED_ON, absolute, data_record, trained_on_csv
 from segacc.data.reading.sources import resolve
 from segacc.data.split import Prepared
@@ -173,7 +173,7 @@ def make_run_folder(config: TrainConfig) -> Path:
     place = Path(config.dataset).expanduser()
     dataset = place.resolve().stem if place.exists() else config.dataset.replace("/", "-")
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{dataset}-{config.model.replace('/', '-')}-{time}"
+    name = f"{dataset}-{config.model.removeprefix(OWN).replace('/', '-')}-{time}"
     Path("runs").mkdir(exist_ok=True)
     for number in itertools.count(1):
         run = Path("runs") / (name if number == 1 else f"{name}-{number}")
@@ -215,6 +215,8 @@ def model_card(config: TrainConfig, labels: Labels, line: dict[str, float]) -> s
         line: the line of its epoch in metrics.jsonl.
     """
     dataset = Path(config.dataset.rstrip("/")).name
+    # The network is code of a program, of which the folder holds the weights alone.
+    net = f", net={config.model.removeprefix(OWN)}()" if is_own(config.model) else ""
     average = ""
     if config.ema:
         average = f" The weights are a moving average, decay {config.ema:g}."
@@ -255,7 +257,7 @@ Validation split, full images{threshold}, epoch {line["epoch"]}:
 ```python
 import segacc
 
-model = segacc.load("PATH")  # this folder
+model = segacc.load("PATH"{net})  # this folder
 logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> {use}
 ```
 """

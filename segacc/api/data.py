@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,17 +20,21 @@ import cv2
 import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from PIL import Image
-from torch import Tensor
 
+from segacc.api.images import about, as_array, image_values
 from segacc.config import cache_dir
 from segacc.data.cache import cache_errors
-from segacc.errors import InputError, write_text
+from segacc.errors import InputError, first_line, write_text
 from segacc.runtime.accelerator import uses_gpu
 from segacc.runtime.bars import make_bar
+from segacc.runtime.ranks import wait_long
 
 if TYPE_CHECKING:
     from albumentations import BaseCompose
+
+
+LONGEST = 100
+"""letters in the name of an item"""
 
 
 class Pairs(Protocol):
@@ -67,11 +72,14 @@ def place_of(dataset: Any) -> str | None:
     """
     if dataset is None or isinstance(dataset, str | os.PathLike):
         return None if dataset is None else os.fspath(dataset)
-    state, place = PartialState(cpu=not uses_gpu()), ""
+    name = [""]
+    state = PartialState(cpu=not uses_gpu())
     if state.is_local_main_process:
-        place = str(_write(dataset))
-    state.wait_for_everyone()
-    return str(broadcast_object_list([place])[0])
+        name = [_write(dataset)]
+    if state.num_processes > 1:
+        wait_long()
+        broadcast_object_list(name)
+    return str(cache_dir() / "own" / name[0])
 
 
 def file_of(pipeline: str | os.PathLike[str] | BaseCompose | None) -> str | None:
@@ -81,7 +89,13 @@ def file_of(pipeline: str | os.PathLike[str] | BaseCompose | None) -> str | None
         return None if pipeline is None else os.fspath(pipeline)
     from albumentations import to_dict
 
-    text = json.dumps(to_dict(pipeline), indent=1)
+    try:
+        text = json.dumps(to_dict(pipeline), indent=1)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"augment: {about(pipeline)} cannot be written as a file ({first_line(error)}): give "
+            "a Compose of albumentations without functions of your own."
+        ) from error
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     path = cache_dir() / "own" / f"pipeline-{digest}.json"
     with cache_errors(path):
@@ -91,31 +105,58 @@ def file_of(pipeline: str | os.PathLike[str] | BaseCompose | None) -> str | None
     return str(path)
 
 
-def _write(dataset: Any) -> Path:
-    """Write a data set into a folder of the cache, which is named after its content."""
+def _write(dataset: Any) -> str:
+    """Write a data set into a folder of the cache.
+
+    Returns:
+        the folder's name, which depends on the content alone.
+    """
     import datasets
 
     splits = dict(dataset) if isinstance(dataset, Mapping) else {"": dataset}
+    check_splits(splits)
     parent = cache_dir() / "own"
-    with cache_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".partial-", dir=parent))
+    aside = parent / f".partial-{os.getpid()}-{secrets.token_hex(4)}"
+    with cache_errors(aside):
+        aside.mkdir(parents=True)
     try:
         if all(isinstance(split, datasets.Dataset) for split in splits.values()):
             digest = hashlib.sha256()
             for name, rows in splits.items():
                 digest.update(f"{name} {rows._fingerprint} ".encode())
-            rows = splits[""] if "" in splits else datasets.DatasetDict(splits)
-            rows.save_to_disk(aside)
+            plain = {name: rows.with_format(None) for name, rows in splits.items()}
+            whole = plain[""] if "" in plain else datasets.DatasetDict(plain)
+            with cache_errors(aside):
+                whole.save_to_disk(aside)
         else:
             digest = _write_files(splits, aside)
         kind = type(next(iter(splits.values()))).__name__.lower()
         folder = parent / f"{kind}-{digest.hexdigest()[:12]}"
-        if not folder.exists():
+        try:
             aside.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            # It was there, or another process has been faster.
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return folder
+    return folder.name
+
+
+def check_splits(splits: Mapping[Any, Any]) -> None:
+    """Raises InputError where there are no splits, or where one is no map-style data set."""
+    if not splits:
+        raise InputError("dataset: expected a split train and a split valid, found none.")
+    for name, split in splits.items():
+        if not isinstance(name, str) or not re.fullmatch(r"\w*", name):
+            raise InputError(
+                f"dataset: a split has the name {name!r}: expected train, valid and test."
+            )
+        if not hasattr(split, "__len__") or not hasattr(split, "__getitem__"):
+            raise InputError(
+                f"dataset: expected a folder, a name, or something with a length and numbered "
+                f"items, such as a torch.utils.data.Dataset, found {about(split)}."
+            )
 
 
 def _write_files(splits: Mapping[str, Pairs], folder: Path) -> Any:
@@ -130,7 +171,9 @@ def _write_files(splits: Mapping[str, Pairs], folder: Path) -> Any:
                     data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
                     digest.update(f"{split}/{role}/{name} ".encode())
                     digest.update(data.tobytes())
-                    (folder / split / role / f"{name}.png").write_bytes(data.tobytes())
+                    path = folder / split / role / f"{name}.png"
+                    with cache_errors(path):
+                        path.write_bytes(data.tobytes())
                 bar.update()
     return digest
 
@@ -144,54 +187,29 @@ def _items(pairs: Pairs) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
             item = [item.get(key) for key in ("image", "mask", "name") if key in item]
         if not isinstance(item, tuple | list) or not 2 <= len(item) <= 3:
             raise InputError(
-                f"dataset[{index}] is {_shown(item)}: expected (image, mask), (image, mask, name), "
+                f"dataset[{index}] is {about(item)}: expected (image, mask), (image, mask, name), "
                 "or a dictionary with these keys."
             )
-        image, mask, name = _image(item[0], index), _mask(item[1], index), f"{index:06d}"
-        if len(item) == 3:
-            name = str(item[2]).replace("/", "-")
-        if name in taken:
-            raise InputError(f"dataset[{index}] has the name {name!r} of an item before it.")
+        image = image_values(item[0], f"dataset[{index}]: the image")
+        name = str(item[2]).replace("/", "-") if len(item) == 3 else f"{index:06d}"
+        if name in taken or not name or name[0] == "." or "\0" in name or len(name) > LONGEST:
+            raise InputError(
+                f"dataset[{index}] has the name {name!r}: expected one that no item before it has, "
+                f"of 1 to {LONGEST} letters, without a dot at its beginning."
+            )
         taken.add(name)
-        yield image, mask, name
-
-
-def _image(given: Any, index: int) -> np.ndarray:
-    array = _array(given if not isinstance(given, Image.Image) else given.convert("RGB"))
-    if isinstance(given, Tensor) and array.ndim == 3 and array.shape[0] in (1, 3):
-        array = np.moveaxis(array, 0, -1)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    is_rgb = array.ndim == 3 and array.shape[2] == 3
-    fits = array.dtype in (np.uint8, np.uint16) and (is_rgb or array.ndim == 2)
-    if not fits or not array.size:
-        raise InputError(
-            f"dataset[{index}]: the image is {_shown(given)}, expected a PIL image, or (H, W, 3) "
-            "uint8 in 0..255: leave transforms to tensors of floats and normalisation out, since "
-            "segacc normalises images as the model needs it."
-        )
-    return np.ascontiguousarray(array[..., ::-1] if is_rgb else array)
+        bgr = image[..., ::-1] if image.ndim == 3 else image
+        yield bgr, _mask(item[1], index), name
 
 
 def _mask(given: Any, index: int) -> np.ndarray:
-    array = _array(given)
+    array = as_array(given)
     if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
         array = array.squeeze(0 if array.shape[0] == 1 else 2)
     whole = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
     if not whole or array.ndim != 2 or not array.size or array.min() < 0 or array.max() >= 1 << 16:
         raise InputError(
-            f"dataset[{index}]: the mask is {_shown(given)}, expected (H, W) bool, or whole "
+            f"dataset[{index}]: the mask is {about(given)}, expected (H, W) bool, or whole "
             "numbers of 0 to 65535, one for each class."
         )
     return np.ascontiguousarray(array.astype(np.uint8 if array.max() < 256 else np.uint16))
-
-
-def _array(given: Any) -> np.ndarray:
-    return given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
-
-
-def _shown(given: Any) -> str:
-    """What something is, in a sentence."""
-    if hasattr(given, "shape") and hasattr(given, "dtype"):
-        return f"of the shape {tuple(given.shape)} and the type {given.dtype}"
-    return f"a {type(given).__name__}"

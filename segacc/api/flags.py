@@ -43,13 +43,20 @@ def checked(config: type[Config], flags: Mapping[str, Any], function: str) -> di
     hints = get_type_hints(config)
     for name, value in given.items():
         plain = os.fspath(value) if isinstance(value, os.PathLike) else value
-        if name == "size" and isinstance(plain, str):
-            plain = parse_size([plain])
+        if isinstance(plain, str):
+            plain = os.path.expanduser(plain)
         try:
-            given[name] = TypeAdapter(hints[name]).validate_python(plain)
+            if name == "size" and isinstance(plain, str):
+                plain = parse_size([plain])
+            # True would be taken for 1 where a number is possible.
+            given[name] = TypeAdapter(hints[name]).validate_python(
+                plain, strict=isinstance(plain, bool)
+            )
         except ValidationError as error:
             said = error.errors()[0]["msg"]
             raise InputError(f"{name}={value!r}: {said[0].lower()}{said[1:]}.") from None
+        except ValueError as error:  # of parse_size
+            raise InputError(f"{name}={value!r}: {error}.") from None
     return given
 
 

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
-from segacc.data.reading.decode import Encoded, decode_image, to_rgb
+from segacc.api.flags import checked
+from segacc.api.images import image_values
+from segacc.data.reading.decode import Encoded, decode_image
 from segacc.data.reading.depth import WHOLE, ValueRange, to_8_bits
-from segacc.errors import InputError
 from segacc.models.load import Predictor, load_predictor
 from segacc.prediction.files import predict_masks
 from segacc.runtime.accelerator import settings_put_back, uses_gpu
 from segacc.runtime.threads import cores_of_process
 from segacc.sizes import AnySize
 
-OneImage = str | os.PathLike[str] | Image.Image | np.ndarray
-"""A file, a PIL image, or (H, W, 3) or (H, W) uint8, RGB or grey."""
+OneImage = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+"""A file, a PIL image, or (H, W, 3) or (H, W) uint8, RGB or grey; a tensor may be (3, H, W)."""
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Those of `predict`."""
+
+    threshold: float | None = None
+    tta: Literal["none", "h", "hv"] = "none"
+    tile: int | None = None
+    size: AnySize | None = None
+    batch_size: int = 8
 
 
 def load(source: str | os.PathLike[str], net: nn.Module | None = None) -> Predictor:
@@ -53,7 +66,7 @@ def predict(
     threshold: float | None = None,
     tta: Literal["none", "h", "hv"] = "none",
     tile: int | None = None,
-    size: AnySize | None = None,
+    size: AnySize | str | None = None,
     batch_size: int = 8,
 ) -> list[np.ndarray]:
     """The masks of images, equal to the files that `segacc predict` writes.
@@ -80,17 +93,17 @@ def predict(
     >>> masks[0].shape, masks[0].dtype
     ((50, 70), dtype('bool'))
     """
-    single = (
-        isinstance(images, str | os.PathLike | Image.Image | np.ndarray)
-        and getattr(images, "ndim", 3) < 4
-    )
-    given: Any = [images] if single else images
+    given = {"threshold": threshold, "tta": tta, "tile": tile, "size": size}
+    options = _Options(**checked(_Options, given | {"batch_size": batch_size}, "predict"))
+    kinds = (str, os.PathLike, Image.Image, np.ndarray, Tensor)
+    single = isinstance(images, kinds) and getattr(images, "ndim", 3) < 4
+    many: Any = [images] if single else images
     with settings_put_back():
         if not uses_gpu():
             torch.set_num_threads(cores_of_process())
         predictor = load(model) if isinstance(model, str | os.PathLike) else model
-        pixels = _pixels(given, predictor.value_range or WHOLE)
-        return list(predict_masks(predictor, pixels, threshold, tta, tile, size, batch_size))
+        pixels = _pixels(many, predictor.value_range or WHOLE)
+        return list(predict_masks(predictor, pixels, **vars(options)))
 
 
 def _pixels(images: Iterable[Any], value_range: ValueRange) -> Iterator[np.ndarray]:
@@ -99,36 +112,5 @@ def _pixels(images: Iterable[Any], value_range: ValueRange) -> Iterator[np.ndarr
         if isinstance(image, str | os.PathLike):
             path = os.path.expanduser(os.fspath(image))
             yield decode_image(Encoded(path=path, bytes=None), value_range)
-        elif isinstance(image, Image.Image):
-            yield to_8_bits(_of_pil(image, number), value_range)
         else:
-            yield to_8_bits(_of_array(image, number), value_range)
-
-
-def _of_pil(image: Image.Image, number: int) -> np.ndarray:
-    """The values as viewers show them, as `decode_image` has those of a file."""
-    seen = ImageOps.exif_transpose(image)
-    if seen.mode.startswith("I;16"):
-        return np.asarray(seen).astype(np.uint16)
-    try:
-        return to_rgb(seen)
-    except ValueError as error:
-        raise InputError(
-            f"image {number} has the pixel type {seen.mode}, which has no RGB form ({error}): "
-            "give an image of 8 or 16 bits."
-        ) from error
-
-
-def _of_array(image: Any, number: int) -> np.ndarray:
-    array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
-    if isinstance(image, Tensor) and array.ndim == 3 and array.shape[0] == 3:
-        array = np.moveaxis(array, 0, -1)
-    is_grey, is_rgb = array.ndim == 2, array.ndim == 3 and array.shape[2] == 3
-    if array.dtype not in (np.uint8, np.uint16) or not (is_grey or is_rgb):
-        raise InputError(
-            f"image {number} is an array of shape {array.shape} and type {array.dtype}: expected "
-            "RGB, (H, W, 3) uint8 in 0..255, or grey, (H, W)."
-        )
-    if is_grey and array.dtype == np.uint8:
-        array = np.repeat(array[..., None], 3, axis=2)
-    return np.ascontiguousarray(array)
+            yield to_8_bits(image_values(image, f"image {number}"), value_range)

@@ -13,6 +13,7 @@ from torch import nn
 from segacc.api.data import Data, file_of, place_of
 from segacc.api.flags import checked, with_flags_of
 from segacc.config import TrainConfig, read_run_config
+from segacc.errors import InputError
 from segacc.flags import continued, filled, with_recipe
 from segacc.models.own import own_name
 from segacc.runs import read_epochs
@@ -48,7 +49,10 @@ class Run:
     def best(self) -> dict[str, float]:
         """The epoch with the largest validation IoU, the first of several. Its model is the one
         that is scored and predicted with."""
-        return max(self.epochs, key=lambda line: line["valid_iou"])
+        epochs = self.epochs
+        if not epochs:
+            raise InputError(f"{self.path} has not finished its first epoch.")
+        return max(epochs, key=lambda line: line["valid_iou"])
 
 
 @with_flags_of(TrainConfig)
@@ -99,9 +103,12 @@ def train(
     >>> run.best["epoch"]
     1
     """
+    check_objects(model, loss, on_step, on_epoch)
     flags |= {"model": name_of(model), "loss": name_of(loss), "resume": resume}
-    flags |= {"dataset": place_of(dataset), "augment": file_of(augment)}
-    config = config_of(checked(TrainConfig, flags, "train"))
+    flags = checked(TrainConfig, flags, "train")
+    # What takes time comes last.
+    files = {"dataset": place_of(dataset), "augment": file_of(augment)}
+    config = config_of(flags | checked(TrainConfig, files, "train"))
     own = Own(
         net=model if isinstance(model, nn.Module) else None,
         loss=None if loss is None or isinstance(loss, str) else loss,
@@ -110,9 +117,24 @@ def train(
     return Run(fit(config, hooks, own))
 
 
+def check_objects(model: Any, loss: Any, *callbacks: Any) -> None:
+    """Raises InputError for an object that cannot be what it is given as."""
+    if not isinstance(model, str | os.PathLike | nn.Module | None):
+        found = f"the class {model.__name__}" if isinstance(model, type) else f"{model!r}"
+        raise InputError(
+            f"model: expected a name, or a network as an object (Net() for a class Net), found "
+            f"{found}."
+        )
+    for name, given in (("loss", loss), ("on_step", callbacks[0]), ("on_epoch", callbacks[1])):
+        if not (given is None or callable(given) or (name == "loss" and isinstance(given, str))):
+            raise InputError(f"{name}: expected a function, found {given!r}.")
+
+
 def name_of(given: Any) -> str | None:
     """What a config says of something that is a name or an object."""
-    return given if given is None or isinstance(given, str) else own_name(given)
+    if given is None or isinstance(given, str | os.PathLike):
+        return None if given is None else os.fspath(given)
+    return own_name(given)
 
 
 def config_of(flags: Mapping[str, Any]) -> TrainConfig:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segacc.config import OWN, is_own, read_run_config
 from segacc.errors import InputError, quoted
 from segacc.hub.access import FLAG, Repository, look_at, refusals
 from segacc.hub.card import hub_card, read_earlier
@@ -48,6 +49,7 @@ def push_run(
     """
     from huggingface_hub import HfApi
 
+    check_network(read_run_config(run).model)
     files = files_of(run, exports or {}, pictures)
     there = look_at(name, public)
     labels = labels_of(files[CONFIG])
@@ -73,6 +75,17 @@ def push_run(
     if not earlier.metadata.get("license"):
         said.append("to fill in on its card: the licence, the intended use and the limits")
     return "\n".join(said)
+
+
+def check_network(model: str) -> None:
+    """Raises InputError where --model is a network of a program, of which nobody else could open
+    the weights."""
+    if is_own(model):
+        raise InputError(
+            f"{FLAG}: the network {model.removeprefix(OWN)} is Python code of your program, which "
+            "a repository of a model would not hold: leave the flag out, and share the run's "
+            "folder best with the code."
+        )
 
 
 def how_to_push(run: Path, name: str, public: bool) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from segacc.config import OWN
-from segacc.errors import InputError
+from segacc.errors import InputError, first_line
 from segacc.models.probe import evaluating, logits_of
 
 STRIDE = 32
@@ -41,12 +41,30 @@ def copy_of_own_net(architecture: str, net: nn.Module | None) -> nn.Module:
             "it to the function in Python, as in segacc.load(RUN, net=net) or "
             "segacc.train(resume=RUN, model=net)."
         )
-    if own_name(net) != architecture:
+    if not isinstance(net, nn.Module) or own_name(net) != architecture:
+        found = f"the class {net.__name__}" if isinstance(net, type) else f"a {type(net).__name__}"
         raise InputError(
-            f"the network is a {type(net).__name__}, and this model is of a {name}: give an object "
-            "of that class."
+            f"the network is {found}, and this model is of a {name}: give an object of that class."
         )
-    return copy.deepcopy(net).cpu().eval()
+    try:
+        return copy.deepcopy(net).cpu().eval()
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            f"the network {name} cannot be copied ({first_line(error)}): keep no activations in "
+            "it, and give it before its first forward pass."
+        ) from error
+
+
+def freeze_what_is_not_learnt(net: nn.Module, channels: int, stride: int) -> None:
+    """Freeze the parameters on which the logits do not depend in training, for whose gradients DDP
+    would wait. Nothing else of the network changes."""
+    tried = copy.deepcopy(net).train()  # a pass moves BatchNorm's statistics
+    tried.zero_grad()
+    with torch.enable_grad():
+        logits_of(tried(torch.rand(2, channels, 4 * stride, 4 * stride))).sum().backward()
+    for own, copied in zip(net.parameters(), tried.parameters(), strict=True):
+        own.requires_grad_(copied.grad is not None)
+        own.grad = None
 
 
 def own_stride(net: nn.Module) -> int:
@@ -59,9 +77,9 @@ def check_own_net(
     architecture: str, net: nn.Module, classes: int, channels: int, stride: int
 ) -> None:
     """Raises InputError where the network does not return logits as said above."""
-    name, side = architecture.removeprefix(OWN), 2 * stride
+    name, side = architecture.removeprefix(OWN), max(64, 2 * stride)
     with evaluating(net), torch.no_grad():
-        logits: Any = logits_of(net(torch.zeros(1, channels, side, side)))
+        logits: Any = logits_of(net(torch.rand(1, channels, side, side)))
     if not isinstance(logits, Tensor):
         found = f"a {type(logits).__name__}"
     elif logits.ndim != 4 or logits.shape[:2] != (1, classes):

@@ -42,11 +42,24 @@ def evaluating(net: nn.Module) -> Iterator[None]:
         net.train(training)
 
 
-def drop_stages_without_gradient(net: nn.Module, channels: int, stride: int) -> tuple[Order, bool]:
+def drop_stages_without_gradient(net: nn.Module, order: Order) -> None:
     """Remove modules that never run and freeze parameters that the output does not depend on.
 
     PSPNet, for one, reads only the first stages of its encoder. DDP waits for the gradients of
     the others and stops; they would also be stored, averaged and counted for nothing.
+
+    Args:
+        net: with the gradients that `find_order` has left.
+        order: of `find_order`.
+    """
+    _prune(net, order)
+    for parameter in net.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+
+
+def find_order(net: nn.Module, channels: int, stride: int) -> tuple[Order, bool]:
+    """Run a network, which leaves gradients in its parameters.
 
     Returns:
         The modules that ran, with their places in the order in which they were done; and whether
@@ -76,10 +89,6 @@ def drop_stages_without_gradient(net: nn.Module, channels: int, stride: int) -> 
             f"{5 * stride} x {5 * stride} px ({refusals[1]}); expected one that takes any size, so "
             "choose another --model or --encoder."
         ) from refusals[1]
-    _prune(net, order)
-    for parameter in net.parameters():
-        parameter.requires_grad_(parameter.grad is not None)
-        parameter.grad = None
     return order, len(refusals) == 1
 
 

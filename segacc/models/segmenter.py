@@ -22,10 +22,16 @@ from segacc.models.normalisation import (
     Normalisation,
     per_channel,
 )
-from segacc.models.own import check_own_net, copy_of_own_net, own_stride
+from segacc.models.own import (
+    check_own_net,
+    copy_of_own_net,
+    freeze_what_is_not_learnt,
+    own_stride,
+)
 from segacc.models.probe import (
     drop_stages_without_gradient,
     find_least_side,
+    find_order,
     has_layer_that_onednn_fails_on,
     logits_of,
     parameters_by_depth,
@@ -98,6 +104,8 @@ class Segmenter(
         net: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        assert isinstance(self._hub_mixin_config, dict)
+        self._hub_mixin_config.pop("net", None)  # the mixin keeps all arguments
         self.architecture = architecture
         is_smp = architecture != "transformers" and not is_own(architecture)
         self.encoder_name = encoder if is_smp else None
@@ -115,15 +123,12 @@ class Segmenter(
         if architecture == "transformers":
             assert backbone_config is not None
             self.net = make_transformers_net(backbone_config, classes, channels)
-            self.stride = stride or transformers_stride(self.net)
         elif is_smp:
             assert encoder is not None
             self.net = make_smp_net(architecture, encoder, classes, channels)
-            self.stride = stride or smp_stride(architecture, self.net)
         else:
             self.net = copy_of_own_net(architecture, net)
-            self.stride = stride or own_stride(self.net)
-            check_own_net(architecture, self.net, classes, channels, self.stride)
+        self.stride = stride or stride_of(architecture, self.net)
         # Measured on CPU: attention loses 10 % where convolutions win 20 to 40 %.
         plain = architecture == "transformers" or has_layer_that_onednn_fails_on(self.net)
         self.memory_format = torch.contiguous_format if plain else torch.channels_last
@@ -133,13 +138,23 @@ class Segmenter(
         self._frozen: list[nn.Module] = []
         self._held: list[nn.Module] = []
         self.parameters_whole = sum(p.numel() for p in self.net.parameters())
-        order, self.is_square = drop_stages_without_gradient(self.net, channels, self.stride)
-        self.least_side = find_least_side(self.net, channels, self.stride)
+        self._look_at_net(classes)
+        self.to(memory_format=self.memory_format)
+
+    def _look_at_net(self, classes: int) -> None:
+        """Run the network to find out what it is like, and freeze what is not learnt."""
+        if is_own(self.architecture):
+            check_own_net(self.architecture, self.net, classes, self.channels, self.stride)
+        order, self.is_square = find_order(self.net, self.channels, self.stride)
+        if is_own(self.architecture):
+            freeze_what_is_not_learnt(self.net, self.channels, self.stride)
+        else:
+            drop_stages_without_gradient(self.net, order)
+        self.least_side = find_least_side(self.net, self.channels, self.stride)
         self.layers = [
             [f"net.{name}" for name in group]
             for group in parameters_by_depth(self.net, self.encoder, order)
         ]
-        self.to(memory_format=self.memory_format)
 
     @property
     def encoder(self) -> nn.Module:
@@ -147,7 +162,8 @@ class Segmenter(
         program that names no such part."""
         net = self.net
         names = ("encoder", getattr(net, "base_model_prefix", ""), "backbone")
-        return next((getattr(net, name) for name in names if hasattr(net, name)), net)
+        parts = (getattr(net, name, None) for name in names)
+        return next((part for part in parts if isinstance(part, nn.Module)), net)
 
     @property
     def device(self) -> torch.device:
@@ -211,7 +227,7 @@ class Segmenter(
         """The arguments that make this model again: config.json of a model's folder."""
         assert isinstance(self._hub_mixin_config, dict)
         return {
-            **{k: v for k, v in self._hub_mixin_config.items() if k != "net"},
+            **self._hub_mixin_config,
             "encoder": self.encoder_name,
             "mean": list(self.normalisation.mean),
             "std": list(self.normalisation.std),
@@ -261,6 +277,13 @@ class Segmenter(
         for module in (*self._frozen, *self._held):
             module.eval()
         return self
+
+
+def stride_of(architecture: str, net: nn.Module) -> int:
+    """What height and width of the images that a network takes are padded to a multiple of."""
+    if architecture == "transformers":
+        return transformers_stride(net)
+    return own_stride(net) if is_own(architecture) else smp_stride(architecture, net)
 
 
 def enlarged(logits: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -40,7 +41,7 @@ def make_accelerator(precision: str) -> Accelerator:
     """
     check_launcher()
     cuda = uses_gpu()
-    if AcceleratorState._shared_state and not torch.distributed.is_initialized():
+    if AcceleratorState._shared_state:
         # A run that has failed in this process has left it.
         AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
@@ -68,6 +69,29 @@ def settings_put_back() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
         torch.backends.cudnn.benchmark = benchmark
         torch.set_num_threads(threads)
+
+
+_running = threading.Lock()
+
+
+@contextmanager
+def only_run() -> Iterator[None]:
+    """A training or an evaluation, of which a process does one at a time, and puts its settings
+    back.
+
+    Raises:
+        InputError: another one runs, perhaps in another thread, or it has called this one.
+    """
+    if not _running.acquire(blocking=False):
+        raise InputError(
+            "a training or an evaluation runs in this process, whose threads and random numbers it "
+            "needs for itself: wait until it ends, or use another process."
+        )
+    try:
+        with settings_put_back():
+            yield
+    finally:
+        _running.release()
 
 
 def end_run(accelerator: Accelerator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -74,6 +75,13 @@ def _cpu_group() -> Any:
 def _gloo_beside(world: Any) -> Any:
     """A group of all ranks whose tensors lie on CPUs, made once for each default group."""
     return torch.distributed.new_group(backend="gloo")
+
+
+def wait_long() -> None:
+    """Wait for all processes, for as long as it takes; other waits end after some minutes."""
+    group: Any = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=1))
+    torch.distributed.barrier(group)
+    torch.distributed.destroy_process_group(group)
 
 
 def leave_together(accelerator: Accelerator) -> None:

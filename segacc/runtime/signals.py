@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from types import TracebackType
 
-from segacc.errors import leave_closed_outputs
+from segacc.errors import is_interactive, leave_closed_outputs
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The last one says that the terminal is closed, for example when an ssh connection is lost."""
@@ -40,7 +39,7 @@ class StopRequest:
     def __init__(self, prints: bool) -> None:
         self._prints = prints
         self._signal: str | None = None
-        self._first_at = 0.0
+        self._raises = False
         self._listens = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -58,7 +57,7 @@ class StopRequest:
     def settle(self) -> None:
         """Call this when all is saved: a later SIGTERM, which a launcher sends when another process
         has ended first, is ignored."""
-        if self._listens:
+        if self._listens and LAUNCHED:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self._before.pop(signal.SIGTERM)
 
@@ -67,7 +66,7 @@ class StopRequest:
             return self
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
-        signal.set_wakeup_fd(self._write_end)
+        self._wakeup = signal.set_wakeup_fd(self._write_end)
         for number, before in self._before.items():
             # A script ignores SIGINT for its background jobs, and nohup ignores SIGHUP.
             if before != signal.SIG_IGN:
@@ -85,33 +84,28 @@ class StopRequest:
             return
         for number, before in self._before.items():
             signal.signal(number, before)
-        signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(self._wakeup)
         os.close(self._write_end)
 
     def _interrupt(self, number: int, frame: object) -> None:
-        """Python calls this in the main thread; `_listen` has noted the signal, or soon will."""
-        if is_interactive() and self._is_second():
+        """Python calls this in the main thread, perhaps long after the signal."""
+        if self._raises:
             raise KeyboardInterrupt
 
-    def _is_second(self) -> bool:
-        return self._signal is not None and time.monotonic() - self._first_at > SAME_SECONDS
-
     def _listen(self) -> None:
+        first_at = 0.0
         while number := os.read(self._read_end, 1):  # empty once the pipe is closed
             if number[0] not in SIGNALS:
                 continue
             if self._signal is None:
-                self._first_at = time.monotonic()
-                self._signal = signal.Signals(number[0]).name
+                self._signal, first_at = signal.Signals(number[0]).name, time.monotonic()
                 leave_closed_outputs()
                 if self._prints:
                     line = f"\n{self._signal}: saving; the same again ends it at once\n"
                     os.write(2, line.encode())
-            elif self._is_second() and not is_interactive():
-                os._exit(128 + number[0])  # the shell's exit code for the end by this signal
+            elif not self._raises and time.monotonic() - first_at > SAME_SECONDS:
+                if not is_interactive():
+                    os._exit(128 + number[0])  # the shell's exit code for the end by this signal
+                self._raises = True
+                signal.pthread_kill(threading.main_thread().ident or 0, number[0])
         os.close(self._read_end)
-
-
-def is_interactive() -> bool:
-    """Whether a person types into this process: a notebook, or Python's own prompt."""
-    return hasattr(sys, "ps1")

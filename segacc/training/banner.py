@@ -10,10 +10,10 @@ from accelerate import Accelerator
 from torch import nn
 
 import segacc
-from segacc.config import TrainConfig
+from segacc.config import TrainConfig, is_own
 from segacc.data.reading.depth import about_range
 from segacc.data.split import Prepared
-from segacc.errors import command, quoted, some_names
+from segacc.errors import how_to_score, some_names
 from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
@@ -133,7 +133,7 @@ def epoch_line(
 def final_lines(config: TrainConfig, run: Path, progress: Progress, data: Prepared) -> str:
     """How a run ended, and the command that scores it."""
     has_test, iou = "test" in data.splits, "iou" if data.labels.logits == 1 else "miou"
-    score = f"{command('evaluate')} {quoted(run)}" + ("" if has_test else " --split valid")
+    score = how_to_score(run, "test" if has_test else "valid", is_own(config.model))
     why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"
     return (
         f"\n{why}: best epoch {progress.best_epoch} of {progress.epoch}, validation {iou} "

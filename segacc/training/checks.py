@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from segacc.config import TrainConfig
+from segacc.config import TrainConfig, is_own
 from segacc.data.content import doubts, lost_in_resize, masks_of, why_meaningless
 from segacc.data.loading.pipelines import WITHOUT_PIPELINE
 from segacc.data.loading.workers import MORE_ROOM
@@ -20,6 +20,7 @@ from segacc.data.regions import STEP
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError, how_to_continue
 from segacc.hub.access import look_at
+from segacc.hub.push import check_network
 from segacc.runs import check_output_dir
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import is_lost_connection
@@ -118,6 +119,8 @@ def check_flags(config: TrainConfig, accelerator: Accelerator, own: Own = NOTHIN
         check_output_dir(config.output_dir)
     if config.public and not config.push_to_hub:
         raise InputError("--public has no effect without --push-to-hub: leave it out.")
+    if config.push_to_hub:
+        check_network(config.model)
     if accelerator.is_main_process and config.push_to_hub:
         look_at(config.push_to_hub, config.public)
 
@@ -133,9 +136,10 @@ def check_loss(config: TrainConfig, own: Own = NOTHING) -> None:
         ("--label-smoothing", config.label_smoothing, {"ce", "bce"} & {*terms}, "ce"),
     ):
         if value and not has_effect:
+            remedy = "." if is_own(config.loss) else f", or give --loss {config.loss}+ce."
             raise InputError(
                 f"{flag} {value} has no effect on --loss {config.loss}, only on {works_on}: leave "
-                f"it out, or give --loss {config.loss}+ce."
+                f"it out{remedy}"
             )
 
 

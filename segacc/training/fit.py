@@ -16,7 +16,7 @@ from segacc.flags import fill
 from segacc.hub.push import how_to_push, push_run
 from segacc.metrics.tables import per_image_csv
 from segacc.runs import append_epoch, model_card
-from segacc.runtime.accelerator import settings_put_back
+from segacc.runtime.accelerator import only_run
 from segacc.runtime.ranks import leave_together, stop_together
 from segacc.runtime.signals import StopRequest
 from segacc.tracking.results import log_epoch_pictures, log_results
@@ -27,7 +27,12 @@ from segacc.training.optim import rates_at
 from segacc.training.own import NOTHING, Own
 from segacc.training.saving.checkpoint import Progress
 from segacc.training.setup import NO_HOOKS, Hooks, Job, set_up
-from segacc.training.steps import TrainedSteps, not_finite_error, train_epoch
+from segacc.training.steps import (
+    TrainedSteps,
+    not_finite_error,
+    saved_where_it_fails,
+    train_epoch,
+)
 from segacc.training.validate import Validation, validate
 
 
@@ -49,7 +54,7 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS, own: Own = NOTHING) -> Pat
         Stopped: a signal has stopped the run, and its state is saved.
     """
     config = fill(config)
-    with settings_put_back(), explain_errors(config):
+    with only_run(), explain_errors(config):
         return run_epochs(set_up(config, hooks, own))
 
 
@@ -67,10 +72,12 @@ def run_epochs(job: Job) -> Path:
                 hooks.steps_done(job)
                 validation = validate_epoch(job, progress, request.is_made)
                 progress = progress.after_epoch(validation.scores["iou"])
-                report_epoch(job, steps, validation, progress)
+                line = report_epoch(job, steps, validation, progress)
                 if config.save_every is None and job.writer.due:
                     job.writer.save(progress)
                 hooks.epoch_done(job)
+                with saved_where_it_fails(job, progress):
+                    hooks.epoch_read(line)
             finish(job, progress)
         except Stopped:
             raise save_stopped(job, progress, request) from None
@@ -102,8 +109,14 @@ def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], boo
     return validation
 
 
-def report_epoch(job: Job, steps: TrainedSteps, validation: Validation, progress: Progress) -> None:
-    """Print the line of an epoch, keep the model if it is the best one, and log both."""
+def report_epoch(
+    job: Job, steps: TrainedSteps, validation: Validation, progress: Progress
+) -> dict[str, float]:
+    """Print the line of an epoch, keep the model if it is the best one, and log both.
+
+    Returns:
+        the line of metrics.jsonl.
+    """
     is_best = progress.best_epoch == progress.epoch
     line = {
         "epoch": progress.epoch,
@@ -128,7 +141,7 @@ def report_epoch(job: Job, steps: TrainedSteps, validation: Validation, progress
             job.writer.hold_best(validation.scores.get("threshold", 0.5), card, table)
     log_epoch(job.tracker, line, best=is_best)
     log_epoch_pictures(job.tracker, progress.epoch, progress.step, segmenter, valid)
-    job.hooks.epoch_read(line)
+    return line
 
 
 def finish(job: Job, progress: Progress) -> None:
@@ -147,7 +160,7 @@ def push(run: Path, repository: str, public: bool) -> None:
     """
     try:
         print(push_run(run, repository, public), flush=True)
-    except Stopped:
+    except KeyboardInterrupt:  # Stopped is one
         raise Stopped(f"the push was stopped; {how_to_push(run, repository, public)}") from None
 
 

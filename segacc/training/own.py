@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +17,9 @@ from segacc.training.losses import Loss
 
 ImageLoss = Callable[[Tensor, Tensor], Tensor]
 """Of one image: logits (1, K, H, W) float32, and its label map (1, H, W) int64, in which IGNORE
-(255) marks pixels that do not count -> a scalar. K = 1 is two classes. Losses of torch and of
-segmentation_models_pytorch fit, with `ignore_index=255`."""
+(255) marks pixels that do not count -> a scalar. K = 1 is two classes. Such are, with
+`ignore_index=255`, the Dice, Focal, Tversky and Lovasz losses of segmentation_models_pytorch and,
+for more than two classes, torch's CrossEntropyLoss."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,40 @@ def own_loss(config: TrainConfig, own: Own) -> Loss | None:
             "again in Python, as in segacc.train(resume=RUN, loss=loss)."
         )
 
+    if isinstance(function, nn.Module):
+        if any(parameter.requires_grad for parameter in function.parameters()):
+            raise InputError(
+                f"the loss {name} has parameters, which would not be trained: freeze them "
+                "(requires_grad_(False)), or make them part of the network."
+            )
+        function = copy.deepcopy(function)
+
     def of_batch(logits: Tensor, label_maps: Tensor, of_step: Tensor | None = None) -> Tensor:
+        if isinstance(function, nn.Module):
+            function.to(logits.device)
         losses = []
         for one, label_map in zip(logits.split(1), label_maps.split(1), strict=True):
             if (label_map == IGNORE).all():
                 losses.append(0.0 * one.sum())
-                continue
-            losses.append(function(one.float(), label_map.long()))
-            if losses[-1].numel() != 1:
-                raise InputError(
-                    f"the loss {name} returned a tensor of shape {tuple(losses[-1].shape)} for "
-                    "one image: expected one number, such as the mean over its pixels."
-                )
-        return torch.stack([loss.reshape(()) for loss in losses]).mean()
+            else:
+                found = function(one.float(), label_map.long())
+                losses.append(_checked(found, name, logits.requires_grad))
+        return torch.stack(losses).mean()
 
     return of_batch
+
+
+def _checked(loss: Any, name: str, is_learnt_from: bool) -> Tensor:
+    """The loss of an image as a scalar; raises InputError where it is none."""
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else ""
+        raise InputError(
+            f"the loss {name} returned a {type(loss).__name__}{shape} for one image: expected a "
+            "tensor with one number, such as the mean over its pixels."
+        )
+    if is_learnt_from and not loss.requires_grad:
+        raise InputError(
+            f"the loss {name} returned a number without a gradient: compute it of the logits by "
+            "functions of torch, without detach() and item()."
+        )
+    return loss.reshape(())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -84,7 +85,8 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
                 images = (step + 1 - first_step) * config.batch_size
                 show_speed(bar, done.mean_loss, images, time.perf_counter() - started, waited)
                 log_steps(job.tracker, progress.step, results, rates, *spent)
-                tell_steps(job, progress, results, rates)
+                with saved_where_it_fails(job, done):
+                    tell_steps(job, progress, results, rates)
                 job.writer.check()
                 progress, pending, waited_before = done, [], waited
                 read = time.perf_counter()
@@ -155,6 +157,17 @@ def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tupl
             what = f"gradient is {norm}" if math.isfinite(loss) else f"loss is {loss}"
             raise not_finite_error(job, what, step + 1, names_of(job, step))
     return [(loss, norm) for loss, norm in values]
+
+
+@contextmanager
+def saved_where_it_fails(job: Job, progress: Progress) -> Iterator[None]:
+    """Save the run where what is inside fails: a function of a program, which knows why."""
+    try:
+        yield
+    except Exception:
+        job.writer.save(progress)
+        job.writer.wait()
+        raise
 
 
 def tell_steps(

@@ -69,6 +69,11 @@ def build(
     segmenter.threshold = 0.5
     if config.deterministic:
         without_random_order(segmenter)
+    if segmenter.encoder is segmenter.net and (config.freeze_encoder or config.encoder_lr != 1):
+        raise InputError(
+            "--freeze-encoder and --encoder-lr need a network with an encoder: name that part "
+            "`encoder` or `backbone` in yours, or leave them out."
+        )
     segmenter.freeze(config.freeze_encoder == "all", config.freeze_bn)
     if config.batch_size == config.accumulate and not config.freeze_bn:
         side = config.crop or (min(width_height(segmenter.size)) if segmenter.size else math.inf)

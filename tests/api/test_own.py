@@ -85,6 +85,7 @@ def test_grey_images_and_several_classes_come_through():
     ("item", "sentence"),
     [
         ((torch.zeros(3, 8, 8), np.zeros((8, 8), np.uint8)), r"dataset\[0\]: the image is of the"),
+        ((*Discs(0, 1)[0][:2], ".hidden"), "has the name '.hidden'"),
         ((np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8))), r"dataset\[0\]: the mask is of the"),
         ((np.zeros((8, 8, 3), np.uint8), np.full((8, 8), -1)), r"dataset\[0\]: the mask is"),
         (np.zeros((8, 8, 3), np.uint8), r"dataset\[0\] is of the shape"),
@@ -94,6 +95,44 @@ def test_grey_images_and_several_classes_come_through():
 def test_an_item_that_is_no_pair_is_named(item, sentence):
     with pytest.raises(segacc.InputError, match=sentence):
         place_of({"train": Items([item])})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sentence"),
+    [
+        ({}, "found none"),
+        (5, "found a int"),
+        ({"../x": Discs(0, 2)}, "the name '../x'"),
+        ((pair for pair in ()), "found a generator"),
+    ],
+)
+def test_what_is_no_data_set_is_named(dataset, sentence):
+    with pytest.raises(segacc.InputError, match=sentence):
+        place_of(dataset)
+
+
+def test_images_of_pil_are_read_as_their_files(tmp_path):
+    deep = Image.fromarray((np.arange(3072, dtype=np.uint16) * 20).reshape(48, 64))
+    turned = Image.fromarray(Discs(0, 1)[0][0])
+    exif = turned.getexif()
+    exif[0x0112] = 6  # the orientation of a phone's picture
+    turned.save(tmp_path / "turned.png", exif=exif)
+    deep.save(tmp_path / "deep.png")
+    for name in ("turned", "deep"):
+        opened = Image.open(tmp_path / f"{name}.png")
+        shape = (64, 48) if name == "turned" else (48, 64)
+        item = opened, Image.fromarray(np.arange(3072).reshape(shape) % 2 == 0)
+        files = tmp_path / name
+        for split in ("train", "valid"):
+            (files / split / "images").mkdir(parents=True)
+            (files / split / "masks").mkdir()
+            (files / split / "images" / "000000.png").write_bytes(
+                (tmp_path / f"{name}.png").read_bytes()
+            )
+            item[1].save(files / split / "masks" / "000000.png")
+        [(_, found, _)] = pixels(prepared({split: Items([item]) for split in ("train", "valid")}))
+        [(_, expected, _)] = pixels(prepared(files))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_data_set_of_the_library_datasets_is_taken_as_it_is():
@@ -156,6 +195,42 @@ def test_a_network_that_returns_no_logits_is_refused(tmp_path, net, sentence):
         segacc.train(dataset=DATA, model=net, output_dir=tmp_path / "run", **FLAGS)
 
 
+class Branches(nn.Module):
+    """Layers that only training runs, that are frozen, and that their parent reads."""
+
+    stride = 1
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True).requires_grad_(False)
+        self.extra = nn.Conv2d(8, 8, 1)
+        self.unused = nn.Conv2d(8, 8, 1)
+        self.head = nn.Conv2d(8, 1, 1)
+
+    def forward(self, images):
+        x = self.conv(images)
+        rows = x.mean(dim=3).transpose(1, 2)
+        x = x + self.attention(rows, rows, rows)[0].transpose(1, 2)[..., None]
+        return self.head(x + self.extra(x) if self.training else x)
+
+
+def test_a_network_keeps_all_its_layers(tmp_path):
+    from segacc.models.segmenter import Segmenter
+
+    net = Branches()
+    model = Segmenter("own:Branches", net=net)
+    assert [name for name, _ in model.net.named_modules()] == [n for n, _ in net.named_modules()]
+    learnt = {n.split(".")[0] for n, p in model.net.named_parameters() if p.requires_grad}
+    assert learnt == {"conv", "extra", "head"}
+    assert all(parameter.requires_grad for parameter in net.unused.parameters())
+    assert "net" not in model.config()
+    run = segacc.train(dataset=DATA, model=net, output_dir=tmp_path / "run", **FLAGS)
+    loaded, start = segacc.load(run, net), net.state_dict()
+    assert not torch.equal(loaded.net.extra.weight, start["extra.weight"])
+    assert torch.equal(loaded.net.unused.weight, start["unused.weight"])
+
+
 def test_networks_of_torchvision_and_transformers_fit(tmp_path):
     for value in (lambda x: {"out": x, "aux": x}, lambda x: type("Output", (), {"logits": x})()):
         run = segacc.train(
@@ -170,11 +245,22 @@ def test_networks_of_torchvision_and_transformers_fit(tmp_path):
         ({"encoder": "resnet34"}, "--encoder resnet34 has no effect"),
         ({"weights": "imagenet"}, "--weights imagenet has no effect"),
         ({"class_weights": "balanced", "loss": loss}, "--class-weights balanced has no effect"),
+        ({"push_to_hub": "me/discs"}, "the network Net is Python code"),
+        ({"model": Net}, r"found the class Net"),
+        (
+            {"model": returns(lambda x: x), "freeze_encoder": "all"},
+            "need a network with an encoder",
+        ),
+        ({"loss": 5}, "loss: expected a function, found 5"),
+        ({"on_epoch": 5}, "on_epoch: expected a function, found 5"),
     ],
 )
 def test_flags_without_effect_on_what_is_given_are_refused(tmp_path, flags, sentence):
     with pytest.raises(segacc.InputError, match=sentence):
-        segacc.train(dataset=DATA, model=Net(), output_dir=tmp_path / "run", **FLAGS | flags)
+        segacc.train(
+            **{"dataset": DATA, "model": Net(), "output_dir": tmp_path / "run"} | FLAGS | flags
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_is_the_mean_over_images_and_ignores_empty_ones():
@@ -191,9 +277,15 @@ def test_a_loss_is_the_mean_over_images_and_ignores_empty_ones():
     assert torch.equal(function(logits, label_maps), expected)
     function(logits, label_maps).backward()
     assert logits.grad is not None and logits.grad[1].abs().sum() == 0
-    wrong = own_loss(TrainConfig(loss="own:f"), Own(loss=lambda logits, labels: logits))
-    with pytest.raises(segacc.InputError, match="expected one number"):
-        wrong(logits, label_maps)
+    for wrong, sentence in (
+        (lambda logits, labels: logits, "a tensor with one number"),
+        (lambda logits, labels: 1.0, "returned a float"),
+        (lambda logits, labels: logits.detach().mean(), "without a gradient"),
+    ):
+        with pytest.raises(segacc.InputError, match=sentence):
+            own_loss(TrainConfig(loss="own:f"), Own(loss=wrong))(logits, label_maps)
+    with pytest.raises(segacc.InputError, match="has parameters"):
+        own_loss(TrainConfig(loss="own:Conv2d"), Own(loss=nn.Conv2d(1, 1, 1)))
 
 
 def test_losses_of_the_libraries_fit(tmp_path):

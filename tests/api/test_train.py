@@ -97,6 +97,7 @@ def test_a_run_is_continued_and_stays_the_same_run(blobs, tmp_path):
             on_epoch=lambda line: signal.raise_signal(signal.SIGINT),
         )
     assert isinstance(stopped.value, KeyboardInterrupt) and "--resume" in str(stopped.value)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     with pytest.raises(segacc.InputError, match="--lr"):
         segacc.train(resume=tmp_path / "part", lr=0.5)
     part = segacc.train(resume=tmp_path / "part")
@@ -112,6 +113,16 @@ def test_an_exception_of_a_callback_ends_the_run_and_the_next_one_is_as_ever(blo
 
     with pytest.raises(EnoughError):
         segacc.train(dataset=blobs, **BASE, output_dir=tmp_path / "1", on_epoch=stop)
+    # It is saved: its best model can be scored, and it goes on from there.
+    assert segacc.evaluate(tmp_path / "1", split="valid").iou >= 0
+    assert len(segacc.train(resume=tmp_path / "1").epochs) == 2
+    with pytest.raises(segacc.InputError, match="in this process"):
+        segacc.train(
+            dataset=blobs,
+            **BASE,
+            output_dir=tmp_path / "3",
+            on_epoch=lambda line: segacc.evaluate(tmp_path / "1"),
+        )
     steps = []
     run = segacc.train(
         dataset=blobs, **BASE, output_dir=tmp_path / "2", on_step=steps.append, precision="bf16"
@@ -128,6 +139,8 @@ def test_an_exception_of_a_callback_ends_the_run_and_the_next_one_is_as_ever(blo
         ({"epoch": 3}, TypeError, "train() has no flag epoch; did you mean epochs?"),
         ({"epochs": "many"}, segacc.InputError, "epochs='many'"),
         ({"flips": "x"}, segacc.InputError, "flips='x'"),
+        ({"size": "abc"}, segacc.InputError, "size='abc'"),
+        ({"freeze_encoder": True}, segacc.InputError, "freeze_encoder=True"),
         ({"lr": 20.0}, segacc.InputError, "--lr 20.0"),
         ({"model": "linkne"}, segacc.InputError, "linkne"),
         ({"loss": "dicce"}, segacc.InputError, "did you mean dice?"),

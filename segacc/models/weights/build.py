@@ -55,14 +55,7 @@ def build_model(
         InputError: unknown name, or weights that cannot be had. Never random weights instead.
     """
     if is_own(name):
-        if weights != default_weights(name):
-            raise InputError(
-                f"--weights {weights} has no effect on a network of your own: load them into it, "
-                "and leave the flag out."
-            )
-        model = Segmenter(name, classes=classes, channels=channels, net=net)
-        said = f"those of the network given; images normalised by {model.normalisation}"
-        return Built(model, said)
+        return _build_own(name, weights, classes, channels, net)
     local = Path(weights).expanduser()
     has_own_encoder = name == "segformer" or "/" in name
     folder = folder_of_model(weights, may_be_other=has_own_encoder)
@@ -90,6 +83,19 @@ def build_model(
     if local.exists():
         return Built(model, load_weights(model, local, encoder))
     return Built(model, _load_encoder_by_name(model, encoder, weights))
+
+
+def _build_own(
+    name: str, weights: str, classes: int, channels: int, net: nn.Module | None
+) -> Built:
+    if weights != default_weights(name):
+        raise InputError(
+            f"--weights {weights} has no effect on a network of your own: load them into it, "
+            "and leave the flag out."
+        )
+    model = Segmenter(name, classes=classes, channels=channels, net=net)
+    said = f"those of the network given; images normalised by {model.normalisation}"
+    return Built(model, said)
 
 
 def _build_transformers(

@@ -159,7 +159,13 @@ def load_state(path: Path, trained: Trained) -> Progress:
             f"best model with --weights {quoted(run)}."
         )
     tensors = load_file(path)
-    trained.model.load_state_dict(_of_part("model.", tensors))
+    try:
+        trained.model.load_state_dict(_of_part("model.", tensors))
+    except RuntimeError as error:  # names are equal, so a shape is not
+        raise InputError(
+            f"--resume {run}: {path.name} is of a network with other shapes "
+            f"({str(error).splitlines()[-1].strip()}): give one that is made as the run's was."
+        ) from error
     if trained.average:
         trained.average.module.load_state_dict(_of_part("average.", tensors))
     parameters = dict(trained.model.named_parameters())
