@@ -48,7 +48,7 @@ HOW = {
     r"make (bench|docs)": "tests/test_benchmarks.py and tests/docs/test_site.py run what it does",
     r"pip install": "it needs the package index",
     r"hf auth login": "it needs an account",
-    r"(?!cp|mv).*\bme/": "it needs the Hub; tests/hub/ have a stand-in",
+    r"(?!cp|mv).*(\bme/|--push-to-hub|predict owner/)": "tests/hub/ have a stand-in for the Hub",
     r"(accelerate|torchrun) .*(gpu|ddp|multinode)\.yaml": "it needs GPUs, or several machines",
     r"sbatch": "tests/faults/ run the script with stand-ins for Slurm",
     r"wandb|.*wandb sync|segacc dashboard|trackio|tensorboard": "it needs an account or a server",

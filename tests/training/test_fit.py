@@ -178,12 +178,13 @@ def test_an_error_of_the_compiler_is_a_sentence(blobs, tmp_path, monkeypatch):
 
 
 def test_deterministic_runs_set_pytorch_and_cublas(blobs, tmp_path):
-    try:
-        run = train(blobs, tmp_path / "run", "--epochs", "1", "--deterministic")
-        assert torch.are_deterministic_algorithms_enabled()
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    finally:
-        torch.use_deterministic_algorithms(False)
+    found = []
+    hooks = Hooks(
+        step_begins=lambda step: found.append(torch.are_deterministic_algorithms_enabled())
+    )
+    run = train(blobs, tmp_path / "run", "--epochs", "1", "--deterministic", hooks=hooks)
+    assert all(found) and found and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled()  # as it was before
     assert json.loads((run / "config.json").read_text())["config"]["deterministic"]
 
 
