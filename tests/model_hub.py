@@ -2,7 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
+from pathlib import Path
 from socket import SHUT_RDWR
+from threading import Thread
 from urllib.parse import urlsplit
 
 from loopback_hub import LARGE, HubHandler
@@ -89,3 +94,22 @@ class ModelHub(HubHandler):
             HubHandler.do_PUT(self)
 
         self.handle_one(put)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[dict[str, str]]:
+    """An empty Hub that runs; the variables by which other processes use it."""
+    ModelHub.repositories, ModelHub.uploads, ModelHub.visibility = {}, {}, {}
+    ModelHub.requests, ModelHub.failing, ModelHub.role = [], {}, "write"
+    ModelHub.closes = False
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ModelHub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    ModelHub.environment = {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HOME": str(folder / "other"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": TOKEN,
+    }
+    yield ModelHub.environment
+    server.shutdown()
+    server.server_close()

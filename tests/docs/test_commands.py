@@ -33,7 +33,8 @@ from docs_commands import (
     untagged,
 )
 from docs_world import SHORT, make_world
-from small import ROOT
+from model_hub import served
+from small import ROOT, TINY
 
 import segacc
 from segacc import cli
@@ -48,7 +49,8 @@ HOW = {
     r"make (bench|docs)": "tests/test_benchmarks.py and tests/docs/test_site.py run what it does",
     r"pip install": "it needs the package index",
     r"hf auth login": "it needs an account",
-    r"(?!cp|mv).*(\bme/|--push-to-hub|predict owner/)": "tests/hub/ have a stand-in for the Hub",
+    r"(?!cp|mv).*\bme/": "start",
+    r".*(--push-to-hub|predict owner/)": "docs/hub.md has the same, which is started",
     r"(accelerate|torchrun) .*(gpu|ddp|multinode)\.yaml": "it needs GPUs, or several machines",
     r"sbatch": "tests/faults/ run the script with stand-ins for Slurm",
     r"wandb|.*wandb sync|segacc dashboard|trackio|tensorboard": "it needs an account or a server",
@@ -56,7 +58,7 @@ HOW = {
     r".*golden\.py": "tests/golden/ runs it; it writes into the repository",
     r"python -m benchmarks": "tests/test_benchmarks.py runs them",
     r"segacc study --fast": "tests/test_installed.py runs it on a smaller set",
-    r"segacc study": "it trains six models, or several with several seeds",
+    r"segacc study": "start",
     r".*--keep-head": "it needs pretrained weights of the Hub; tests/models/ have a stand-in",
     r".*--pairs|.*--dataset (cells|drives)|.*Unlabelled": "of another set; see tests/data/reading/",
     r".*--weights (last\.ckpt|nvidia)": "it needs a file of weights, or the Hub",
@@ -78,6 +80,7 @@ PYTHON_TESTED_BY = {
 ONLY_READ = ("python evaluate.py", *(f"segacc {c}" for c in ("evaluate", "predict", "compare")))
 DATA = {"slides": "slides-set", "gland": "./gland", "pedestrian": "./pedestrian"}
 DATA |= {"demo": "./demo", "demo-street": "./demo-street"}  # drawn by code, which takes longer
+DATA |= {"other": "./data"}
 # Of a benchmark, taskset, Docker and TensorBoard.
 OTHER_FLAGS = {"--camvid", "--cpu-list", "--shm-size", "--ipc", "--logdir"}
 PAGES_WITH_CODE = [page for page in PAGES if any(kind for kind, _, _ in blocks(page))]
@@ -165,12 +168,19 @@ def shorter(command: str, args: list[str]) -> list[str]:
         args = [*args, "--tile", "32"]
     if command == "cache":
         args = [word for word in args if word not in ("--prune", "--days", "30", "--gb", "20")]
+    if command == "study":
+        words = dict(zip(args[::2], args[1::2], strict=True)) if "--fast" not in args else {}
+        words |= {"--models": "linknet", "--encoder": TINY[3], "--seeds": "0", "--weights": "none"}
+        words |= {"--tracker": "none", "--dataset": words.get("--dataset", "./pedestrian")}
+        return ["--fast", *(part for pair in words.items() for part in pair)]
     if command != "train":
         return args
     args = [DATA.get(word, word) for word in args]
     if "--resume" in args:
         return [*args, "--epochs", "2", "--tracker", "none"]
     more = list(SHORT)
+    if "me/" in " ".join(args) and "--weights" in args:  # of the model that was pushed before
+        del more[(i := more.index("--weights")) : i + 2]
     if "segformer" in args:
         more = more[: more.index("--model")]
     elif "--model" in args:  # the page's architecture, with a small encoder
@@ -236,11 +246,14 @@ def test_the_code_of_a_page_runs(page, world, already, monkeypatch):
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=name_of)
-def test_a_shell_runs_the_commands_of_a_page(page, world):
+def test_a_shell_runs_the_commands_of_a_page(page, world, tmp_path, monkeypatch):
     whole = name_of(page) in ("README.md", "docs/quickstart.md")
-    for code in (c for c in BLOCKS if c.page == name_of(page)):
-        if how(code) == "start" or (whole and how(code) == "run"):
-            start(code, world)
+    with served(tmp_path) as hub:
+        for name, value in hub.items():
+            monkeypatch.setenv(name, value)
+        for code in (c for c in BLOCKS if c.page == name_of(page)):
+            if how(code) == "start" or (whole and how(code) == "run"):
+                start(code, world)
 
 
 def start(code: Code, world: Path) -> None:

@@ -2,12 +2,10 @@
 
 import json
 import shutil
-from http.server import ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 from accelerate.state import AcceleratorState
-from model_hub import TOKEN, ModelHub
+from model_hub import TOKEN, ModelHub, served
 from small import TINY, write_classes
 
 from segacc.flags import parse_train
@@ -19,29 +17,16 @@ def hub(tmp_path, monkeypatch):
     """The Hub of this process; `.environment` is for others, whose client reads it at its start."""
     from huggingface_hub import constants
 
-    ModelHub.repositories, ModelHub.uploads, ModelHub.visibility = {}, {}, {}
-    ModelHub.requests, ModelHub.failing, ModelHub.role = [], {}, "write"
-    ModelHub.closes = False
-    server = ThreadingHTTPServer(("127.0.0.1", 0), ModelHub)
-    Thread(target=server.serve_forever, daemon=True).start()
-    home = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", home)
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{repo_id}")[2]
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", home + "/{repo_id}" + template, raising=False
-    )
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    ModelHub.environment = {
-        "HF_ENDPOINT": home,
-        "HF_HOME": str(tmp_path / "other"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_TOKEN": TOKEN,
-    }
-    yield ModelHub
-    server.shutdown()
-    server.server_close()
+    with served(tmp_path) as environment:
+        home = environment["HF_ENDPOINT"]
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{repo_id}")[2]
+        url = home + "/{repo_id}" + template
+        monkeypatch.setattr(constants, "ENDPOINT", home)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url, raising=False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield ModelHub
 
 
 @pytest.fixture(scope="session")
