@@ -107,6 +107,12 @@ def test_modules_and_packages_are_small():
     assert {str(folder): n for folder, n in packages.items() if n > 10} == {}
 
 
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by these names."""
+    names = Counter(file.name for file in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, n in names.items() if n > 1] == []
+
+
 def test_functions_are_short():
     long = {
         f"{module}.{node.name}": length
