@@ -310,7 +310,7 @@ REAL = [
     *((name, "resnet34") for name in ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus")),
     ("unetplusplus", "timm-tf_efficientnet_lite0"),
     ("upernet", "tu-convnext_atto"),
-    *(("transformers", name) for name in ("segformer", "mobilenet_v2", "mobilevitv2")),
+    *(("transformers", name) for name in ("segformer", "mobilenet_v2", "sapiens2")),
 ]
 
 
