@@ -74,6 +74,9 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(
 def test_a_killed_run_is_resumed_beside_a_service_of_wandb_that_goes_on(tmp_path, blobs):
     """As in a notebook that uses W&B itself: its service would keep the run of the killed one."""
     flags = ["--dataset", str(blobs), *FLAGS, "--epochs", "2"]
+    # The first run of a process starts the service and names it to others. An earlier test may have
+    # had the first run of this process.
+    wandb.teardown()
     with wandb.init(mode="offline", dir=tmp_path):
         assert "WANDB_SERVICE" in os.environ
         killed = run_attempt(tmp_path / "run", flags, Moment("step", call=3, part=0))
