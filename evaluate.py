@@ -5,7 +5,7 @@ The same as `segacc evaluate`, which needs no checkout.
 
 import sys
 
-from segacc.cli import evaluate
+from segacc.commands.training import evaluate
 from segacc.errors import run_program
 
 

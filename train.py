@@ -5,7 +5,7 @@ The same as `accelerate launch -m segacc train`, which needs no checkout.
 
 import sys
 
-from segacc.cli import train
+from segacc.commands.training import train
 from segacc.errors import run_program
 
 

@@ -26,9 +26,9 @@ import tyro
 from PIL import Image
 
 from benchmarks.throughput import ROOT, machine, spread
+from segacc.config.options import Reading
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
-from segacc.options import Reading
 
 STEPS = 20
 TRAIN = ["--weights", "none", "--tracker", "none", "--batch-size", "4", "--loss", "dice+ce"]
@@ -153,7 +153,7 @@ def measure_validation(args: Args, folder: Path) -> None:
     """Print how much longer a validation takes than its forward passes."""
     import torch
 
-    from segacc.flags import parse_train
+    from segacc.config.flags import parse_train
     from segacc.prediction.logits import predict_split
     from segacc.training.setup import NO_HOOKS, set_up
     from segacc.training.validate import validate

@@ -25,11 +25,11 @@ import tyro
 from PIL import Image
 from pycocotools import mask as coco_masks
 
+from segacc.config.options import Reading
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.data.split import Prepared
 from segacc.labels import colours_for
-from segacc.options import Reading
 
 NAMES = (
     *("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car"),

@@ -19,7 +19,7 @@ from typing import Any, get_args
 import torch
 import tyro
 
-from segacc.config import STUDY_MODELS
+from segacc.config.train import STUDY_MODELS
 from segacc.errors import InputError
 from segacc.export.check import Predict, check_sizes, sizes_to_check
 from segacc.export.export import Format, example_image, metadata_of, size_in_mb, write

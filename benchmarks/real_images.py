@@ -19,7 +19,7 @@ from pathlib import Path
 
 import tyro
 
-from segacc.config import STUDY_MODELS
+from segacc.config.train import STUDY_MODELS
 from segacc.runtime.threads import cores
 
 PYTHON = (sys.executable,)

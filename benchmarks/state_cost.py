@@ -20,9 +20,9 @@ from itertools import pairwise
 
 import tyro
 
+from segacc.config.flags import parse_train
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
-from segacc.flags import parse_train
 from segacc.runtime.threads import cores
 from segacc.training.fit import fit
 from segacc.training.saving.checkpoint import states

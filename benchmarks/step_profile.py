@@ -19,7 +19,7 @@ import tyro
 from torch.autograd import DeviceType
 
 from benchmarks.throughput import machine
-from segacc.flags import parse_train
+from segacc.config.flags import parse_train
 from segacc.training.fit import fit
 from segacc.training.setup import Hooks
 

@@ -33,7 +33,7 @@ from typing import Any
 import tyro
 
 from benchmarks.contenders.turns import MARK
-from segacc.config import STUDY_MODELS
+from segacc.config.train import STUDY_MODELS
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import read_row

@@ -19,7 +19,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 import segacc
-from segacc.config import OWN, TrainConfig, is_own, to_json
+from segacc.config.records import to_json
+from segacc.config.sizes import size_in_words
+from segacc.config.train import OWN, TrainConfig, is_own
 from segacc.data.known import TRAINED_ON, absolute, data_record, trained_on_csv
 from segacc.data.reading.sources import resolve
 from segacc.data.split import Prepared
@@ -27,7 +29,6 @@ from segacc.errors import InputError, disk_errors, quoted, write_text
 from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
-from segacc.sizes import size_in_words
 
 LIBRARIES = (
     "torch",

@@ -15,16 +15,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segacc.config import TrainConfig, to_json
+from segacc.config.flags import with_protocol
+from segacc.config.records import to_json
+from segacc.config.sizes import NATIVE, size_of
+from segacc.config.train import TrainConfig
 from segacc.data.regions import regions_after_resize
 from segacc.data.split import Split
-from segacc.flags import with_protocol
 from segacc.labels import IGNORE
 from segacc.metrics.counts import constant_mask_iou, count_pixels, predicted_labels, scores
 from segacc.metrics.thresholds import LEVELS
 from segacc.report.pictures import picture_name
 from segacc.report.scored import Scored, read_scored
-from segacc.sizes import NATIVE, size_of
 
 PER_IMAGE = "name,height,width,iou,dice,precision,recall,boundary_iou,hd95,ece,tp,fp,fn,tn"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from segacc.config import EvaluateConfig
+from segacc.config.evaluate import EvaluateConfig
 
 ROOT = Path(__file__).parent.parent
 TINY = ("--model", "linknet", "--encoder", "tu-test_resnet")  # 0.4 M parameters

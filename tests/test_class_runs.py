@@ -11,7 +11,8 @@ from PIL import Image
 from runs import make_run
 from small import CLASSES, TINY, run_program, write_classes
 
-from segacc.config import EvaluateConfig
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.flags import parse_train
 from segacc.data.classes.coding import make_coding
 from segacc.data.classes.files import read_class_file
 from segacc.data.reading.sources import load_dataset
@@ -20,7 +21,6 @@ from segacc.evaluation.compare import compare, comparison_note, comparison_table
 from segacc.evaluation.evaluate import evaluate
 from segacc.evaluation.per_class import class_lines, class_tables
 from segacc.evaluation.scored_runs import read_scored_run, report_groups
-from segacc.flags import parse_train
 from segacc.labels import colours_for
 from segacc.training.fit import fit
 

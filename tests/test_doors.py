@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file, save
 from small import ROOT, TINY, run_program, write_blobs
 
-from segacc.config import SEGFORMER_B0
+from segacc.config.flags import parse_train
+from segacc.config.train import SEGFORMER_B0
 from segacc.errors import command
-from segacc.flags import parse_train
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights.build import build_model
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("train", "evaluate", "segacc.__main__"),
     ("segacc.cli", "segacc.api"),
-    ("segacc.data_commands",),
+    ("segacc.commands",),
     ("segacc.study",),
     ("segacc.training", "segacc.evaluation", "segacc.export"),
     ("segacc.prediction", "segacc.tracking", "segacc.hub"),
@@ -30,10 +30,7 @@ LAYERS = (
     ("segacc.models", "segacc.data"),
     ("segacc.metrics", "segacc.runtime"),
     ("segacc.labels",),
-    ("segacc.flags",),
     ("segacc.config",),
-    ("segacc.options",),
-    ("segacc.sizes",),
     ("segacc.errors",),
     ("segacc",),  # __init__.py: the version, and the names of the API, which it finds by name
 )
@@ -193,7 +190,7 @@ def test_the_help_of_segacc_imports_nothing_heavy(command):
 def test_config_and_data_import_nothing_heavy():
     heavy = {"segacc.data.loading.loader", "segacc.data.loading.resident"}  # data sets of torch
     heavy |= {"segacc.data.loading.stream", "segacc.data.loading.start"}  # so are samplers
-    packages = ("segacc.config", "segacc.options", "segacc.flags", "segacc.data")
+    packages = ("segacc.config", "segacc.data")
     light = [m for m in FILES if package_of(m) in packages and m not in heavy]
     names, _ = imported_by("-c", f"import {', '.join(light)}")
     assert names & HEAVY == set()

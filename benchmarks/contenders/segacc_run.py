@@ -99,7 +99,7 @@ class Watch:
 
 
 def main(task: Task) -> None:
-    from segacc.flags import parse_train
+    from segacc.config.flags import parse_train
     from segacc.training.fit import fit
     from segacc.training.setup import Hooks
 

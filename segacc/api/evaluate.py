@@ -12,9 +12,9 @@ from typing import Any
 from torch import nn
 
 from segacc.api.flags import checked, with_flags_of
-from segacc.config import EvaluateConfig
+from segacc.config.checks import check_evaluate
+from segacc.config.evaluate import EvaluateConfig
 from segacc.evaluation.evaluate import evaluate as evaluate_run
-from segacc.flags import check_evaluate
 from segacc.metrics.intervals import Score
 
 

@@ -12,8 +12,8 @@ from typing import Any, TypeVar, get_type_hints
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from segacc.config.sizes import parse_size
 from segacc.errors import InputError
-from segacc.sizes import parse_size
 
 Config = TypeVar("Config")
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from segacc.api.flags import checked
 from segacc.api.images import image_values
+from segacc.config.sizes import AnySize
 from segacc.data.reading.decode import Encoded, decode_image
 from segacc.data.reading.depth import WHOLE, ValueRange, to_8_bits
 from segacc.models.load import Predictor, load_predictor
 from segacc.prediction.files import predict_masks
 from segacc.runtime.accelerator import settings_put_back, uses_gpu
 from segacc.runtime.threads import cores_of_process
-from segacc.sizes import AnySize
 
 OneImage = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 """A file, a PIL image, or (H, W, 3) or (H, W) uint8, RGB or grey; a tensor may be (3, H, W)."""

@@ -12,9 +12,10 @@ from torch import nn
 
 from segacc.api.data import Data, file_of, place_of
 from segacc.api.flags import checked, with_flags_of
-from segacc.config import TrainConfig, read_run_config
+from segacc.config.flags import continued, filled, with_recipe
+from segacc.config.records import read_run_config
+from segacc.config.train import TrainConfig
 from segacc.errors import InputError
-from segacc.flags import continued, filled, with_recipe
 from segacc.models.own import own_name
 from segacc.runs import read_epochs
 from segacc.training.fit import fit

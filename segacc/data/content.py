@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segacc.config.sizes import Size, scaled_to, size_of, size_text, width_height
 from segacc.data.regions import STEP, Regions
 from segacc.data.split import Split
 from segacc.errors import some_names
-from segacc.sizes import Size, scaled_to, size_of, size_text, width_height
 
 EMPTY = 0.2
 """Share of empty masks from which they are worth a warning."""

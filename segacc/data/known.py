@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segacc.config import read_run_record
+from segacc.config.options import Reading
+from segacc.config.records import read_run_record
+from segacc.config.sizes import AnySize
 from segacc.data.prepare import prepare
 from segacc.data.reading.depth import ValueRange
 from segacc.data.reading.sources import CORPORA, is_drawn, load_dataset, resolve
@@ -19,8 +21,6 @@ from segacc.data.rows import Source
 from segacc.data.split import Prepared, Split
 from segacc.data.store import find_prepared
 from segacc.errors import InputError
-from segacc.options import Reading
-from segacc.sizes import AnySize
 
 TRAINED_ON = "trained_on.csv"
 """a file in a run's folder: a digest of each image that it learns from or is validated on"""

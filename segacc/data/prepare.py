@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from segacc.config import cache_dir
+from segacc.config.cache_dir import cache_dir
+from segacc.config.sizes import AnySize, Size, size_in_words, width_height
 from segacc.data import store
 from segacc.data.cache import once_by_content
 from segacc.data.reading.alignment import about_scaled
@@ -44,7 +45,6 @@ from segacc.data.value_range import find_range
 from segacc.errors import InputError
 from segacc.labels import BINARY_CODING, IGNORE, Coding
 from segacc.runtime.bars import make_bar
-from segacc.sizes import AnySize, Size, size_in_words, width_height
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from segacc.config.sizes import scaled_to
 from segacc.labels import IGNORE
-from segacc.sizes import scaled_to
 
 FACTORS = (1.5, 2, 3, 4, 6, 8, 12, 16)
 """Multiples of a size that are tried, to find one that keeps what is lost."""

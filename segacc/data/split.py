@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from segacc.config.sizes import AnySize, parse_size, size_text, width_height
 from segacc.data.reading.decode import DecodeError
 from segacc.data.reading.depth import ValueRange
 from segacc.data.regions import Regions
 from segacc.labels import Labels
-from segacc.sizes import AnySize, parse_size, size_text, width_height
 
 COUNTED = ("background", "foreground", *(f"regions_{field.name}" for field in fields(Regions)))
 """Columns of numbers that a prepared file has of each mask."""

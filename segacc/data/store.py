@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segacc.config import cache_dir
+from segacc.config.cache_dir import cache_dir
+from segacc.config.sizes import AnySize
 from segacc.data.cache import mark_used
 from segacc.data.rows import Source
 from segacc.data.split import Prepared, _digest, columns_digest, open_split
 from segacc.errors import write_text
 from segacc.labels import BINARY, Labels
-from segacc.sizes import AnySize
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from segacc.config import SEGFORMER_B0
+from segacc.config.options import Reading
+from segacc.config.sizes import size_of_json
+from segacc.config.train import SEGFORMER_B0
 from segacc.data.known import KnownData, find_again, prepare_found
 from segacc.data.reading.depth import WHOLE
 from segacc.data.store import find_prepared
@@ -34,10 +36,8 @@ from segacc.evaluation.scored_runs import (
 )
 from segacc.metrics.counts import resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
-from segacc.options import Reading
 from segacc.report.page import write_report
 from segacc.report.scored import Scored, read_scored
-from segacc.sizes import size_of_json
 
 COMPARISON_NOTE = (
     "; in brackets the 95 % bootstrap interval over images. against best: difference to the best "

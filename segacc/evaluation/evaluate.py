@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from segacc.config import EvaluateConfig
+from segacc.config.evaluate import EvaluateConfig
 from segacc.data.classes.palettes import with_palette
 from segacc.errors import InputError, disk_errors
 from segacc.evaluation.load import Evaluation, load_evaluation

@@ -8,7 +8,11 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
-from segacc.config import EvaluateConfig, TrainConfig, read_run_config
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.options import Reading
+from segacc.config.records import read_run_config
+from segacc.config.sizes import NATIVE, size_in_words
+from segacc.config.train import TrainConfig
 from segacc.data.content import masks_of, why_meaningless
 from segacc.data.known import absolute, find_again, known_data, prepare_found
 from segacc.data.reading.depth import WHOLE, ValueRange, about_other_range
@@ -21,10 +25,8 @@ from segacc.evaluation.results import results_folder
 from segacc.labels import check_same_classes
 from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
-from segacc.options import Reading
 from segacc.runtime.accelerator import make_accelerator, uses_gpu
 from segacc.runtime.threads import set_threads
-from segacc.sizes import NATIVE, size_in_words
 
 
 @dataclass(frozen=True)

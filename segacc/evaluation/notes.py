@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segacc.config import EvaluateConfig
+from segacc.config.evaluate import EvaluateConfig
 from segacc.data.known import KnownData, images_seen
 from segacc.data.split import Prepared
 

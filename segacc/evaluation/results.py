@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from segacc.config import EvaluateConfig
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.sizes import sizes_in_words
 from segacc.data.split import Split
 from segacc.errors import write_text
 from segacc.labels import Labels
@@ -26,7 +27,6 @@ from segacc.metrics.scores import (
 )
 from segacc.metrics.tables import per_image_csv
 from segacc.report.pictures import detail_folder, overview, picture_name
-from segacc.sizes import sizes_in_words
 
 OVERVIEW_IMAGES = 6
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from segacc.config import read_run_config
+from segacc.config.records import read_run_config
+from segacc.config.sizes import size_of_json, size_text
 from segacc.labels import Labels
 from segacc.metrics.tables import counts_of_rows
 from segacc.runs import read_epochs
-from segacc.sizes import size_of_json, size_text
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 import segacc
-from segacc.config import read_run_record
+from segacc.config.records import read_run_record
+from segacc.config.sizes import NATIVE, AnySize, Size, width_height
 from segacc.data.known import find_again, known_data, prepare_found
 from segacc.data.reading.depth import WHOLE
 from segacc.data.split import Prepared
@@ -40,7 +41,6 @@ from segacc.export.opening import (
 from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
 from segacc.runs import read_epochs
-from segacc.sizes import NATIVE, AnySize, Size, width_height
 
 Format = Literal["onnx", "pt2", "smp", "transformers"]
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "smp": "-smp", "transformers": "-transformers"}

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
+from segacc.config.sizes import width_height
 from segacc.errors import InputError
 from segacc.labels import FOREGROUND
 from segacc.models.huggingface import head_tensors, make_transformers_net
 from segacc.models.segmenter import Segmenter
 from segacc.models.smp import make_smp_net
-from segacc.sizes import width_height
 
 
 def write_smp(model: Segmenter, folder: Path) -> None:

@@ -9,13 +9,13 @@ import torch
 import torch.fx.experimental._config as tracing
 from torch import Tensor, nn
 
+from segacc.config.sizes import Size, width_height
 from segacc.errors import InputError, first_line
 from segacc.export.resizing import resize_like_pillow, resize_maps
 from segacc.metrics.counts import class_probabilities
 from segacc.models.pooling import without_random_order
 from segacc.models.probe import logits_of
 from segacc.models.segmenter import Segmenter, enlarged
-from segacc.sizes import Size, width_height
 
 PIXEL_TYPES = {"uint8": torch.uint8, "float32": torch.float32}
 

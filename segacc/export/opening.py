@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segacc.config.sizes import Size
 from segacc.export.check import Predict
 from segacc.export.network import PIXEL_TYPES
 from segacc.metrics.counts import class_probabilities, predicted_labels
 from segacc.models.onnx_model import OnnxSegmenter
 from segacc.models.segmenter import Segmenter, enlarged
 from segacc.prediction.files import predict_image
-from segacc.sizes import Size
 
 
 def predict_onnx(path: Path) -> Predict:

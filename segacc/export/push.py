@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from segacc.config.sizes import Size
 from segacc.errors import InputError
 from segacc.export.export import Format, export, is_run, output_paths
 from segacc.hub.access import FLAG, look_at
 from segacc.hub.push import WEIGHTS, files_of, push_run
 from segacc.hub.use import FILES, INT8
-from segacc.sizes import Size
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segacc.config import TrainConfig, read_run_config, read_run_record
+from segacc.config.options import Reading
+from segacc.config.records import read_run_config, read_run_record
+from segacc.config.sizes import size_in_words, size_of_json, size_text
+from segacc.config.train import TrainConfig
 from segacc.data.reading.sources import CORPORA
 from segacc.hub.scores import ScoredSplit, eval_results, interval
 from segacc.hub.use import how_to_use
 from segacc.labels import Labels
-from segacc.options import Reading
 from segacc.runs import read_epochs
-from segacc.sizes import size_in_words, size_of_json, size_text
 
 MARK = "<!-- Below this line the text is yours: a push of segacc keeps it. -->"
 YOURS = """## Licence

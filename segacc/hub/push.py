@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segacc.config import OWN, is_own, read_run_config
+from segacc.config.records import read_run_config
+from segacc.config.train import OWN, is_own
 from segacc.errors import InputError, quoted
 from segacc.hub.access import FLAG, Repository, look_at, refusals
 from segacc.hub.card import hub_card, read_earlier

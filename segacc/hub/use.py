@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from segacc.config.sizes import NATIVE, AnySize, width_height
 from segacc.labels import Labels
-from segacc.sizes import NATIVE, AnySize, width_height
 
 FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "smp": "smp", "transformers": "transformers"}
 """where a repository has what `segacc export` has written"""

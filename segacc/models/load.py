@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from segacc.config import is_own
+from segacc.config.train import is_own
 from segacc.errors import InputError
 from segacc.models.onnx_model import OnnxSegmenter
 from segacc.models.segmenter import Segmenter

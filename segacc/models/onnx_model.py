@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segacc.config.sizes import Size, size_of
 from segacc.errors import InputError, first_line
 from segacc.labels import Labels
-from segacc.sizes import Size, size_of
 
 METADATA = "segacc"
 """the key of the file's metadata under which it says, as JSON, what its values mean"""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segacc.config import OWN
+from segacc.config.train import OWN
 from segacc.errors import InputError, first_line
 from segacc.models.probe import evaluating, logits_of
 

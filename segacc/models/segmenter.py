@@ -12,7 +12,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segacc.config import is_own
+from segacc.config.sizes import Size, size_of
+from segacc.config.train import is_own
 from segacc.labels import Labels
 from segacc.models.huggingface import make_transformers_net, transformers_stride
 from segacc.models.normalisation import (
@@ -37,7 +38,6 @@ from segacc.models.probe import (
     parameters_by_depth,
 )
 from segacc.models.smp import make_smp_net, smp_stride
-from segacc.sizes import Size, size_of
 
 
 class Segmenter(

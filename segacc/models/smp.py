@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from segacc.config import STUDY_MODELS
+from segacc.config.train import STUDY_MODELS
 from segacc.errors import InputError
 from segacc.runtime.accelerator import is_out_of_memory
 

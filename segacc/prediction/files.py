@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from segacc.config.sizes import NATIVE, AnySize, width_height
 from segacc.data.prepare import resize_image
 from segacc.data.reading.decode import DecodeError, Encoded, decode_image
 from segacc.data.reading.depth import WHOLE
@@ -27,7 +28,6 @@ from segacc.prediction.reading import Notes, Read, readable
 from segacc.prediction.writing import label_map_of, probability_maps, write_files
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.bars import make_bar
-from segacc.sizes import NATIVE, AnySize, width_height
 
 STEP_PIXELS = 2**22  # in one step at most, but for a single image that has more
 

@@ -11,13 +11,13 @@ from typing import Literal
 
 import numpy as np
 
+from segacc.config.sizes import AnySize
 from segacc.data.prepare import resize_image
 from segacc.data.reading.decode import DecodeError, Encoded, read_values
 from segacc.data.reading.depth import WHOLE, ValueRange, share_outside, to_8_bits
 from segacc.errors import some_names
 from segacc.prediction.find import Target
 from segacc.runtime.threads import cores, in_order
-from segacc.sizes import AnySize
 
 OUTSIDE = 0.05
 """Share of pixels outside of the model's range above which an image is noted."""

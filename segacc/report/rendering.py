@@ -14,9 +14,9 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 import segacc
+from segacc.config.sizes import sides_in_words, size_of_json, sizes_in_words
 from segacc.errors import write_text
 from segacc.report import figures
-from segacc.sizes import sides_in_words, size_of_json, sizes_in_words
 
 STYLE = "report.css"
 

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from segacc.config import STUDY_MODELS, RecipeName, read_run_config, read_run_record
+from segacc.config.flags import RESUME_MAY_CHANGE, has_own_encoder, parse_train
+from segacc.config.options import NO_FLAGS, Reading
+from segacc.config.records import read_run_config, read_run_record
+from segacc.config.sizes import AnySize
+from segacc.config.train import STUDY_MODELS, RecipeName
 from segacc.data.known import absolute, known_data
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
-from segacc.flags import RESUME_MAY_CHANGE, has_own_encoder, parse_train
 from segacc.labels import Labels
 from segacc.models.smp import check_architecture, check_encoder
-from segacc.options import NO_FLAGS, Reading
-from segacc.sizes import AnySize
 
 CROPPED = ("linknet", "deeplabv3plus")
 """models that the study also trained on crops of the full-size gland images"""

@@ -16,7 +16,7 @@ from segacc.tracking.trackers import PROJECT, Tracker, log_epoch
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from segacc.config import TrainConfig
+    from segacc.config.train import TrainConfig
 
 
 def check_tracker(name: str) -> None:

@@ -10,14 +10,14 @@ from accelerate import Accelerator
 from torch import nn
 
 import segacc
-from segacc.config import TrainConfig, is_own
+from segacc.config.sizes import size_in_words
+from segacc.config.train import TrainConfig, is_own
 from segacc.data.reading.depth import about_range
 from segacc.data.split import Prepared
 from segacc.errors import how_to_score, some_names
 from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
-from segacc.sizes import size_in_words
 from segacc.training.checks import warnings_of
 from segacc.training.losses import PixelOptions, has_region_loss
 from segacc.training.saving.checkpoint import Progress

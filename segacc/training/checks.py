@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from segacc.config import TrainConfig, is_own
+from segacc.config.sizes import scaled_to, sides_in_words, size_of, size_text, width_height
+from segacc.config.train import TrainConfig, is_own
 from segacc.data.content import doubts, lost_in_resize, masks_of, why_meaningless
 from segacc.data.loading.pipelines import WITHOUT_PIPELINE
 from segacc.data.loading.workers import MORE_ROOM
@@ -24,7 +25,6 @@ from segacc.hub.push import check_network
 from segacc.runs import check_output_dir
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import is_lost_connection
-from segacc.sizes import scaled_to, sides_in_words, size_of, size_text, width_height
 from segacc.tracking.start import check_tracker
 from segacc.training.losses import WEIGHED_LOSSES, make_loss
 from segacc.training.own import NOTHING, Own, own_loss

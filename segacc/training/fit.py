@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from segacc.config import TrainConfig
+from segacc.config.flags import fill
+from segacc.config.train import TrainConfig
 from segacc.errors import Stopped, how_to_continue
-from segacc.flags import fill
 from segacc.hub.push import how_to_push, push_run
 from segacc.metrics.tables import per_image_csv
 from segacc.runs import append_epoch, model_card
@@ -42,7 +42,7 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS, own: Own = NOTHING) -> Pat
     The process is left as it was, so that a program can train again.
 
     Args:
-        config: fields that are left open are filled in (see `segacc.flags.fill`).
+        config: fields that are left open are filled in (see `segacc.config.flags.fill`).
         hooks: functions to call at given points of the run; see `Hooks`.
         own: objects of a program, where the config only has their names.
 

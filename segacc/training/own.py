@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segacc.config import OWN, TrainConfig, is_own
+from segacc.config.train import OWN, TrainConfig, is_own
 from segacc.errors import InputError
 from segacc.labels import IGNORE
 from segacc.training.losses import Loss

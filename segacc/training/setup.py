@@ -12,7 +12,8 @@ import torch
 from accelerate import Accelerator
 from torch.optim.lr_scheduler import LRScheduler
 
-from segacc.config import TrainConfig
+from segacc.config.options import Reading
+from segacc.config.train import TrainConfig
 from segacc.data.classes.weights import find_class_weights
 from segacc.data.known import find_to_train, prepare_found
 from segacc.data.loading.loader import Batch
@@ -22,7 +23,6 @@ from segacc.data.loading.start import start_loading
 from segacc.data.loading.stream import epoch_end
 from segacc.data.reading.depth import WHOLE
 from segacc.data.split import Prepared, Split
-from segacc.options import Reading
 from segacc.runs import open_run
 from segacc.runtime.accelerator import make_accelerator
 from segacc.runtime.ranks import run_on_main

@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 
-from segacc.config import TrainConfig
+from segacc.config.sizes import width_height
+from segacc.config.train import TrainConfig
 from segacc.errors import InputError
 from segacc.labels import Labels, check_same_classes
 from segacc.models.global_batch import (
@@ -26,7 +27,6 @@ from segacc.models.pooling import without_random_order
 from segacc.models.probe import needs_two_images
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights.build import Built, build_model
-from segacc.sizes import width_height
 from segacc.training.optim import make_optimizer
 from segacc.training.saving.checkpoint import Trained, model_from_state
 

@@ -18,7 +18,7 @@ from segacc.training.own import Own, own_loss
 
 
 def prepared(dataset, **reading):
-    from segacc.options import Reading
+    from segacc.config.options import Reading
 
     return prepare(load_dataset(place_of(dataset), Reading(**reading)), "native")
 
@@ -264,7 +264,7 @@ def test_flags_without_effect_on_what_is_given_are_refused(tmp_path, flags, sent
 
 
 def test_a_loss_is_the_mean_over_images_and_ignores_empty_ones():
-    from segacc.config import TrainConfig
+    from segacc.config.train import TrainConfig
 
     function = own_loss(TrainConfig(loss="own:loss"), Own(loss=loss))
     logits = torch.randn(3, 1, 8, 8, requires_grad=True)

@@ -10,8 +10,8 @@ import torch
 from small import TINY, write_blobs
 
 import segacc
-from segacc.config import TrainConfig
-from segacc.flags import parse_train
+from segacc.config.flags import parse_train
+from segacc.config.train import TrainConfig
 
 BASE = {"model": TINY[1], "encoder": TINY[3], "size": 64, "weights": "none", "batch_size": 4}
 BASE |= {"tracker": "none", "epochs": 2}

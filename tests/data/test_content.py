@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from segacc.config.sizes import scaled_to
 from segacc.data.content import Masks, doubts, lost_in_resize, why_meaningless
 from segacc.data.prepare import resize_label_map
 from segacc.data.regions import Regions, nearest, regions_after_resize
 from segacc.labels import IGNORE
-from segacc.sizes import scaled_to
 
 
 def masks(*shares: float) -> Masks:

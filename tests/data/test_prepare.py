@@ -19,6 +19,7 @@ from datasets import Image as ImageColumn
 from PIL import Image
 from small import write_shapes
 
+from segacc.config.sizes import AnySize
 from segacc.data import rows as rows_room
 from segacc.data import split as split_room
 from segacc.data import store
@@ -29,7 +30,6 @@ from segacc.data.rows import Source
 from segacc.data.split import Prepared
 from segacc.errors import InputError
 from segacc.labels import BINARY, Coding
-from segacc.sizes import AnySize
 
 FEATURES = Features(
     image=ImageColumn(decode=False), mask=ImageColumn(decode=False), name=Value("string")

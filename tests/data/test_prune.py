@@ -10,12 +10,12 @@ import pytest
 from filelock import FileLock
 from small import ROOT, write_blobs
 
+from segacc.commands.data import cache as cache_command
 from segacc.data.cache import once
 from segacc.data.prepare import prepare
 from segacc.data.prune import DAY, list_cache, prune_cache
 from segacc.data.reading.convert import convert_folder
 from segacc.data.rows import Source
-from segacc.data_commands import cache as cache_command
 from segacc.errors import InputError
 
 

@@ -9,7 +9,8 @@ import pytest
 from accelerate.state import AcceleratorState
 from small import TINY, write_blobs
 
-from segacc.config import EvaluateConfig
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.flags import parse_train
 from segacc.data.audit.audit import audit
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
@@ -19,7 +20,6 @@ from segacc.data.split import Prepared
 from segacc.data.value_range import Histograms, range_of
 from segacc.errors import InputError
 from segacc.evaluation.evaluate import evaluate
-from segacc.flags import parse_train
 from segacc.models.load import load_segmenter
 from segacc.prediction.files import predict_image, predict_images
 from segacc.prediction.find import plan

@@ -15,7 +15,7 @@ from torch import nn
 
 import segacc.training.optim
 import segacc.training.trainable
-from segacc.flags import parse_train
+from segacc.config.flags import parse_train
 from segacc.models.weights.build import build_model
 from segacc.training.setup import NO_HOOKS, set_up
 from segacc.training.steps import reduce_losses, train_step

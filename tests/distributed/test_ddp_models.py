@@ -5,7 +5,7 @@ import json
 import pytest
 from small import lines, train, write_blobs
 
-from segacc.config import STUDY_MODELS
+from segacc.config.train import STUDY_MODELS
 
 pytestmark = pytest.mark.distributed
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from small import ROOT, run_program, write_blobs
 
-from segacc.config import STUDY_MODELS
+from segacc.config.train import STUDY_MODELS
 
 pytestmark = pytest.mark.distributed
 PATHS = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}

@@ -16,7 +16,7 @@ import tyro
 from small import ROOT
 
 from segacc import cli
-from segacc.flags import parse_evaluate, parse_train
+from segacc.config.flags import parse_evaluate, parse_train
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.S | re.M)

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from small import ROOT, TINY, write_blobs, write_classes
 
+from segacc.config.flags import parse_evaluate, parse_train
 from segacc.evaluation.evaluate import evaluate
-from segacc.flags import parse_evaluate, parse_train
 from segacc.training.fit import fit
 
 BINARY = ("data", "PATH", "demo", "gland", "pedestrian", "owner/name", "NEWPLACE", "PLACE")

@@ -11,12 +11,12 @@ from PIL import Image
 from small import TINY, evaluate, write_shapes
 from torch.nn import functional
 
-from segacc.config import EvaluateConfig
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.flags import parse_train
 from segacc.data.prepare import resize_image
 from segacc.errors import InputError
 from segacc.evaluation.compare import compare
 from segacc.evaluation.evaluate import load_evaluation
-from segacc.flags import parse_train
 from segacc.models.load import load_segmenter
 from segacc.training.fit import fit
 

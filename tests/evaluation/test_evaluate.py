@@ -13,14 +13,14 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from small import TINY, evaluate, write_blobs
 
-from segacc.config import EvaluateConfig
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.flags import parse_train
 from segacc.data.known import absolute, data_record, find_again, known_data, prepare_found
 from segacc.errors import InputError
 from segacc.evaluation.compare import compare
 from segacc.evaluation.evaluate import load_evaluation
 from segacc.evaluation.results import results_folder, spread
 from segacc.evaluation.scored_runs import notes_of, read_scored_run
-from segacc.flags import parse_train
 from segacc.training.fit import fit
 
 

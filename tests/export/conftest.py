@@ -4,8 +4,8 @@ import pytest
 from accelerate.state import AcceleratorState
 from small import TINY, write_blobs
 
+from segacc.config.flags import parse_train
 from segacc.export.export import export
-from segacc.flags import parse_train
 from segacc.training.fit import fit
 
 

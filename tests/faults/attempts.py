@@ -102,8 +102,8 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
 
 def _train(args: list[str], log: Path, moment: Moment | None, action: str) -> None:
     import segacc.training.fit
+    from segacc.config.flags import parse_train
     from segacc.errors import run_program
-    from segacc.flags import parse_train
 
     # As in a program: not the fork server, which this process inherits from the tests.
     multiprocessing.set_start_method("fork", force=True)
@@ -163,8 +163,8 @@ def outcome(run: Path) -> dict[str, object]:
 
 if __name__ == "__main__":  # torchrun ... attempts.py RANK PLACE CALL ACTION FLAGS...
     import segacc.training.fit
+    from segacc.config.flags import parse_train
     from segacc.errors import run_program
-    from segacc.flags import parse_train
 
     rank, place, call, action, *flags = sys.argv[1:]
     if os.environ["RANK"] == rank:

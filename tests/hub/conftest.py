@@ -8,7 +8,7 @@ from accelerate.state import AcceleratorState
 from model_hub import TOKEN, ModelHub, served
 from small import TINY, write_classes
 
-from segacc.flags import parse_train
+from segacc.config.flags import parse_train
 from segacc.training.fit import fit
 
 

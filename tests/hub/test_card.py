@@ -7,7 +7,7 @@ import pytest
 import yaml
 from huggingface_hub import RepoCard
 
-from segacc.config import TrainConfig
+from segacc.config.train import TrainConfig
 from segacc.hub.card import hub_card, public_name, read_earlier, recipe_flags
 from segacc.hub.scores import scored_splits
 from segacc.models.load import load_segmenter

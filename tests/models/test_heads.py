@@ -19,8 +19,8 @@ from transformers import (
     SegformerImageProcessor,
 )
 
+from segacc.config.flags import parse_train
 from segacc.errors import InputError
-from segacc.flags import parse_train
 from segacc.labels import BINARY, Labels, colours_for
 from segacc.models.huggingface import head_tensors, place_of
 from segacc.models.weights.build import build_model

@@ -8,7 +8,7 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch import nn
 
-from segacc.config import STUDY_MODELS
+from segacc.config.train import STUDY_MODELS
 from segacc.errors import InputError
 from segacc.models.load import load_segmenter
 from segacc.models.probe import has_layer_that_onednn_fails_on

@@ -11,9 +11,9 @@ import pytest
 from browser import opened
 from PIL import Image
 
+from segacc.commands.data import check
 from segacc.data.audit.audit import audit
 from segacc.data.audit.examples import around, examples_of_class
-from segacc.data_commands import check
 from segacc.errors import InputError
 from segacc.report.pictures import tinted
 

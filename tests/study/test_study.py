@@ -12,16 +12,16 @@ import pytest
 from runs import make_run
 from small import ROOT, lines, run_program, write_blobs, write_classes
 
-from segacc.config import SEGFORMER_B0, STUDY_MODELS
+from segacc.config.flags import parse_train
+from segacc.config.options import Reading
+from segacc.config.train import SEGFORMER_B0, STUDY_MODELS
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import Source
 from segacc.errors import InputError
 from segacc.evaluation.scored_runs import read_scored_run
-from segacc.flags import parse_train
 from segacc.labels import Labels, colours_for
-from segacc.options import Reading
 from segacc.study import schedule
 from segacc.study.cells import Cell, cells_of, check_same, check_same_data
 from segacc.study.study import study, write_tables

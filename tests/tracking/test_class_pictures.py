@@ -16,7 +16,7 @@ from small import CLASSES, TINY, write_classes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb_side import read_attempts
 
-from segacc.flags import parse_train
+from segacc.config.flags import parse_train
 from segacc.labels import IGNORE, colours_for
 from segacc.training.fit import fit
 

@@ -12,8 +12,8 @@ from wandb.sdk.launch.sweeps import utils
 from wandb.sdk.lib import config_util
 from wandb_side import read_attempts
 
-from segacc.config import STUDY_MODELS
-from segacc.flags import parse_train
+from segacc.config.flags import parse_train
+from segacc.config.train import STUDY_MODELS
 from segacc.training.losses import make_loss
 
 SWEEP = utils.load_sweep_config(str(ROOT / "sweep.yaml"))

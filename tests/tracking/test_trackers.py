@@ -21,8 +21,8 @@ from small import TINY, lines, run_program, train, write_blobs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb_side import Attempt, read_attempts, wandb_server
 
+from segacc.config.flags import parse_train
 from segacc.errors import InputError
-from segacc.flags import parse_train
 from segacc.runs import append_epoch, drop_epochs_after, read_epochs
 from segacc.tracking import wandb_run
 from segacc.tracking.start import check_tracker

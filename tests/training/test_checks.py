@@ -10,13 +10,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from small import TINY, write_blobs
 
-from segacc.config import EvaluateConfig
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.flags import parse_train
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.rows import Source
 from segacc.errors import InputError
 from segacc.evaluation.load import load_evaluation
-from segacc.flags import parse_train
 from segacc.training.checks import check_data, check_flags, warnings_of
 from segacc.training.fit import fit
 

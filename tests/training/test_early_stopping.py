@@ -8,7 +8,7 @@ import pytest
 import torch
 from small import TINY, lines
 
-from segacc.flags import parse_train
+from segacc.config.flags import parse_train
 from segacc.training.fit import fit
 from segacc.training.setup import Hooks
 

@@ -6,8 +6,8 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from small import TINY, evaluate, lines, write_blobs
 
-from segacc.config import EvaluateConfig
-from segacc.flags import parse_train
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.flags import parse_train
 from segacc.training.fit import fit
 from segacc.training.saving.checkpoint import states
 from segacc.training.setup import NO_HOOKS, Hooks

@@ -26,12 +26,13 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from small import ROOT, TINY, lines, write_blobs
 
-from segacc.config import STUDY_MODELS, TrainConfig, read_run_config
+from segacc.config.flags import parse_train
+from segacc.config.records import read_run_config
+from segacc.config.train import STUDY_MODELS, TrainConfig
 from segacc.data.known import TRAINED_ON
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
-from segacc.flags import parse_train
 from segacc.labels import BINARY, Labels
 from segacc.runs import make_run_folder
 from segacc.training.checks import explain_errors

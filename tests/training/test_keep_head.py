@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from small import lines, run_program, write_blobs
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from segacc.flags import parse_train
+from segacc.config.flags import parse_train
 from segacc.training.fit import fit
 from segacc.training.saving.checkpoint import states
 from segacc.training.setup import Hooks

@@ -8,8 +8,8 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from small import TINY, lines, write_blobs
 
+from segacc.config.flags import parse_train
 from segacc.errors import InputError
-from segacc.flags import parse_train
 from segacc.training.fit import fit
 from segacc.training.saving.checkpoint import states
 

@@ -12,6 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from segacc.config.options import NO_FLAGS, Reading
+from segacc.config.sizes import Size
 from segacc.data.audit.checks import BINARY_CHECKS, CHECKS
 from segacc.data.audit.classes import class_balance, odd_regions, smeared_masks
 from segacc.data.audit.findings import AuditFinding
@@ -25,10 +27,8 @@ from segacc.data.reading.masks import about_unknown
 from segacc.data.reading.pairing import Finding
 from segacc.data.value_range import NO_PIXELS, Histograms, range_of
 from segacc.labels import Coding
-from segacc.options import NO_FLAGS, Reading
 from segacc.runtime.bars import make_bar
 from segacc.runtime.threads import cores, in_order
-from segacc.sizes import Size
 
 
 @dataclass(frozen=True)

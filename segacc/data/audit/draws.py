@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segacc.config import TrainConfig
+from segacc.config.train import TrainConfig
 from segacc.data.loading.pipelines import Pipeline
 from segacc.data.split import Split
 

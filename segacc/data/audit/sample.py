@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from segacc.config.sizes import Size, width_height
 from segacc.data.audit.findings import AuditFinding
 from segacc.data.audit.label_maps import (
     EdgePixels,
@@ -23,7 +24,6 @@ from segacc.data.regions import Regions, regions_after_resize
 from segacc.data.rows import read_row
 from segacc.data.value_range import Histograms, histograms
 from segacc.labels import IGNORE, Coding
-from segacc.sizes import Size, width_height
 
 
 @dataclass(frozen=True)

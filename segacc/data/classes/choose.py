@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from segacc.config.options import Reading
 from segacc.data.classes.categories import code_shapes
 from segacc.data.classes.coding import classes_of_flag, make_coding
 from segacc.data.classes.files import find_class_files, read_class_file
 from segacc.data.classes.lists import NamedClass
 from segacc.errors import InputError
 from segacc.labels import BINARY_CODING, Coding, Colour
-from segacc.options import Reading
 
 
 def class_files(reading: Reading, folder: Path | None) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from segacc.config import read_run_record
+from segacc.config.records import read_run_record
 from segacc.data.split import Split
 from segacc.errors import InputError
 from segacc.labels import Labels, first_few

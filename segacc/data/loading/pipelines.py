@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import yaml
 
-from segacc.config import read_run_record
+from segacc.config.records import read_run_record
 from segacc.data.loading.augment import View
 from segacc.errors import InputError, first_line
 from segacc.labels import IGNORE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from segacc.config import TrainConfig
+from segacc.config.train import TrainConfig
 from segacc.data.loading.loader import Batch, TrainSamples, train_loader
 from segacc.data.loading.pipelines import Pipeline
 from segacc.data.loading.resident import Resident, fits, resident_batches, send

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from segacc.config import default_weights, is_own
+from segacc.config.train import default_weights, is_own
 from segacc.errors import InputError, first_line, some_names
 from segacc.labels import Labels
 from segacc.models.huggingface import keep_head, load_pretrained_net

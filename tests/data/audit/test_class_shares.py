@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segacc.commands.data import check
+from segacc.config.options import Reading
 from segacc.data.audit.audit import audit, open_for_check
 from segacc.data.audit.classes import propose_classes
 from segacc.data.classes.palettes import PALETTES
-from segacc.data_commands import check
 from segacc.errors import InputError
-from segacc.options import Reading
 
 SPLITS = {"train": 3, "valid": 2, "test": 2}
 READING = Reading(classes="road,car,sky", ignore=None)

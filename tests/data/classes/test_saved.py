@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segacc.commands.data import prepare as prepare_command
+from segacc.config.options import Reading
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
-from segacc.data_commands import prepare as prepare_command
 from segacc.labels import BINARY, IGNORE
-from segacc.options import Reading
 
 COLOURS = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0), (255, 255, 255)], np.uint8)
 CODED = {

@@ -6,6 +6,7 @@ import pytest
 import torch
 from small import TINY, lines, write_blobs, write_shapes
 
+from segacc.config.flags import parse_train
 from segacc.data.loading import start
 from segacc.data.loading.augment import D4, FLIP_CODES, View, write_view
 from segacc.data.loading.loader import TrainSamples, full_images, to_device, train_loader
@@ -22,7 +23,6 @@ from segacc.data.loading.workers import Plan
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.rows import Source
-from segacc.flags import parse_train
 from segacc.labels import IGNORE
 from segacc.training.fit import fit
 

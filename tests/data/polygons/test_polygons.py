@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from benchmarks.codings import contours
+from segacc.commands.data import check as check_command
+from segacc.commands.data import prepare as prepare_command
+from segacc.config.options import Reading
 from segacc.data.audit.audit import audit
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import read_row
-from segacc.data_commands import check as check_command
-from segacc.data_commands import prepare as prepare_command
 from segacc.errors import InputError
 from segacc.labels import IGNORE
-from segacc.options import Reading
 
 HEIGHT, WIDTH = 6, 8
 

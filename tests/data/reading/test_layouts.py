@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segacc.config import EvaluateConfig, read_run_config, to_json
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.flags import parse_train
+from segacc.config.options import Reading
+from segacc.config.records import read_run_config, to_json
 from segacc.data.audit.audit import audit, open_for_check
 from segacc.data.reading.convert import Scan, divided
 from segacc.data.reading.convert import scan_folder as scan_names
@@ -19,9 +22,7 @@ from segacc.data.reading.division.divide import Division
 from segacc.data.reading.recognition.listing import count_types
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
-from segacc.flags import parse_train
 from segacc.labels import BINARY_CODING
-from segacc.options import Reading
 
 
 def scan_folder(folder: Path, patterns: Sequence[str] = ()) -> Scan:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image as Pillow
 
+from segacc.config.options import Reading
 from segacc.data.reading.pairing import IMAGE_WORDS, MASK_WORDS
 from segacc.errors import InputError
 from segacc.labels import Colour
-from segacc.options import Reading
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features

@@ -8,7 +8,8 @@ from collections import defaultdict
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from segacc.config import cache_dir
+from segacc.config.cache_dir import cache_dir
+from segacc.config.options import Reading
 from segacc.data.classes.choose import coding_of
 from segacc.data.reading.division.divide import Division, divide_rows
 from segacc.data.reading.pairing import SPLITS
@@ -23,7 +24,6 @@ from segacc.data.reading.tables.columns import (
 from segacc.data.rows import Source
 from segacc.errors import InputError, hub_errors
 from segacc.labels import Colour
-from segacc.options import Reading
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

@@ -7,12 +7,12 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
 
+from segacc.commands.data import check, prepare
+from segacc.config.flags import parse_evaluate, parse_train
+from segacc.config.options import Reading
 from segacc.data.audit.audit import audit
 from segacc.data.reading.sources import load_dataset
-from segacc.data_commands import check, prepare
 from segacc.errors import InputError
-from segacc.flags import parse_evaluate, parse_train
-from segacc.options import Reading
 
 
 @pytest.fixture(autouse=True)

@@ -17,14 +17,14 @@ from datasets import (
 )
 from PIL import Image as Pillow
 
+from segacc.commands.data import check
+from segacc.config.flags import parse_evaluate, parse_train
+from segacc.config.options import Reading
 from segacc.data.audit.audit import audit
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
-from segacc.data_commands import check
 from segacc.errors import InputError
-from segacc.flags import parse_evaluate, parse_train
 from segacc.labels import BINARY
-from segacc.options import Reading
 
 H, W = 10, 12
 NAMES = ["road", "sky", "car"]

@@ -12,7 +12,7 @@ import pytest
 from loopback_hub import HubHandler
 from PIL import Image
 
-from segacc.data_commands import prepare
+from segacc.commands.data import prepare
 
 NAMES = ["road", "sky: blue", "car"]
 PUSH = """

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from segacc.config.sizes import parse_size, size_text
 from segacc.errors import InputError
-from segacc.sizes import parse_size, size_text
 
 
 def shown_as(metavar: str, default: str) -> object:
@@ -32,6 +32,7 @@ SIZE_SPEC: object = tyro.constructors.PrimitiveConstructorSpec(
     str_from_instance=lambda value: ["none" if value is None else size_text(value)],
 )
 SIZE_ARG = (tyro.conf.arg(metavar="PX|WxH|native"), SIZE_SPEC)
+Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 Pairs = Annotated[tuple[str, ...], shown_as("IMAGES=MASKS", "found by names and contents")]
 Binarise = Annotated[int | None, shown_as("VALUE", "none: they are refused")]
 Classes = Annotated[

@@ -1,22 +1,25 @@
-"""The configs of runs: frozen dataclasses, from whose fields the command line is made.
+"""The config of a training: a frozen dataclass, from whose fields the command line is made.
 
 This module imports nothing heavy, so that `train.py --help` is instant.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-
-from segacc.errors import InputError
-from segacc.options import SIZE_SPEC, Binarise, Classes, Column, GroupBy, Ignore, Pairs, shown_as
-from segacc.sizes import AnySize, size_of_json
+from segacc.config.options import (
+    SIZE_SPEC,
+    Binarise,
+    Classes,
+    Column,
+    GroupBy,
+    Ignore,
+    Pairs,
+    shown_as,
+)
+from segacc.config.sizes import AnySize
 
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
@@ -37,20 +40,6 @@ def default_weights(model: str) -> str:
     if "/" in model:
         return model
     return SEGFORMER_B0 if model == "segformer" else "imagenet"
-
-
-def cache_dir() -> Path:
-    """Folder of downloads, demo images and prepared data: `SEGACC_CACHE`, or `~/.cache/segacc`."""
-    named = os.environ.get("SEGACC_CACHE")
-    if named:
-        return Path(named).expanduser()
-    try:
-        return Path.home() / ".cache" / "segacc"
-    except RuntimeError:  # HOME is not set, and this user is not in /etc/passwd
-        raise InputError(
-            "the cache has no place, since HOME is not set: set SEGACC_CACHE (or HOME) to a folder "
-            "that can be written."
-        ) from None
 
 
 Flips = Literal["none", "h", "hv", "d4"]
@@ -211,84 +200,3 @@ RECIPES: dict[RecipeName, dict[str, Any]] = {
         "patience": 40,
     },
 }
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Score a trained model on full images, and draw its predictions."""
-
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """the run's folder, such as runs/gland-linknet-20260101-120000"""
-    split: str = "test"
-    """train, valid or test"""
-    dataset: Annotated[str | None, shown_as("STR", "the run's")] = None
-    """another data set than the one the model was trained on"""
-    pairs: Annotated[tuple[str, ...], shown_as("IMAGES=MASKS", "the run's, without --dataset")] = ()
-    """which file is whose mask, as for training"""
-    binarise: Annotated[int | None, shown_as("VALUE", "the run's, without --dataset")] = None
-    """read masks that lossy compression has smeared, as for training"""
-    classes: Annotated[str | None, shown_as("FILE|NAMES", "the run's, without --dataset")] = None
-    """what the values or colours of the masks mean, as for training"""
-    ignore: Annotated[str | None, shown_as("CLASSES", "the run's, without --dataset")] = None
-    """classes or values whose pixels do not count, as for training"""
-    group_by: Annotated[str | None, shown_as("REGEX", "the run's, without --dataset")] = None
-    """which images stay together, as for training"""
-    image_column: Annotated[str | None, shown_as("NAME", "the run's, without --dataset")] = None
-    """the column with the images, as for training"""
-    mask_column: Annotated[str | None, shown_as("NAME", "the run's, without --dataset")] = None
-    """the column with the masks, as for training"""
-    at: Literal["model", "own"] = "model"
-    """the size of the images that are scored: `model`, as in training; `own`, as in their files, to
-    which the model's logits are resized, while masks stay as they are"""
-    threshold: Annotated[float | None, shown_as("P", "the model's, picked on validation")] = None
-    """a pixel is foreground where the probability is above this"""
-    tta: Literal["none", "h", "hv"] = "none"
-    """average over flips of the image: `h` horizontal, `hv` also vertical and both"""
-    tile: Annotated[int | None, shown_as("PX", "none")] = None
-    """predict in overlapping windows of this width and height, blended"""
-    batch_size: int = 8
-    """images per step of each process; does not change the scores"""
-    explain: bool = False
-    """print the formula of each score"""
-    debug: bool = False
-    """show the traceback of an error"""
-
-
-def to_json(config: TrainConfig) -> dict[str, object]:
-    """The config as plain JSON values."""
-    values = dataclasses.asdict(config)
-    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
-
-
-def read_run_record(run: Path) -> dict[str, Any]:
-    """The config.json of the run in `run`; raises InputError where the folder is not a run's."""
-    path = run / "config.json"
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {**record, "config": dict(record["config"])}
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"{run} is not a run's folder (it has no config.json): give one that training made."
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{path} is not a run's config or is damaged: give the folder that training made, not "
-            "one inside it."
-        ) from None
-
-
-def read_run_config(run: Path) -> TrainConfig:
-    """The config of a run, as it was resolved when it started; raises as `read_run_record`."""
-    values = read_run_record(run)["config"]
-    known = {f.name for f in dataclasses.fields(TrainConfig)}
-    values = {k: v for k, v in values.items() if k in known}
-    for name in ("output_dir", "resume"):
-        values[name] = Path(values[name]) if values.get(name) else None
-    # Older versions had no others.
-    values = {"augment": "flips", "recipe": "study"} | values
-    values["pairs"] = tuple(values.get("pairs", ()))  # runs of 0.1.0 have none
-    if isinstance(values.get("freeze_encoder"), bool):  # as older versions wrote it
-        values["freeze_encoder"] = "all" if values["freeze_encoder"] else 0
-    if values.get("size"):
-        values["size"] = size_of_json(values["size"])
-    return TrainConfig(**values)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from segacc.config import TrainConfig, cache_dir, read_run_config, to_json
+from segacc.config.cache_dir import cache_dir
+from segacc.config.flags import RESUME_MAY_CHANGE, fill, parse_evaluate, parse_train
+from segacc.config.options import with_home
+from segacc.config.records import read_run_config, to_json
+from segacc.config.train import TrainConfig
 from segacc.data.known import known_data
 from segacc.errors import InputError, Stopped, how_to_continue, run_program
-from segacc.flags import RESUME_MAY_CHANGE, fill, parse_evaluate, parse_train, with_home
 
 DEFAULTS = {
     "model": "linknet",

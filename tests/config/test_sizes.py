@@ -9,14 +9,10 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from small import TINY, evaluate, lines, train, write_shapes
 
-from segacc.config import EvaluateConfig, read_run_config, to_json
-from segacc.errors import InputError
-from segacc.evaluation.compare import compare
-from segacc.flags import parse_train
-from segacc.models.load import load_segmenter
-from segacc.models.segmenter import Segmenter
-from segacc.prediction.files import predict_image
-from segacc.sizes import (
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.flags import parse_train
+from segacc.config.records import read_run_config, to_json
+from segacc.config.sizes import (
     parse_size,
     scaled_to,
     sides_in_words,
@@ -24,6 +20,11 @@ from segacc.sizes import (
     size_of_json,
     size_text,
 )
+from segacc.errors import InputError
+from segacc.evaluation.compare import compare
+from segacc.models.load import load_segmenter
+from segacc.models.segmenter import Segmenter
+from segacc.prediction.files import predict_image
 from segacc.training.fit import fit
 
 MIXED = [(64, 96), (40, 30), (96, 64), (50, 120)]

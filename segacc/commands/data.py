@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from segacc.config import Flips, TrainConfig
+from segacc.config.flags import fill
+from segacc.config.options import NO_FLAGS, SIZE_ARG, Reading, ReadingFlags
+from segacc.config.sizes import AnySize, sides_in_words
+from segacc.config.train import Flips, TrainConfig
 from segacc.errors import InputError, disk_errors, quoted
-from segacc.flags import fill
-from segacc.options import NO_FLAGS, SIZE_ARG, Reading, ReadingFlags
-from segacc.sizes import AnySize, sides_in_words
 
 if TYPE_CHECKING:
     from segacc.data.audit.audit import Audit

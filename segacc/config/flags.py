@@ -14,19 +14,20 @@ from typing import Any
 
 import tyro
 
-from segacc.config import (
+from segacc.config.checks import check_evaluate, check_values
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.options import Reading, with_all_epochs, with_home
+from segacc.config.records import read_run_config
+from segacc.config.sizes import AnySize
+from segacc.config.train import (
     RECIPES,
     SEGFORMER_B0,
-    EvaluateConfig,
     RecipeName,
     TrainConfig,
     default_weights,
     is_own,
-    read_run_config,
 )
 from segacc.errors import InputError, is_local_main, quoted
-from segacc.options import Reading, with_all_epochs, with_home
-from segacc.sizes import AnySize, check_size
 
 # What may differ when a run is continued: nothing that would make it another run.
 MAY_CHANGE = [
@@ -191,52 +192,6 @@ def has_own_encoder(model: str) -> bool:
     return model == "segformer" or "/" in model or is_own(model)
 
 
-def check_values(config: TrainConfig) -> None:
-    """Raises InputError for a value out of range. (In __post_init__ tyro would reword it.)"""
-    for flag, value, least in (
-        ("--crop", config.crop, 8),
-        ("--batch-size", config.batch_size, 1),
-        ("--accumulate", config.accumulate, 1),
-        ("--epochs", config.epochs, 1),
-        ("--patience", config.patience, 1),
-        ("--workers", config.workers, 0),
-        ("--save-every", config.save_every, 1),
-        ("--keep", config.keep, 1),
-        ("--pictures", config.pictures, 0),
-        ("--seed", config.seed, 0),
-        ("--weight-decay", config.weight_decay, 0),
-        ("--clip", config.clip, 0),
-        ("--freeze-encoder", 0 if config.freeze_encoder == "all" else config.freeze_encoder, 0),
-    ):
-        if value is not None and not value >= least:  # NaN is not
-            raise InputError(f"{flag} {value}: expected {least} or more.")
-    Reading.of(vars(config)).check()
-    if config.seed >= 2**32:
-        raise InputError(f"--seed {config.seed}: expected a number below 2**32.")
-    if not 0 < config.lr <= 10:
-        raise InputError(f"--lr {config.lr}: expected a number above 0 and at most 10.")
-    if not 0 < config.encoder_lr <= 10:
-        raise InputError(f"--encoder-lr {config.encoder_lr}: expected a factor, above 0 to 10.")
-    if not 0 < config.layer_decay <= 1:
-        raise InputError(f"--layer-decay {config.layer_decay}: expected a factor, above 0 to 1.")
-    if config.ema is not None and not 0 < config.ema < 1:
-        raise InputError(
-            f"--ema {config.ema}: expected a decay per step between 0 and 1, such as 0.999."
-        )
-    if not 0 <= config.warmup < 1:
-        raise InputError(f"--warmup {config.warmup}: expected a share of the steps, 0 to below 1.")
-    if config.ohem is not None and not 0 < config.ohem <= 1:
-        raise InputError(f"--ohem {config.ohem}: expected a share of the pixels, above 0 to 1.")
-    if not 0 <= config.label_smoothing < 1:
-        raise InputError(f"--label-smoothing {config.label_smoothing}: expected 0 to below 1.")
-    check_size(config.size, config.crop, config.flips)
-    if config.batch_size % config.accumulate:
-        raise InputError(
-            f"--batch-size {config.batch_size} cannot be computed in {config.accumulate} equal "
-            f"parts: give an --accumulate that divides it."
-        )
-
-
 def with_paths(config: TrainConfig) -> TrainConfig:
     """The config with ~ expanded, and with the types of its fields where a program gave others."""
     values: dict[str, Any] = {}
@@ -276,14 +231,3 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
     config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=is_local_main())
     check_evaluate(config)
     return config
-
-
-def check_evaluate(config: EvaluateConfig) -> None:
-    """Raises InputError for a value out of range."""
-    Reading.of(vars(config)).check()
-    if config.threshold is not None and not 0 < config.threshold < 1:
-        raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
-    if config.batch_size < 1:
-        raise InputError(f"--batch-size {config.batch_size}: expected 1 or more.")
-    if config.tile is not None and config.tile < 32:
-        raise InputError(f"--tile {config.tile}: expected 32 or more.")

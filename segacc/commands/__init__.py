@@ -1,0 +1,1 @@
+"""The commands of `segacc`, a function each."""

@@ -1,0 +1,70 @@
+"""The command that trains and scores many models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from segacc.config.options import NO_FLAGS, ReadingFlags, shown_as
+from segacc.config.train import STUDY_MODELS, RecipeName, TrackerName
+from segacc.errors import InputError
+
+
+def study(
+    dataset: Annotated[str | None, shown_as("SETS", "pedestrian,gland")] = None,
+    models: str = "all",
+    seeds: str = "0",
+    encoder: Annotated[str | None, shown_as("NAME", "resnet34")] = None,
+    weights: Annotated[str | None, shown_as("STR", "each model's pretrained ones")] = None,
+    recipe: RecipeName = "study",
+    out: Annotated[Path | None, shown_as("DIR", "runs/study, or runs/study-fast")] = None,
+    tracker: Annotated[TrackerName | None, shown_as("NAME", "wandb, with --fast none")] = None,
+    fast: bool = False,
+    reading: ReadingFlags = NO_FLAGS,
+) -> int:
+    """Train and score all models on the study's sets, and compare them: one command, one table.
+
+    Runs are spread over the GPUs. Given again, it skips what is done and resumes what was killed.
+
+    Args:
+        dataset: what `segacc train` takes as --dataset; several with commas between them.
+        models: what `segacc train` takes as --model; several with commas, all for the study's six.
+        seeds: numbers with commas between them; each is another run of every cell.
+        encoder: what `segacc train` takes as --encoder, for the models that take one.
+        weights: what `segacc train` takes as --weights; none for random weights. With several, with
+            commas between them, a second table says what pretrained weights gave: imagenet,none.
+        recipe: what `segacc train` takes as --recipe.
+        out: folder for the runs, the table (study.md, study.csv) and the reports.
+        tracker: what `segacc train` takes as --tracker; W&B shows the runs as one group.
+        fast: the demo sets at half the size for two epochs from random weights: the whole table in
+            minutes, to see it work.
+        reading: how the files of all sets are read.
+
+    Returns:
+        1 when a run has failed, else 0.
+    """
+    try:
+        seed_numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise InputError(f"--seeds {seeds}: expected numbers such as 0,1,2.") from None
+    from segacc.study.cells import cells_of
+    from segacc.study.study import study as run_study
+
+    out = out or Path("runs") / ("study-fast" if fast else "study")
+    cells = cells_of(
+        datasets=_words(dataset or ("demo-pedestrian,demo" if fast else "pedestrian,gland")),
+        models=list(STUDY_MODELS) if models == "all" else _words(models),
+        seeds=seed_numbers,
+        encoder=encoder,
+        weights=_words(weights or ("none" if fast else "imagenet")),
+        recipe=recipe,
+        tracker=tracker or ("none" if fast else "wandb"),
+        fast=fast,
+        out=out,
+        reading=reading,
+    )
+    return run_study(cells, out)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]

@@ -1,0 +1,66 @@
+"""Which values the fields of a config may have."""
+
+from __future__ import annotations
+
+from segacc.config.evaluate import EvaluateConfig
+from segacc.config.options import Reading
+from segacc.config.sizes import check_size
+from segacc.config.train import TrainConfig
+from segacc.errors import InputError
+
+
+def check_values(config: TrainConfig) -> None:
+    """Raises InputError for a value out of range. (In __post_init__ tyro would reword it.)"""
+    for flag, value, least in (
+        ("--crop", config.crop, 8),
+        ("--batch-size", config.batch_size, 1),
+        ("--accumulate", config.accumulate, 1),
+        ("--epochs", config.epochs, 1),
+        ("--patience", config.patience, 1),
+        ("--workers", config.workers, 0),
+        ("--save-every", config.save_every, 1),
+        ("--keep", config.keep, 1),
+        ("--pictures", config.pictures, 0),
+        ("--seed", config.seed, 0),
+        ("--weight-decay", config.weight_decay, 0),
+        ("--clip", config.clip, 0),
+        ("--freeze-encoder", 0 if config.freeze_encoder == "all" else config.freeze_encoder, 0),
+    ):
+        if value is not None and not value >= least:  # NaN is not
+            raise InputError(f"{flag} {value}: expected {least} or more.")
+    Reading.of(vars(config)).check()
+    if config.seed >= 2**32:
+        raise InputError(f"--seed {config.seed}: expected a number below 2**32.")
+    if not 0 < config.lr <= 10:
+        raise InputError(f"--lr {config.lr}: expected a number above 0 and at most 10.")
+    if not 0 < config.encoder_lr <= 10:
+        raise InputError(f"--encoder-lr {config.encoder_lr}: expected a factor, above 0 to 10.")
+    if not 0 < config.layer_decay <= 1:
+        raise InputError(f"--layer-decay {config.layer_decay}: expected a factor, above 0 to 1.")
+    if config.ema is not None and not 0 < config.ema < 1:
+        raise InputError(
+            f"--ema {config.ema}: expected a decay per step between 0 and 1, such as 0.999."
+        )
+    if not 0 <= config.warmup < 1:
+        raise InputError(f"--warmup {config.warmup}: expected a share of the steps, 0 to below 1.")
+    if config.ohem is not None and not 0 < config.ohem <= 1:
+        raise InputError(f"--ohem {config.ohem}: expected a share of the pixels, above 0 to 1.")
+    if not 0 <= config.label_smoothing < 1:
+        raise InputError(f"--label-smoothing {config.label_smoothing}: expected 0 to below 1.")
+    check_size(config.size, config.crop, config.flips)
+    if config.batch_size % config.accumulate:
+        raise InputError(
+            f"--batch-size {config.batch_size} cannot be computed in {config.accumulate} equal "
+            f"parts: give an --accumulate that divides it."
+        )
+
+
+def check_evaluate(config: EvaluateConfig) -> None:
+    """Raises InputError for a value out of range."""
+    Reading.of(vars(config)).check()
+    if config.threshold is not None and not 0 < config.threshold < 1:
+        raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
+    if config.batch_size < 1:
+        raise InputError(f"--batch-size {config.batch_size}: expected 1 or more.")
+    if config.tile is not None and config.tile < 32:
+        raise InputError(f"--tile {config.tile}: expected 32 or more.")
