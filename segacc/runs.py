@@ -20,13 +20,11 @@ from accelerate.utils import broadcast_object_list
 
 import segacc
 from segacc.config.records import to_json
-from segacc.config.sizes import size_in_words
-from segacc.config.train import OWN, TrainConfig, is_own
+from segacc.config.train import OWN, TrainConfig
 from segacc.data.known import TRAINED_ON, absolute, data_record, trained_on_csv
 from segacc.data.reading.sources import resolve
 from segacc.data.split import Prepared
 from segacc.errors import InputError, disk_errors, quoted, write_text
-from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
 
@@ -141,6 +139,7 @@ def _start_run(
             "data": data_record(config.dataset, data),
             **given,
             "parameters": {"whole": model.parameters_whole, "trained": model.parameters_trained},
+            "started": now(),
             "processes": accelerator.num_processes,
             "device": device_name(accelerator.device),
             "versions": {
@@ -186,6 +185,11 @@ def make_run_folder(config: TrainConfig) -> Path:
     raise AssertionError("there is always a next number")
 
 
+def now() -> str:
+    """The time here, for a record: 2026-11-29T14:05:00+01:00."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
 def git_commit() -> str | None:
     """The commit of segacc's own code, with a + when files differ from it; None outside of git.
 
@@ -207,61 +211,6 @@ def git_commit() -> str | None:
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
     return commit.strip() + ("+" if changed.strip() else "")
-
-
-def model_card(config: TrainConfig, labels: Labels, line: dict[str, float]) -> str:
-    """The README.md of the best model: what it is, how good it is, how to use it.
-
-    Args:
-        line: the line of its epoch in metrics.jsonl.
-    """
-    dataset = Path(config.dataset.rstrip("/")).name
-    # The network is code of a program, of which the folder holds the weights alone.
-    net = f", net={config.model.removeprefix(OWN)}()" if is_own(config.model) else ""
-    average = ""
-    if config.ema:
-        average = f" The weights are a moving average, decay {config.ema:g}."
-    crop = f", trained on random crops of {config.crop} px" if config.crop else ""
-    if labels.logits == 1:
-        task, threshold = "Binary segmentation", ", threshold 0.5"
-        best = (
-            f"| iou | over all pixels, threshold {line['valid_threshold']:g} | "
-            f"{line['valid_iou_best_threshold']:.4f} |\n\nThe threshold "
-            f"{line['valid_threshold']:g} has the largest `iou` on this split; it is stored with "
-            "the\nmodel, and is what evaluate.py and `segacc predict` use.\n"
-        )
-        use = "(B, 1, H, W)\nmask = logits.sigmoid() > model.threshold"
-    else:
-        task, threshold = f"Segmentation of {labels.classes} classes", ""
-        names = ", ".join(f"{i} {name}" for i, name in enumerate(labels.names))
-        best = f"\nScores are means over the classes. The classes are {names}.\n"
-        use = f"(B, {labels.logits}, H, W)\nclasses = logits.argmax(dim=1)"
-    return f"""---
-library_name: segacc
-pipeline_tag: image-segmentation
-tags: [semantic-segmentation, pytorch_model_hub_mixin]
----
-
-# {config.model} on {dataset}
-
-{task} of {dataset} at {size_in_words(config.size or 0)}{crop}. Started from the weights
-`{config.weights}`, loss `{config.loss}`, seed {config.seed}.{average}
-
-Validation split, full images{threshold}, epoch {line["epoch"]}:
-
-| score | | value |
-|---|---|---|
-| iou | over all pixels | {line["valid_iou"]:.4f} |
-| iou_image | mean over images | {line["valid_iou_image"]:.4f} |
-| dice | over all pixels | {line["valid_dice"]:.4f} |
-{best}
-```python
-import segacc
-
-model = segacc.load("PATH"{net})  # this folder
-logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> {use}
-```
-"""
 
 
 def append_epoch(run: Path, values: dict[str, Any]) -> None:
