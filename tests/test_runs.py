@@ -21,7 +21,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 def commit_of(folder: Path) -> str:
     """What the copy of segacc in `folder` says is its commit."""
-    program = "import segacc.runs as r; print(r.__file__, r.git_commit())"
+    program = "import segacc.runs.folder as r; print(r.__file__, r.git_commit())"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=folder,
@@ -31,7 +31,7 @@ def commit_of(folder: Path) -> str:
         check=True,
     )
     file, commit = done.stdout.split()
-    assert Path(file).parent == folder / "segacc"
+    assert Path(file).parent == folder / "segacc" / "runs"
     return commit
 
 

@@ -17,7 +17,7 @@ from segacc.config.records import read_run_config
 from segacc.config.train import TrainConfig
 from segacc.errors import InputError
 from segacc.models.own import own_name
-from segacc.runs import read_epochs
+from segacc.runs.epochs import read_epochs
 from segacc.training.fit import fit
 from segacc.training.own import ImageLoss, Own
 from segacc.training.setup import Hooks, Step, do_nothing

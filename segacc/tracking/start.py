@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segacc.errors import InputError, quoted
-from segacc.runs import RunFolder
+from segacc.runs.folder import RunFolder
 from segacc.tracking import wandb_run
 from segacc.tracking.trackers import PROJECT, Tracker, log_epoch
 

@@ -15,7 +15,8 @@ from segacc.config.train import TrainConfig
 from segacc.errors import Stopped, how_to_continue
 from segacc.hub.push import how_to_push, push_run
 from segacc.metrics.tables import per_image_csv
-from segacc.runs import append_epoch, model_card
+from segacc.runs.card import model_card
+from segacc.runs.epochs import append_epoch
 from segacc.runtime.accelerator import only_run
 from segacc.runtime.ranks import leave_together, stop_together
 from segacc.runtime.signals import StopRequest

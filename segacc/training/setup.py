@@ -23,7 +23,7 @@ from segacc.data.loading.start import start_loading
 from segacc.data.loading.stream import epoch_end
 from segacc.data.reading.depth import WHOLE
 from segacc.data.split import Prepared, Split
-from segacc.runs import open_run
+from segacc.runs.folder import open_run
 from segacc.runtime.accelerator import make_accelerator
 from segacc.runtime.ranks import run_on_main
 from segacc.runtime.threads import keep_memory, set_threads

@@ -23,7 +23,7 @@ from wandb_side import Attempt, read_attempts, wandb_server
 
 from segacc.config.flags import parse_train
 from segacc.errors import InputError
-from segacc.runs import append_epoch, drop_epochs_after, read_epochs
+from segacc.runs.epochs import append_epoch, drop_epochs_after, read_epochs
 from segacc.tracking import wandb_run
 from segacc.tracking.start import check_tracker
 from segacc.tracking.trackers import STEP_NAMES
