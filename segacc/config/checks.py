@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from segacc.config.evaluate import EvaluateConfig
 from segacc.config.options import Reading
 from segacc.config.sizes import check_size
@@ -29,6 +31,11 @@ def check_values(config: TrainConfig) -> None:
         if value is not None and not value >= least:  # NaN is not
             raise InputError(f"{flag} {value}: expected {least} or more.")
     Reading.of(vars(config)).check()
+    if config.name is not None and not re.fullmatch(r"\w[\w.+-]*", config.name):
+        raise InputError(
+            f"--name '{config.name}': expected letters, digits and any of . _ - + without blanks, "
+            "since the run's folder has this name (--output-dir names any other folder)."
+        )
     if config.seed >= 2**32:
         raise InputError(f"--seed {config.seed}: expected a number below 2**32.")
     if not 0 < config.lr <= 10:

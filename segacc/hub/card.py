@@ -38,7 +38,7 @@ OURS = {"library_name", "pipeline_tag", "tags", "datasets", "base_model", "model
 NOT_RECIPE = {
     *(field.name for field in dataclasses.fields(Reading)),
     *("dataset", "output_dir", "resume", "debug", "tracker", "pictures", "workers"),
-    *("save_every", "keep", "push_to_hub", "public"),
+    *("save_every", "keep", "push_to_hub", "public", "name", "project", "tags", "config"),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from segacc.config.train import STUDY_MODELS
+from segacc.config.names import MODELS
 from segacc.errors import InputError
 from segacc.runtime.accelerator import is_out_of_memory
 
@@ -20,7 +20,7 @@ def check_architecture(architecture: str) -> None:
 
     known = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
     if architecture not in known:
-        names = sorted({*known, *STUDY_MODELS})
+        names = sorted({*known, *MODELS})
         near = difflib.get_close_matches(architecture, names, n=3, cutoff=0.5)
         raise InputError(
             f"--model {architecture} is not known"

@@ -116,7 +116,7 @@ def check_flags(config: TrainConfig, accelerator: Accelerator, own: Own = NOTHIN
             "it sees stays noise; leave one of the two out"
         )
     if accelerator.is_main_process and not config.resume:
-        check_output_dir(config.output_dir)
+        check_output_dir(config)
     if config.public and not config.push_to_hub:
         raise InputError("--public has no effect without --push-to-hub: leave it out.")
     if config.push_to_hub:
