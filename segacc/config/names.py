@@ -72,6 +72,15 @@ def is_path(text: str) -> bool:
     return os.path.isdir(first)
 
 
+A_DATASET = "a folder, an archive, a parquet file or a Hub id (owner/name)"
+A_MODEL = "the name of a model, or the Hub id (owner/name) or folder of one of transformers"
+WEIGHTS = "a file or folder, a Hub id (owner/name), a pretrained name, or none"
+A_TRAINED_MODEL = (
+    "a run's folder, a from_pretrained folder, an ONNX file of segacc, or a Hub id (owner/name)"
+)
+"""what may be given, as the ends of sentences"""
+
+
 def check_place(what: str, text: str, expected: str) -> None:
     """Raises InputError for a path where nothing is, so that the Hub is not asked for it.
 
@@ -82,16 +91,16 @@ def check_place(what: str, text: str, expected: str) -> None:
     path = Path(text).expanduser()
     if not is_path(text) or os.path.lexists(path):
         return
-    raise InputError(f"{what} {quoted(text)} was not found{_nearest(path)}: expected {expected}.")
+    raise InputError(f"{what} {quoted(text)} was not found ({nearest(path)}): expected {expected}.")
 
 
-def _nearest(path: Path) -> str:
-    """How far a path leads, and what is there with a name like it."""
+def nearest(path: Path) -> str:
+    """Of a path where nothing is, where it ends, or what is there with a name like it."""
     folder = next(parent for parent in path.parents if parent.is_dir())
     missing = path.relative_to(folder).parts[0]
     names = [entry.name for entry in folder.iterdir()]
     near = difflib.get_close_matches(missing, names, n=1)
     if near:
-        return f" ({folder / near[0]} is there)"
+        return f"{folder / near[0]} is there"
     where = "here" if folder == Path() else f"in {folder}"
-    return f" (there is no {missing} {where})"
+    return f"there is no {missing} {where}"

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from segacc.config.names import nearest
 from segacc.config.sizes import size_of_json
 from segacc.config.train import TrainConfig
 from segacc.errors import InputError
@@ -30,8 +31,9 @@ def read_run_record(run: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return {**record, "config": dict(record["config"])}
     except (FileNotFoundError, NotADirectoryError):
+        why = "it has no config.json" if run.exists() else nearest(run)
         raise InputError(
-            f"{run} is not a run's folder (it has no config.json): give one that training made."
+            f"{run} is not a run's folder ({why}): give one that training made."
         ) from None
     except (ValueError, KeyError, TypeError):
         raise InputError(

@@ -38,6 +38,7 @@ from segacc.report.page import write_report
 from segacc.report.pictures import detail_folder, picture_name, triptych
 from segacc.report.scored import read_scored
 from segacc.runtime.accelerator import end_run, is_out_of_memory, only_run
+from segacc.runtime.device import on_device
 from segacc.runtime.ranks import gather_images, is_lost_connection
 
 HALF = 0.5
@@ -70,7 +71,7 @@ def evaluate(config: EvaluateConfig, net: nn.Module | None = None) -> Path:
         InputError: the folder has no model, the data set no such split, the memory is too small, or
             the results cannot be written.
     """
-    with only_run(), explain_evaluation_errors(config):
+    with only_run(), on_device(config.device), explain_evaluation_errors(config):
         evaluation = load_evaluation(config, net)
         folder, split = evaluation.folder, evaluation.split
         with disk_errors(folder, remedy="free space there, then give the same command again."):
