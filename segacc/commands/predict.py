@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -16,6 +16,9 @@ from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.options import SIZE_SPEC, Device, shown_as
 from segacc.config.sizes import AnySize
 from segacc.errors import InputError, plural, quoted
+
+if TYPE_CHECKING:
+    from segacc.prediction.find import Target
 
 Given = Annotated[
     str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(required)")
@@ -77,11 +80,20 @@ def predict(
     Returns:
         1 when an image could not be read, else 0.
     """
-    missing = [
-        what
-        for what, given in (("a model", model), ("images", images), ("--out", out))
-        if not given
-    ]
+    folder = _check_given(model, images, out, device)
+    jobs, before = _jobs(images, folder, probabilities, overlays, skip_existing)
+    if not jobs:
+        print(f"nothing to do: all {plural(before, 'mask')} are in {folder}")
+        return 0
+    options = (threshold, tta, tile, size, batch_size)
+    said = f"; {before:,} were there before" if skip_existing else ""
+    return _write_masks(model, jobs, folder, device, options, said)
+
+
+def _check_given(model: str, images: tuple[str, ...], out: Path | None, device: str | None) -> Path:
+    """--out; raises InputError that names all that is missing, or a model that is not there."""
+    given = {"a model": model, "images": images, "--out": out}
+    missing = [what for what, value in given.items() if not value]
     if out is None or missing:
         raise InputError(
             f"segacc predict lacks {', '.join(missing)}: expected such as `segacc predict "
@@ -89,15 +101,34 @@ def predict(
         )
     check_device_name(device)
     check_place("the model", model, A_TRAINED_MODEL)
+    return out
+
+
+def _jobs(
+    images: tuple[str, ...], out: Path, probabilities: bool, overlays: bool, skip_existing: bool
+) -> tuple[list[Target], int]:
+    """What is to be predicted, and the number of images that have their files already."""
     from segacc.prediction.find import plan, without_existing
 
-    # Before the slow import of torch.
     found = plan(images, out, probabilities, overlays, skip_existing)
     jobs = without_existing(found) if skip_existing else found
-    before = f"; {len(found) - len(jobs):,} were there before" if skip_existing else ""
-    if not jobs:
-        print(f"nothing to do: all {plural(len(found), 'mask')} are in {out}")
-        return 0
+    return jobs, len(found) - len(jobs)
+
+
+def _write_masks(
+    model: str,
+    jobs: list[Target],
+    out: Path,
+    device: str | None,
+    options: tuple[Any, ...],
+    said: str,
+) -> int:
+    """Predict, and say how that went; returns the exit code.
+
+    Args:
+        options: those of `predict_images`, in their order.
+        said: the end of the last line.
+    """
     from segacc.models.load import load_predictor
     from segacc.prediction.files import predict_images
     from segacc.prediction.writing import write_legend
@@ -110,12 +141,12 @@ def predict(
         set_threads(accelerator)
         segmenter = load_predictor(model).to(accelerator.device)
         write_legend(out, segmenter.labels)
-        done = predict_images(segmenter, jobs, threshold, tta, tile, size, batch_size)
+        done = predict_images(segmenter, jobs, *options)
     if done.failed:
         print(f"without a mask, {len(done.failed)} of {len(jobs)} images:", file=sys.stderr)
         print("\n".join(f"  {sentence}" for sentence in done.failed), file=sys.stderr)
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)
     where = f"{plural(done.masks, 'mask')} in {out}"
-    print(f"{where}, {done.speed} on {accelerator.device.type}{before}")
+    print(f"{where}, {done.speed} on {accelerator.device.type}{said}")
     return int(bool(done.failed))

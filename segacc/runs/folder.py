@@ -28,7 +28,6 @@ from segacc.data.split import Prepared
 from segacc.errors import InputError, disk_errors, quoted, write_text
 from segacc.models.segmenter import Segmenter
 from segacc.runs.epochs import drop_epochs_after
-from segacc.runs.status import held_by_nobody_else
 from segacc.runtime.accelerator import device_name, resolved_precision
 
 LIBRARIES = (
@@ -98,8 +97,7 @@ def open_run(
             with the same.
 
     Raises:
-        InputError: the folder is taken or cannot be written, another process trains the run, or the
-            data set has changed.
+        InputError: the folder is taken or cannot be written, or the data set has changed.
     """
     shared: list[RunFolder | None] = [None]
     if accelerator.is_main_process and config.resume:
@@ -112,8 +110,6 @@ def open_run(
 
 
 def _continue_run(config: TrainConfig, run: Path, data: Prepared, epochs_done: int) -> RunFolder:
-    with held_by_nobody_else(run):  # `fit` marks it a moment later
-        pass
     path = run / "config.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     if record["data"]["fingerprint"] != data.fingerprint:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from segacc.errors import InputError, Stopped, first_line
+from segacc.errors import InputError, Stopped, disk_errors, first_line
 
 log = logging.getLogger(__name__)
 
@@ -129,18 +129,23 @@ def mark_as_cleaned(run: Path) -> None:
 
 @contextmanager
 def _locked(run: Path, wait: float) -> Iterator[IO[bytes]]:
-    path = run / STATUS
-    # Not buffered, so that a process that is forked meanwhile has nothing to write.
-    with path.open("ab", buffering=0) as file:
+    with _opened(run) as file:
         # A forked process, such as a data worker, has the lock too, and may outlive this one.
         os.register_at_fork(after_in_child=file.close)
-        began = time.monotonic()
+        ends = time.monotonic() + wait
+        if wait and not _try_lock(file):
+            log.warning("%s is still trained by another process: waiting for its end", run)
         while not _try_lock(file):
-            waited = time.monotonic() - began
-            if waited > wait:
+            if time.monotonic() > ends:
                 raise InputError(_taken(run))
-            time.sleep(min(0.2, wait))
+            time.sleep(0.1)
         yield file
+
+
+def _opened(run: Path) -> IO[bytes]:
+    with disk_errors(run):
+        # Not buffered, so that a process that is forked meanwhile has nothing to write.
+        return (run / STATUS).open("ab", buffering=0)
 
 
 def _try_lock(file: IO[bytes]) -> bool:

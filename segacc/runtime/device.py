@@ -54,7 +54,7 @@ def check_device(name: str) -> None:
     index = torch.device(name).index
     if index is not None and index >= count:
         raise InputError(
-            f"--device {name}: there is {plural(count, 'GPU')} here, so give cuda:0"
+            f"--device {name}: found {plural(count, 'GPU')}, so give cuda:0"
             + (f" to cuda:{count - 1}." if count > 1 else ".")
         )
     if index is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:

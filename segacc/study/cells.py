@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 
 from segacc.config.flags import RESUME_MAY_CHANGE, has_own_encoder, parse_train
-from segacc.config.names import encoder_name, model_name
 from segacc.config.options import NO_FLAGS, Reading
 from segacc.config.records import read_run_config, read_run_record
 from segacc.config.sizes import AnySize
@@ -71,8 +70,6 @@ def cells_of(
     Raises:
         InputError: the training would refuse a flag, or two cells are the same.
     """
-    models = [model_name(model) for model in models]
-    encoder = encoder_name(encoder) if encoder else None
     for model in models:
         if model not in STUDY_MODELS and "/" not in model:
             check_architecture(model)

@@ -54,20 +54,7 @@ def start(
     import wandb
     from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
-    options: dict[str, Any] = {
-        "name": naming.name,
-        "dir": str(run),
-        "resume": "allow",
-        "config": config,
-        # Of this process: an earlier run of segacc that has failed, or one of the user's own.
-        "reinit": "finish_previous",
-    }
-    if naming.tags:  # else those of WANDB_TAGS, and of a resumed run those that it has
-        options["tags"] = list(naming.tags)
-    settings: dict[str, Any] = {"quiet": True}  # without histories and summaries at the end
-    if "WANDB_INIT_TIMEOUT" not in os.environ:  # W&B's own would be 90 seconds
-        settings["init_timeout"] = INIT_SECONDS
-    options["settings"] = wandb.Settings(**settings)
+    options = _options(naming, run, config)
     if "WANDB_SWEEP_ID" in os.environ:
         chosen: Any = None  # the agent chooses project and id, and W&B warns of others
     else:
@@ -104,6 +91,26 @@ def start(
     wandb_run.define_metric("valid/*", summary="none")
     first = 1 + last_step(run / "wandb", run_id) if wandb_run.offline else wandb_run.starting_step
     return description, first
+
+
+def _options(naming: Naming, run: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What `wandb.init` takes for any run."""
+    import wandb
+
+    settings: dict[str, Any] = {"quiet": True}  # without histories and summaries at the end
+    if "WANDB_INIT_TIMEOUT" not in os.environ:  # W&B's own would be 90 seconds
+        settings["init_timeout"] = INIT_SECONDS
+    return {
+        "name": naming.name,
+        # Where none are given, those of WANDB_TAGS, and of a resumed run those that it has.
+        **({"tags": list(naming.tags)} if naming.tags else {}),
+        "dir": str(run),
+        "resume": "allow",
+        "config": config,
+        # Of this process: an earlier run of segacc that has failed, or one of the user's own.
+        "reinit": "finish_previous",
+        "settings": wandb.Settings(**settings),
+    }
 
 
 def last_step(folder: Path, run_id: str) -> int:

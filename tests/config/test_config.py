@@ -252,6 +252,8 @@ CHANGED = {
     "precision": "bf16",
     "seed": 3,
     "deterministic": True,
+    "name": "other",
+    "project": "other",
 }
 
 

@@ -77,8 +77,11 @@ def offline(blobs, tmp_path_factory):
     run = tmp_path_factory.mktemp("offline") / "run"
     nothing = {"HOME": str(home), "NETRC": str(home / "none"), "HF_TOKEN": TOKEN}
     flags = [*FLAGS, "--tracker", "wandb", "--save-every", 2, "--keep", 9]
+    flags += ["--name", "called", "--tags", "one", "two", "--project", "mine"]
     done = train(blobs, run, *flags, WANDB_MODE=None, **nothing)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "wandb: " not in done.stderr + done.stdout  # the banner has its one line
+    assert done.stdout.splitlines()[-1].startswith("next: ")
     return run, done.stdout
 
 
@@ -96,6 +99,14 @@ def test_without_a_key_wandb_is_offline_and_the_banner_says_how_to_upload(offlin
     run, printed = offline
     assert f"wandb, offline for want of a key; upload with `wandb sync {run}/wandb/off" in printed
     assert attempt.ids == {json.loads((run / "config.json").read_text())["run_id"]}
+
+
+def test_wandb_shows_the_run_under_its_name_with_its_tags_in_its_project(offline, attempt):
+    shown = attempt.runs[0]
+    assert (shown["display_name"], shown["project"]) == ("called", "mine")
+    assert shown["tags"] == ["one", "two"]
+    config = json.loads((offline[0] / "config.json").read_text())["config"]
+    assert (config["name"], config["tags"], config["project"]) == ("called", ["one", "two"], "mine")
 
 
 def test_every_step_has_a_row_of_its_own(offline, attempt):

@@ -237,7 +237,7 @@ def newest_state(run: Path) -> Path | None:
         InputError: there are states and none can be used, or `segacc runs --clean` has removed
             them.
     """
-    status = read_status(run)
+    status = read_status(run, held=True)  # by `fit`, while it looks for a state
     if status is not None and status.cleaned and not states(run):
         raise InputError(
             f"--resume {run}: the run is finished, and `segacc runs --clean` has removed its saved "
