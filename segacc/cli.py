@@ -54,7 +54,12 @@ def run_command(args: list[str]) -> int | None:
         evaluate(args[1:], prog="segacc evaluate")
         return None
     code: int | None = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="segacc", args=args, console_outputs=is_local_main()
+        COMMANDS,
+        prog="segacc",
+        description="Semantic segmentation: train, score, compare, predict, export. `segacc "
+        "COMMAND --help` says more of a command, `segacc --version` the version.",
+        args=args,
+        console_outputs=is_local_main(),
     )
     return code
 
