@@ -11,10 +11,11 @@ from typing import Any
 
 import tyro
 
+import segacc
 from segacc.commands.data import cache, check, prepare
 from segacc.commands.export import export
 from segacc.commands.predict import predict
-from segacc.commands.runs import compare, dashboard
+from segacc.commands.runs import compare, dashboard, runs
 from segacc.commands.study import study
 from segacc.commands.training import evaluate, train
 from segacc.config.evaluate import EvaluateConfig
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "cache": cache,
     "predict": predict,
     "export": export,
+    "runs": runs,
     "compare": compare,
     "study": study,
     "dashboard": dashboard,
@@ -42,6 +44,8 @@ def run_command(args: list[str]) -> int | None:
     Returns:
         its exit code, None for 0.
     """
+    if args == ["--version"]:
+        return print(f"segacc {segacc.__version__}")
     # --resume takes the other flags from the run's folder, which only parse_train knows how to do.
     if args[:1] == ["train"]:
         train(args[1:], prog="segacc train")
@@ -50,7 +54,12 @@ def run_command(args: list[str]) -> int | None:
         evaluate(args[1:], prog="segacc evaluate")
         return None
     code: int | None = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="segacc", args=args, console_outputs=is_local_main()
+        COMMANDS,
+        prog="segacc",
+        description="Semantic segmentation: train, score, compare, predict, export. `segacc "
+        "COMMAND --help` says more of a command, `segacc --version` the version.",
+        args=args,
+        console_outputs=is_local_main(),
     )
     return code
 

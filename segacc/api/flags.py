@@ -5,15 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
-from segacc.config.sizes import parse_size
-from segacc.errors import InputError
+from segacc.config.records import typed
 
 Config = TypeVar("Config")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -40,23 +37,8 @@ def checked(config: type[Config], flags: Mapping[str, Any], function: str) -> di
         if value is not None:
             given[name] = value.item() if isinstance(value, np.generic) else value
     # One by one, so that those without a default are not missed.
-    hints = get_type_hints(config)
     for name, value in given.items():
-        plain = os.fspath(value) if isinstance(value, os.PathLike) else value
-        if isinstance(plain, str):
-            plain = os.path.expanduser(plain)
-        try:
-            if name == "size" and isinstance(plain, str):
-                plain = parse_size([plain])
-            # True would be taken for 1 where a number is possible.
-            given[name] = TypeAdapter(hints[name]).validate_python(
-                plain, strict=isinstance(plain, bool)
-            )
-        except ValidationError as error:
-            said = error.errors()[0]["msg"]
-            raise InputError(f"{name}={value!r}: {said[0].lower()}{said[1:]}.") from None
-        except ValueError as error:  # of parse_size
-            raise InputError(f"{name}={value!r}: {error}.") from None
+        given[name] = typed(config, name, value, f"{name}={value!r}")
     return given
 
 

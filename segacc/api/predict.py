@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from segacc.api.flags import checked
 from segacc.api.images import image_values
+from segacc.config.checks import check_device_name
 from segacc.config.sizes import AnySize
 from segacc.data.reading.decode import Encoded, decode_image
 from segacc.data.reading.depth import WHOLE, ValueRange, to_8_bits
+from segacc.errors import InputError
 from segacc.models.load import Predictor, load_predictor
 from segacc.prediction.files import predict_masks
 from segacc.runtime.accelerator import settings_put_back, uses_gpu
+from segacc.runtime.device import check_device
 from segacc.runtime.threads import cores_of_process
 
 OneImage = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -37,7 +40,9 @@ class _Options:
     batch_size: int = 8
 
 
-def load(source: str | os.PathLike[str], net: nn.Module | None = None) -> Predictor:
+def load(
+    source: str | os.PathLike[str], net: nn.Module | None = None, device: str | None = None
+) -> Predictor:
     """A trained model, in evaluation mode, on the GPU where there is one.
 
     It is called with images (B, 3, H, W) in 0..255, RGB, of any size, and returns logits
@@ -47,16 +52,21 @@ def load(source: str | os.PathLike[str], net: nn.Module | None = None) -> Predic
     Args:
         source: a run or its folder, the Hub id of a segacc model, or an ONNX file of segacc.
         net: the network of the run, where it was given as an object.
+        device: another one: `cpu`, or one of several GPUs, such as `cuda:1`.
 
     Raises:
-        InputError: there is no such model. It is a ValueError.
+        InputError: there is no such model, or no such device. It is a ValueError.
 
     >>> import segacc, torch
     >>> model = segacc.load("runs/first")
     >>> model(torch.zeros(1, 3, 50, 70)).shape
     torch.Size([1, 1, 50, 70])
     """
-    return load_predictor(source, net).to(torch.device("cuda" if uses_gpu() else "cpu"))
+    check_device_name(device)
+    if device is not None:
+        check_device(device)
+    device = device or ("cuda" if uses_gpu() else "cpu")
+    return load_predictor(source, net).to(torch.device(device))
 
 
 def predict(
@@ -68,6 +78,7 @@ def predict(
     tile: int | None = None,
     size: AnySize | str | None = None,
     batch_size: int = 8,
+    device: str | None = None,
 ) -> list[np.ndarray]:
     """The masks of images, equal to the files that `segacc predict` writes.
 
@@ -80,6 +91,7 @@ def predict(
         tile: side in px of windows that overlap by half, for images that are too large at once.
         size: px that images are resized to first; None is as in training.
         batch_size: images per step, where neighbours have one size.
+        device: what `segacc.load` takes; a model that is loaded stays where it is.
 
     Returns:
         for each image, at its own size, (H, W) bool, where True is foreground; with more than two
@@ -98,10 +110,14 @@ def predict(
     kinds = (str, os.PathLike, Image.Image, np.ndarray, Tensor)
     single = isinstance(images, kinds) and getattr(images, "ndim", 3) < 4
     many: Any = [images] if single else images
+    if device is not None and not isinstance(model, str | os.PathLike):
+        raise InputError(
+            f"device={device!r} has no effect on a model that is loaded: give it to segacc.load."
+        )
     with settings_put_back():
-        if not uses_gpu():
+        if not uses_gpu() or device == "cpu":
             torch.set_num_threads(cores_of_process())
-        predictor = load(model) if isinstance(model, str | os.PathLike) else model
+        predictor = load(model, device=device) if isinstance(model, str | os.PathLike) else model
         pixels = _pixels(many, predictor.value_range or WHOLE)
         return list(predict_masks(predictor, pixels, **vars(options)))
 

@@ -12,12 +12,12 @@ from torch import nn
 
 from segacc.api.data import Data, file_of, place_of
 from segacc.api.flags import checked, with_flags_of
-from segacc.config.flags import continued, filled, with_recipe
-from segacc.config.records import read_run_config
+from segacc.config.flags import continued, filled, from_file
+from segacc.config.records import read_config_file, read_run_config
 from segacc.config.train import TrainConfig
 from segacc.errors import InputError
 from segacc.models.own import own_name
-from segacc.runs import read_epochs
+from segacc.runs.epochs import read_epochs
 from segacc.training.fit import fit
 from segacc.training.own import ImageLoss, Own
 from segacc.training.setup import Hooks, Step, do_nothing
@@ -146,7 +146,7 @@ def config_of(flags: Mapping[str, Any]) -> TrainConfig:
     """
     resume = flags.get("resume")
     if resume is None:
-        of_recipe = with_recipe(TrainConfig(**flags))
-        return filled(dataclasses.replace(of_recipe, **flags))
+        file = flags.get("config")
+        return filled(from_file({**(read_config_file(file) if file else {}), **flags}))
     saved = read_run_config(resume)
     return continued(dataclasses.replace(saved, **flags), saved, resume)

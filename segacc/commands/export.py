@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.options import SIZE_SPEC, Model, shown_as
 from segacc.config.sizes import AnySize
 from segacc.errors import InputError
@@ -50,6 +51,7 @@ def export(
     """
     if isinstance(at, str):
         raise InputError(f"--at {at}: without --at images are not resized, so leave it out.")
+    check_place("the model", model, A_TRAINED_MODEL)
     from segacc.export.push import Push, export_and_push
 
     push = Push(push_to_hub, public, push_pictures)

@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from segacc.config.options import SIZE_SPEC, Model, shown_as
+from segacc.config.checks import check_device_name
+from segacc.config.names import A_TRAINED_MODEL, check_place
+from segacc.config.options import SIZE_SPEC, Device, shown_as
 from segacc.config.sizes import AnySize
-from segacc.errors import plural
+from segacc.errors import InputError, plural, quoted
 
+if TYPE_CHECKING:
+    from segacc.prediction.find import Target
+
+Given = Annotated[
+    str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(required)")
+]
 Images = Annotated[
     tuple[str, ...],
     tyro.conf.Positional,
     tyro.conf.arg(metavar="IMAGES...", help_behavior_hint="(required)"),
 ]
+Out = Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(required)")]
 
 SizeToPredict = Annotated[
     AnySize | None, shown_as("PX|WxH|native", "the model's, but with --tile native"), SIZE_SPEC
@@ -27,9 +36,9 @@ SizeToPredict = Annotated[
 
 
 def predict(
-    model: Model,
-    images: Images,
-    out: Path,
+    model: Given = "",
+    images: Images = (),
+    out: Out = None,
     probabilities: bool = False,
     overlays: bool = False,
     threshold: Annotated[float | None, shown_as("P", "the model's")] = None,
@@ -37,6 +46,8 @@ def predict(
     tile: Annotated[int | None, shown_as("PX", "none")] = None,
     size: SizeToPredict = None,
     batch_size: int = 8,
+    skip_existing: bool = False,
+    device: Device = None,
 ) -> int:
     """Write a mask for each image: a PNG at the image's own size, foreground 255, the rest 0.
 
@@ -49,7 +60,8 @@ def predict(
         model: a run's folder, a from_pretrained folder, the Hub id of a segacc model, or an ONNX
             file of `segacc export`.
         images: files, folders (with the folders in them), or globs in quotes, with ** too.
-        out: a new folder. A mask is named after its image; folders below a given one are kept.
+        out: a new folder, unless --skip-existing is given. A mask is named after its image; folders
+            below a given one are kept.
         probabilities: write DIR/probabilities too: 8-bit gray, where a value v means a probability
             above v/256 and up to (v+1)/256; the mask at a threshold t is where v >= 256 t. With
             more than two classes a folder for each image, with a file for each class.
@@ -61,28 +73,80 @@ def predict(
         size: resize images to this width and height first, or with native not at all; masks keep
             the images' own size.
         batch_size: images per step; fewer where they are large.
+        skip_existing: go on where the same command was interrupted: images that have their mask in
+            the folder are left out.
+        device: where to compute: cpu, cuda, or one of several GPUs, such as cuda:1.
 
     Returns:
         1 when an image could not be read, else 0.
     """
-    from segacc.prediction.find import plan
+    folder = _check_given(model, images, out, device)
+    jobs, before = _jobs(images, folder, probabilities, overlays, skip_existing)
+    if not jobs:
+        print(f"nothing to do: all {plural(before, 'mask')} are in {folder}")
+        return 0
+    options = (threshold, tta, tile, size, batch_size)
+    said = f"; {before:,} were there before" if skip_existing else ""
+    return _write_masks(model, jobs, folder, device, options, said)
 
-    jobs = plan(images, out, probabilities, overlays)  # before the slow import of torch
+
+def _check_given(model: str, images: tuple[str, ...], out: Path | None, device: str | None) -> Path:
+    """--out; raises InputError that names all that is missing, or a model that is not there."""
+    given = {"a model": model, "images": images, "--out": out}
+    missing = [what for what, value in given.items() if not value]
+    if out is None or missing:
+        raise InputError(
+            f"segacc predict lacks {', '.join(missing)}: expected such as `segacc predict "
+            f"{quoted(model) if model else 'runs/NAME'} photos --out masks`."
+        )
+    check_device_name(device)
+    check_place("the model", model, A_TRAINED_MODEL)
+    return out
+
+
+def _jobs(
+    images: tuple[str, ...], out: Path, probabilities: bool, overlays: bool, skip_existing: bool
+) -> tuple[list[Target], int]:
+    """What is to be predicted, and the number of images that have their files already."""
+    from segacc.prediction.find import plan, without_existing
+
+    found = plan(images, out, probabilities, overlays, skip_existing)
+    jobs = without_existing(found) if skip_existing else found
+    return jobs, len(found) - len(jobs)
+
+
+def _write_masks(
+    model: str,
+    jobs: list[Target],
+    out: Path,
+    device: str | None,
+    options: tuple[Any, ...],
+    said: str,
+) -> int:
+    """Predict, and say how that went; returns the exit code.
+
+    Args:
+        options: those of `predict_images`, in their order.
+        said: the end of the last line.
+    """
     from segacc.models.load import load_predictor
     from segacc.prediction.files import predict_images
     from segacc.prediction.writing import write_legend
     from segacc.runtime.accelerator import make_accelerator
+    from segacc.runtime.device import on_device
     from segacc.runtime.threads import set_threads
 
-    accelerator = make_accelerator("fp32")
-    set_threads(accelerator)
-    segmenter = load_predictor(model).to(accelerator.device)
-    write_legend(out, segmenter.labels)
-    done = predict_images(segmenter, jobs, threshold, tta, tile, size, batch_size)
+    with on_device(device):
+        accelerator = make_accelerator("fp32")
+        set_threads(accelerator)
+        segmenter = load_predictor(model).to(accelerator.device)
+        write_legend(out, segmenter.labels)
+        done = predict_images(segmenter, jobs, *options)
     if done.failed:
         print(f"without a mask, {len(done.failed)} of {len(jobs)} images:", file=sys.stderr)
         print("\n".join(f"  {sentence}" for sentence in done.failed), file=sys.stderr)
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"{plural(done.masks, 'mask')} in {out}, {done.speed} on {accelerator.device.type}")
+    where = f"{plural(done.masks, 'mask')} in {out}"
+    print(f"{where}, {done.speed} on {accelerator.device.type}{said}")
     return int(bool(done.failed))

@@ -1,4 +1,4 @@
-"""The commands on runs: compare and dashboard.
+"""The commands on runs: runs, compare and dashboard.
 
 Libraries are imported by the commands that need them, so that every --help is instant.
 """
@@ -15,6 +15,25 @@ Runs = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(metavar="RUNS...", help_behavior_hint="(required)"),
 ]
+
+
+Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDERS...")]
+
+
+def runs(folders: Folders = (Path("runs"),), clean: bool = False) -> None:
+    """List runs: which are trained now, stopped, failed or finished, their best score, and what to
+    do next. With --clean, free the disk of what finished runs do not need.
+
+    Args:
+        folders: runs, or folders with runs in them.
+        clean: remove the saved states of the finished runs, from which they could only be continued
+            with more --epochs. Models and results stay, and so do runs that are not finished.
+    """
+    from segacc.runs.listing import list_runs
+    from segacc.runs.table import cleaned, overview
+
+    found = list_runs(folders)
+    print(cleaned(found) if clean else overview(found, folders))
 
 
 def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from segacc.config.names import encoder_name, model_name
 from segacc.config.options import NO_FLAGS, ReadingFlags, shown_as
 from segacc.config.train import STUDY_MODELS, RecipeName, TrackerName
 from segacc.errors import InputError
@@ -47,15 +48,16 @@ def study(
         seed_numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
         raise InputError(f"--seeds {seeds}: expected numbers such as 0,1,2.") from None
+    named = list(STUDY_MODELS) if models == "all" else [model_name(m) for m in _words(models)]
     from segacc.study.cells import cells_of
     from segacc.study.study import study as run_study
 
     out = out or Path("runs") / ("study-fast" if fast else "study")
     cells = cells_of(
         datasets=_words(dataset or ("demo-pedestrian,demo" if fast else "pedestrian,gland")),
-        models=list(STUDY_MODELS) if models == "all" else _words(models),
+        models=named,
         seeds=seed_numbers,
-        encoder=encoder,
+        encoder=encoder and encoder_name(encoder),
         weights=_words(weights or ("none" if fast else "imagenet")),
         recipe=recipe,
         tracker=tracker or ("none" if fast else "wandb"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from segacc.config.evaluate import EvaluateConfig
+from segacc.config.names import A_DATASET, A_MODEL, WEIGHTS, check_place
 from segacc.config.options import Reading
 from segacc.config.sizes import check_size
-from segacc.config.train import TrainConfig
+from segacc.config.train import TrainConfig, is_own
 from segacc.errors import InputError
 
 
@@ -29,6 +32,11 @@ def check_values(config: TrainConfig) -> None:
         if value is not None and not value >= least:  # NaN is not
             raise InputError(f"{flag} {value}: expected {least} or more.")
     Reading.of(vars(config)).check()
+    if config.name is not None and not re.fullmatch(r"\w[\w.+-]*", config.name):
+        raise InputError(
+            f"--name '{config.name}': expected letters, digits and any of . _ - + without blanks, "
+            "since the run's folder has this name (--output-dir names any other folder)."
+        )
     if config.seed >= 2**32:
         raise InputError(f"--seed {config.seed}: expected a number below 2**32.")
     if not 0 < config.lr <= 10:
@@ -55,9 +63,26 @@ def check_values(config: TrainConfig) -> None:
         )
 
 
+def check_device_name(name: str | None) -> None:
+    """Raises InputError for a --device that no machine has."""
+    if name is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise InputError(f"--device {name}: expected cpu, cuda, or one of several GPUs: cuda:1.")
+
+
+def check_places(config: TrainConfig) -> None:
+    """Raises InputError for a path where nothing is, before anything that takes time."""
+    if not is_own(config.model):
+        check_place("--model", config.model, A_MODEL)
+    if config.weights is not None:
+        check_place("--weights", config.weights, WEIGHTS)
+    if config.resume is None:  # else its prepared images may be in the cache
+        check_place("--dataset", config.dataset, A_DATASET)
+
+
 def check_evaluate(config: EvaluateConfig) -> None:
     """Raises InputError for a value out of range."""
     Reading.of(vars(config)).check()
+    check_device_name(config.device)
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
     if config.batch_size < 1:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from segacc.config.options import shown_as
+from segacc.config.options import Device, shown_as
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class EvaluateConfig:
     """predict in overlapping windows of this width and height, blended"""
     batch_size: int = 8
     """images per step of each process; does not change the scores"""
+    device: Device = None
+    """where to compute: cpu, cuda, or one of several GPUs, such as cuda:1"""
     explain: bool = False
     """print the formula of each score"""
     debug: bool = False

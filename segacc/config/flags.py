@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import tyro
 
 from segacc.config.checks import check_evaluate, check_values
 from segacc.config.evaluate import EvaluateConfig
+from segacc.config.names import encoder_name, model_name
 from segacc.config.options import Reading, with_all_epochs, with_home
-from segacc.config.records import read_run_config
+from segacc.config.records import read_config_file, read_run_config
 from segacc.config.sizes import AnySize, size_text
 from segacc.config.train import (
     RECIPES,
@@ -33,13 +34,16 @@ from segacc.errors import InputError, is_local_main, quoted
 # What may differ when a run is continued: nothing that would make it another run.
 MAY_CHANGE = [
     *("workers", "compile", "epochs", "patience", "save_every", "keep", "tracker", "pictures"),
-    *("push_to_hub", "public"),
+    *("push_to_hub", "public", "tags"),
 ]
 # The data set may lie in another place: its fingerprint is compared once it is read.
-RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "resume", "output_dir", "debug"}
+RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "resume", "output_dir", "debug", "config"}
 RESUME_MAY_CHANGE |= {field.name for field in dataclasses.fields(Reading)}
 # Of these the results do not depend, so the command that repeats a run is without them.
-NOT_OF_RESULTS = {*MAY_CHANGE, "output_dir", "resume", "debug"} - {"epochs", "patience"}
+NOT_OF_RESULTS = {*MAY_CHANGE, "output_dir", "resume", "debug", "config", "project"} - {
+    "epochs",
+    "patience",
+}
 
 
 def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
@@ -50,14 +54,24 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
         prog: the program's name in its help; None for that of the file that was started.
 
     Raises:
-        InputError: a value is out of range, or a flag would make the resumed run another run.
+        InputError: a value is out of range, a flag would make the resumed run another run, or the
+            file of --config cannot be used.
         SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
     """
     prints, args = is_local_main(), with_all_epochs(with_home(args))
-    default = with_recipe(TrainConfig(recipe=_recipe_of(args)))
+    recipe = _recipe_of(args)
+    default = with_recipe(TrainConfig(recipe=recipe or "default"))
     config = tyro.cli(TrainConfig, prog=prog, args=args, default=default, console_outputs=prints)
-    resume = config.resume
+    resume, file = config.resume, config.config
+    if resume is None and file is None:
+        return filled(config)
     if resume is None:
+        assert file is not None
+        given = read_config_file(file) | ({"recipe": recipe} if recipe else {})
+        default = from_file(given)
+        config = tyro.cli(
+            TrainConfig, prog=prog, args=args, default=default, console_outputs=prints
+        )
         return filled(config)
     saved = read_run_config(resume)
     config = tyro.cli(TrainConfig, prog=prog, args=args, default=saved, console_outputs=prints)
@@ -80,7 +94,12 @@ def continued(config: TrainConfig, saved: TrainConfig, resume: Path) -> TrainCon
             "which goes on in the run's own folder: leave it out, or copy the folder and resume "
             "the copy."
         )
-    config = with_paths(config)
+    if config.config is not None:
+        raise InputError(
+            f"--config {config.config} has no effect beside --resume {resume}, which takes the "
+            "run's own config: leave it out."
+        )
+    config = with_names(with_paths(config))
     config = dataclasses.replace(config, output_dir=resume)  # it may have been moved
     check_values(config)
     changed = [
@@ -124,9 +143,15 @@ def with_recipe(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, **values)
 
 
-def _recipe_of(args: Sequence[str]) -> RecipeName:
+def from_file(given: Mapping[str, Any]) -> TrainConfig:
+    """The config with these values, of a file or a program; the recipe's for the fields that have
+    none."""
+    return dataclasses.replace(with_recipe(TrainConfig(**given)), **given)
+
+
+def _recipe_of(args: Sequence[str]) -> RecipeName | None:
     """The recipe that the flags name, if it is one; needed for the defaults of all others."""
-    recipe: RecipeName = "default"
+    recipe: RecipeName | None = None
     for flag, value in pairwise(part for arg in args for part in arg.split("=", 1)):
         if flag == "--recipe" and value in RECIPES:
             recipe = value
@@ -139,9 +164,9 @@ def _is_open(config: TrainConfig) -> bool:
 
 def filled(config: TrainConfig) -> TrainConfig:
     """The config with no field left open, as `fill`, but for the recipe; raises as that."""
-    config = with_paths(config)
+    config = with_names(with_paths(config))
     if config.resume is None:
-        config = with_protocol(config)
+        config = dataclasses.replace(with_protocol(config), config=None)  # it is all read
     elif _is_open(config):
         default = TrainConfig()
         given = {name: getattr(config, name) for name in (*MAY_CHANGE, "resume", "debug")}
@@ -190,6 +215,12 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
     )
 
 
+def with_names(config: TrainConfig) -> TrainConfig:
+    """The config with our names of the model and its encoder, however they were written."""
+    encoder = None if config.encoder is None else encoder_name(config.encoder)
+    return dataclasses.replace(config, model=model_name(config.model), encoder=encoder)
+
+
 def has_own_encoder(model: str) -> bool:
     """Whether --encoder says nothing to --model: one of transformers, or of a program."""
     return model == "segformer" or "/" in model or is_own(model)
@@ -198,7 +229,7 @@ def has_own_encoder(model: str) -> bool:
 def with_paths(config: TrainConfig) -> TrainConfig:
     """The config with ~ expanded, and with the types of its fields where a program gave others."""
     values: dict[str, Any] = {}
-    for name in ("output_dir", "resume"):
+    for name in ("output_dir", "resume", "config"):
         value = getattr(config, name)
         values[name] = None if value is None else Path(value).expanduser()
     for name in ("dataset", "weights", "model"):

@@ -41,6 +41,9 @@ Classes = Annotated[
 ]
 Ignore = Annotated[str | None, shown_as("CLASSES", "none; 255 where there are classes")]
 GroupBy = Annotated[str | None, shown_as("REGEX", "none; look-alikes stay together")]
+Device = Annotated[
+    str | None, shown_as("cpu|cuda|cuda:N", "a GPU where there is one, else the CPU")
+]
 Column = Annotated[str | None, shown_as("NAME", "found by usual names")]
 
 

@@ -1,13 +1,19 @@
-"""A config as JSON, and read from the folder of a run."""
+"""A config as JSON, and read from the folder of a run or from a file of the user.
+
+This module imports nothing heavy, so that `train.py --help` is instant.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from segacc.config.names import nearest
 from segacc.config.sizes import size_of_json
 from segacc.config.train import TrainConfig
 from segacc.errors import InputError
@@ -26,8 +32,9 @@ def read_run_record(run: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return {**record, "config": dict(record["config"])}
     except (FileNotFoundError, NotADirectoryError):
+        why = "it has no config.json" if run.exists() else nearest(run)
         raise InputError(
-            f"{run} is not a run's folder (it has no config.json): give one that training made."
+            f"{run} is not a run's folder ({why}): give one that training made."
         ) from None
     except (ValueError, KeyError, TypeError):
         raise InputError(
@@ -45,13 +52,113 @@ def read_config(values: Mapping[str, Any]) -> TrainConfig:
     """The config of the values that config.json holds."""
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     values = {k: v for k, v in values.items() if k in known}
-    for name in ("output_dir", "resume"):
+    for name in ("output_dir", "resume", "config"):
         values[name] = Path(values[name]) if values.get(name) else None
-    # Older versions had no others.
-    values = {"augment": "flips", "recipe": "study"} | values
-    values["pairs"] = tuple(values.get("pairs", ()))  # runs of 0.1.0 have none
-    if isinstance(values.get("freeze_encoder"), bool):  # as older versions wrote it
-        values["freeze_encoder"] = "all" if values["freeze_encoder"] else 0
+    values = _as_now(values)
+    for name in ("pairs", "tags"):
+        values[name] = tuple(values.get(name, ()))
     if values.get("size"):
         values["size"] = size_of_json(values["size"])
     return TrainConfig(**values)
+
+
+def _as_now(values: dict[str, Any]) -> dict[str, Any]:
+    """The flags in a config.json, as this version would have written them."""
+    # Older versions had no others.
+    values = {"augment": "flips", "recipe": "study"} | values
+    if isinstance(values.get("freeze_encoder"), bool):
+        values["freeze_encoder"] = "all" if values["freeze_encoder"] else 0
+    return values
+
+
+NOT_IN_A_FILE = ("resume", "config", "debug")
+OF_ONE_RUN = ("name", "output_dir")
+"""what a run's config.json holds and a new run cannot have: the other run has them"""
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The flags that the file of --config gives, with the types of the fields of TrainConfig.
+
+    Args:
+        path: YAML or JSON, with a flag as each key; or the config.json of a run, of which the name
+            and the folder are left out.
+
+    Raises:
+        InputError: the file cannot be read, a flag does not exist, or a value has another type.
+    """
+    what = f"--config {path}"
+    found = _parsed(path)
+    if isinstance(of_run := found.get("config"), dict):
+        dropped = (*NOT_IN_A_FILE, *OF_ONE_RUN)
+        found = {k: v for k, v in _as_now(of_run).items() if k not in dropped}
+    hints = get_type_hints(TrainConfig)
+    fields = [field.name for field in dataclasses.fields(TrainConfig)]
+    values = {}
+    for key, value in found.items():
+        name = str(key).removeprefix("--").replace("-", "_")
+        if name in NOT_IN_A_FILE:
+            raise InputError(f"{what} holds {key}, which only the command line may: leave it out.")
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise InputError(
+                f"{what} holds {key}, which is no flag of training: {hint}`segacc train --help` "
+                "lists all."
+            )
+        if isinstance(value, str) and hints[name] == tuple[str, ...]:
+            value = [value]
+        elif type(value) in (int, float) and hints[name] in (str, str | None):
+            value = str(value)  # such as `ignore: 255`
+        elif isinstance(value, bool) and name == "freeze_encoder":
+            value = "all" if value else 0
+        if value is not None:
+            values[name] = typed(TrainConfig, name, value, f"{what}: {key}: {value}")
+    return values
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    import yaml
+
+    expected = "a YAML or JSON file of flags, such as `model: unet` and `epochs: 20`"
+    try:
+        # JSON is YAML, too, but for tabs.
+        text = path.expanduser().read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise InputError(
+            f"--config {path} cannot be read ({error.strerror}): expected {expected}."
+        ) from error
+    except (ValueError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"--config {path}: expected {expected} ({said}).") from error
+    if not isinstance(found, dict):
+        raise InputError(f"--config {path}: expected {expected}, found no names of flags.")
+    return found
+
+
+def typed(config: type, name: str, value: Any, shown: str) -> Any:
+    """A value with the type that a field of a config has.
+
+    Args:
+        config: a dataclass.
+        shown: where the value was given, and the value, for errors.
+
+    Raises:
+        InputError: it has another type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(plain, str):
+        plain = os.path.expanduser(plain)
+    try:
+        if name == "size" and isinstance(plain, str | list):
+            plain = size_of_json(plain)
+        # True would be taken for 1 where a number is possible.
+        adapter = TypeAdapter(get_type_hints(config)[name])
+        return adapter.validate_python(plain, strict=isinstance(plain, bool))
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise InputError(f"{shown}: {said[0].lower()}{said[1:]}.") from None
+    except (ValueError, TypeError) as error:  # of a size
+        raise InputError(f"{shown}: {error}.") from None

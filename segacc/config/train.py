@@ -162,8 +162,10 @@ class TrainConfig:
     """processes that load data for each training process; the results do not depend on it"""
     compile: bool = False
     """compile the training steps, which takes about a minute; for long runs on a GPU"""
-    output_dir: Annotated[Path | None, shown_as("DIR", "runs/<dataset>-<model>-<time>")] = None
-    """a new folder for the run"""
+    name: Annotated[str | None, shown_as("NAME", "DATASET-MODEL-ENCODER-seedN-TIME")] = None
+    """the run's name: its folder is runs/NAME, and trackers show it under this name"""
+    output_dir: Annotated[Path | None, shown_as("DIR", "runs/NAME")] = None
+    """a new folder for the run; --name is then only what trackers show"""
     save_every: Annotated[
         int | None, shown_as("STEPS", "an epoch's end, at most every 2 minutes")
     ] = None
@@ -173,8 +175,15 @@ class TrainConfig:
     """number of newest states that are kept on the disk"""
     resume: Annotated[Path | None, shown_as("DIR", "none")] = None
     """continue the run in this folder; its config is taken from there"""
+    config: Annotated[Path | None, shown_as("FILE", "none")] = None
+    """take flags from this file, YAML or JSON, or from the config.json of a run; flags of the
+    command line win"""
     tracker: TrackerName = "wandb"
     """where curves are logged, besides metrics.jsonl; without a key W&B works offline"""
+    project: Annotated[str | None, shown_as("NAME", "WANDB_PROJECT, else segacc")] = None
+    """the project of W&B or trackio that the run is logged to"""
+    tags: Annotated[tuple[str, ...], shown_as("TAG", "none")] = ()
+    """words by which the run is found in its tracker, with blanks between them"""
     pictures: int = 5
     """log some validation images to the tracker after every so many epochs; 0 for never"""
     push_to_hub: Annotated[str | None, shown_as("OWNER/NAME", "none")] = None

@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 import segacc
-from segacc.card import write_test_scores
 from segacc.config.evaluate import EvaluateConfig
 from segacc.data.classes.palettes import with_palette
 from segacc.errors import InputError, disk_errors
@@ -39,8 +38,10 @@ from segacc.prediction.logits import predict_split, resize_logits
 from segacc.report.page import write_report
 from segacc.report.pictures import detail_folder, picture_name, triptych
 from segacc.report.scored import read_scored
-from segacc.runs import now
+from segacc.runs.card import write_test_scores
+from segacc.runs.folder import timestamp
 from segacc.runtime.accelerator import device_name, end_run, is_out_of_memory, only_run
+from segacc.runtime.device import on_device
 from segacc.runtime.ranks import gather_images, is_lost_connection
 
 HALF = 0.5
@@ -73,7 +74,7 @@ def evaluate(config: EvaluateConfig, net: nn.Module | None = None) -> Path:
         InputError: the folder has no model, the data set no such split, the memory is too small, or
             the results cannot be written.
     """
-    with only_run(), explain_evaluation_errors(config):
+    with only_run(), on_device(config.device), explain_evaluation_errors(config):
         evaluation = load_evaluation(config, net)
         folder, split = evaluation.folder, evaluation.split
         with disk_errors(folder, remedy="free space there, then give the same command again."):
@@ -212,7 +213,7 @@ def record_of(
         "constant_mask_iou": constant_mask_iou(found.at_threshold.counts),
         "formulas": formulas(labels.logits),
         "intervals": INTERVALS,
-        "scored": now(),
+        "scored": timestamp(),
         "version": segacc.__version__,
         "device": device_name(evaluation.accelerator.device),
         "seconds": found.seconds,

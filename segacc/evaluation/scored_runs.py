@@ -14,7 +14,7 @@ from segacc.config.records import read_run_config
 from segacc.config.sizes import size_of_json, size_text
 from segacc.labels import Labels
 from segacc.metrics.tables import counts_of_rows
-from segacc.runs import read_epochs
+from segacc.runs.epochs import read_epochs
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from segacc.export.opening import (
 )
 from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
-from segacc.runs import read_epochs
+from segacc.runs.epochs import read_epochs
 
 Format = Literal["onnx", "pt2", "smp", "transformers"]
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "smp": "-smp", "transformers": "-transformers"}

@@ -19,7 +19,7 @@ from segacc.data.reading.sources import CORPORA
 from segacc.hub.scores import ScoredSplit, eval_results, interval
 from segacc.hub.use import how_to_use
 from segacc.labels import Labels
-from segacc.runs import read_epochs
+from segacc.runs.epochs import read_epochs
 
 MARK = "<!-- Below this line the text is yours: a push of segacc keeps it. -->"
 YOURS = """## Licence
@@ -38,7 +38,7 @@ OURS = {"library_name", "pipeline_tag", "tags", "datasets", "base_model", "model
 NOT_RECIPE = {
     *(field.name for field in dataclasses.fields(Reading)),
     *("dataset", "output_dir", "resume", "debug", "tracker", "pictures", "workers"),
-    *("save_every", "keep", "push_to_hub", "public"),
+    *("save_every", "keep", "push_to_hub", "public", "name", "project", "tags", "config"),
 }
 
 

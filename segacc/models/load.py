@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.train import is_own
 from segacc.errors import InputError
 from segacc.models.onnx_model import OnnxSegmenter
@@ -62,10 +63,8 @@ def load_segmenter(source: str | os.PathLike[str], net: nn.Module | None = None)
     elif is_repository(source):
         config, weights = (download(source, name) for name in names)
     else:
-        raise InputError(
-            f"{source} is not a model: expected a run's folder, a from_pretrained folder, or a Hub "
-            "id (owner/name)."
-        )
+        check_place("the model", source, A_TRAINED_MODEL)
+        raise InputError(f"{source} is not a model: expected {A_TRAINED_MODEL}.")
     # from_pretrained of the mixin does the same and prints a line from every rank.
     arguments = _arguments(config)
     if net is not None and not is_own(arguments["architecture"]):

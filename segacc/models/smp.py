@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 
 from torch import nn
 
-from segacc.config.train import STUDY_MODELS
+from segacc.config.names import MODELS
 from segacc.errors import InputError
 from segacc.runtime.accelerator import is_out_of_memory
 
@@ -19,8 +20,13 @@ def check_architecture(architecture: str) -> None:
     import segmentation_models_pytorch as smp
 
     known = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
+    if larger := re.fullmatch(r"segformer\W?(b[1-5])", architecture.lower().replace("_", "-")):
+        raise InputError(
+            f"--model {architecture}: expected --model segformer, with the larger encoder as "
+            f"--weights nvidia/mit-{larger[1]}."
+        )
     if architecture not in known:
-        names = sorted({*known, *STUDY_MODELS})
+        names = sorted({*known, *MODELS})
         near = difflib.get_close_matches(architecture, names, n=3, cutoff=0.5)
         raise InputError(
             f"--model {architecture} is not known"

@@ -29,6 +29,7 @@ def plan(
     out: str | Path,
     probabilities: bool = False,
     overlays: bool = False,
+    goes_on: bool = False,
 ) -> list[Target]:
     """Find the images and name what is made of each; no file is opened.
 
@@ -41,15 +42,20 @@ def plan(
         images: files of any name; folders, of which all images are taken, also in folders below;
             globs, in which `**` stands for any number of folders.
         out: a new or empty folder.
+        goes_on: the folder may hold what an interrupted call has written.
 
     Raises:
         InputError: something of `images` finds no image; two images would write the same file;
             `out` holds something, or lies in a folder of images.
     """
     out = Path(out).expanduser()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        kind = "is not empty" if out.is_dir() else "is a file"
-        raise InputError(f"--out {out} {kind}: give a new folder, so that nothing is overwritten.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file: give a new folder.")
+    if out.exists() and any(out.iterdir()) and not goes_on:
+        raise InputError(
+            f"--out {out} is not empty: give a new folder, so that nothing is overwritten, or go "
+            "on where the same command was interrupted with --skip-existing."
+        )
     targets: dict[str, Target] = {}  # by the absolute path of the image: each is predicted once
     for given in images:
         found = list(_find(os.path.expanduser(given), out))
@@ -69,6 +75,21 @@ def plan(
         raise InputError("no images were given: name files, folders or globs after the model.")
     _check_files(targets.values())
     return list(targets.values())
+
+
+def without_existing(targets: Iterable[Target]) -> list[Target]:
+    """Those of which a file is missing. The mask of an image is written last, and whole."""
+
+    def exists(target: Target) -> bool:
+        # With more than two classes, the probabilities are a folder.
+        levels, overlay = target.probabilities, target.overlay
+        return (
+            target.mask.exists()
+            and (levels is None or levels.exists() or levels.with_suffix("").is_dir())
+            and (overlay is None or overlay.exists())
+        )
+
+    return [target for target in targets if not exists(target)]
 
 
 def _find(given: str, out: Path) -> Iterator[tuple[str, str]]:

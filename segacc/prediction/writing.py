@@ -44,13 +44,14 @@ def probability_maps(logits: Tensor, shape: tuple[int, int]) -> Iterator[Tensor]
 
 
 def write_files(one: Read, maps: Iterator[Tensor], threshold: float, labels: Labels | None) -> None:
-    """Write the files that the image's target names.
+    """Write the files that the image's target names, the mask last: where it is, all are.
 
     Args:
         maps: of `probability_maps`.
         threshold: for two classes, foreground is where the probability is above this.
         labels: None where nobody has named the classes.
     """
+    one.target.mask.unlink(missing_ok=True)  # of a call without the other files
     if labels is None or labels.logits == 1:
         _write_binary(one, next(maps), threshold)
     else:
@@ -68,12 +69,12 @@ def write_legend(folder: Path, labels: Labels | None) -> None:
 
 def _write_binary(one: Read, probabilities: Tensor, threshold: float) -> None:
     mask = write_mask((probabilities > threshold).numpy(), BINARY)
-    _save(Image.fromarray(mask), one.target.mask, "PNG")
     if one.target.probabilities:
         _save_levels(probabilities, one.target.probabilities)
     if one.target.overlay:
         assert one.original is not None
         _save_overlay(outlined(one.original, mask), one.target.overlay)
+    _save(Image.fromarray(mask), one.target.mask, "PNG")
 
 
 def label_map_of(
@@ -105,10 +106,10 @@ def _write_classes(one: Read, maps: Iterator[Tensor], labels: Labels) -> None:
         _save_levels(probabilities, folder / name)
 
     found = label_map_of(maps, save if folder else None)
-    _save(with_palette(found, labels), one.target.mask, "PNG")
     if one.target.overlay:
         assert one.original is not None
         _save_overlay(tinted(one.original, found, labels), one.target.overlay)
+    _save(with_palette(found, labels), one.target.mask, "PNG")
 
 
 def _save_levels(probabilities: Tensor, path: Path) -> None:

@@ -18,7 +18,7 @@ from segacc.errors import InputError, command
 from segacc.labels import Labels
 from segacc.metrics.thresholds import LEVELS
 from segacc.report.pictures import detail_folder, find_pictures
-from segacc.runs import read_epochs
+from segacc.runs.epochs import read_epochs
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 import segacc
 from segacc.errors import InputError, Stopped
-from segacc.runs import read_epochs
+from segacc.runs.epochs import read_epochs
 from segacc.runtime.programs import Programs
 from segacc.study.cells import Cell
 

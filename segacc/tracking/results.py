@@ -15,7 +15,7 @@ from PIL import Image
 
 from segacc.labels import BINARY
 from segacc.report.pictures import LARGEST, Picture, picture_name, reduced, triptych
-from segacc.runs import read_epochs
+from segacc.runs.epochs import read_epochs
 from segacc.tracking import wandb_run
 from segacc.tracking.start import read_record
 from segacc.tracking.trackers import Tracker, log_row

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segacc.errors import InputError, quoted
-from segacc.runs import RunFolder
+from segacc.runs.folder import RunFolder
 from segacc.tracking import wandb_run
-from segacc.tracking.trackers import PROJECT, Tracker, log_epoch
+from segacc.tracking.trackers import PROJECT, Naming, Tracker, log_epoch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -61,10 +62,11 @@ def start_tracker(
     accelerator.log_with = filter_trackers(name, accelerator.logging_dir)
     record = read_record(run)
     known = {**record.pop("config"), **record}
+    naming = naming_of(config, run)
     if name == "wandb":
-        description, first = wandb_run.start(accelerator, PROJECT, run, run_id, known)
+        description, first = wandb_run.start(accelerator, naming, run, run_id, known)
     elif name == "trackio":
-        description, first = _start_trackio(accelerator, run, run_id, known)
+        description, first = _start_trackio(accelerator, naming, run_id, known)
     else:
         description, first = _start_tensorboard(accelerator, run, step, known)
     tracker = dataclasses.replace(tracker, first=first, description=description)
@@ -78,14 +80,24 @@ def read_record(run: Path) -> dict[str, Any]:
     return json.loads((run / "config.json").read_text(encoding="utf-8"))
 
 
+def naming_of(config: TrainConfig, run: Path) -> Naming:
+    """How the run is shown: a flag wins over W&B's variable, and this over our own name."""
+    project = config.project
+    if project is None and config.tracker == "wandb":
+        project = os.environ.get("WANDB_PROJECT")
+    return Naming(config.name or run.name, project or PROJECT, config.tags)
+
+
 def _start_trackio(
-    accelerator: Accelerator, run: Path, run_id: str, config: dict[str, Any]
+    accelerator: Accelerator, naming: Naming, run_id: str, config: dict[str, Any]
 ) -> tuple[str, int]:
     """Returns where the curves go, for the banner, and the first step that trackio lacks."""
-    options = {"name": f"{run.name}-{run_id}", "resume": "allow", "embed": False}
-    accelerator.init_trackers(PROJECT, init_kwargs={"trackio": {**options, "config": config}})
+    options = {"name": f"{naming.name}-{run_id}", "resume": "allow", "embed": False}
+    accelerator.init_trackers(
+        naming.project, init_kwargs={"trackio": {**options, "config": config}}
+    )
     first = getattr(accelerator.get_tracker("trackio", unwrap=True), "_next_step", 0)
-    return f"trackio (`trackio show --project {PROJECT}`)", first
+    return f"trackio (`trackio show --project {quoted(naming.project)}`)", first
 
 
 def _start_tensorboard(
@@ -93,12 +105,26 @@ def _start_tensorboard(
 ) -> tuple[str, int]:
     """Returns where the curves go, for the banner, and the first step that is to be logged.
 
-    TensorBoard hides what was written before the resume from `purge_step` on, so these steps are
-    logged again.
+    TensorBoard lists a run under the name of the folder of its files, below that of --logdir. It
+    hides what was written before the resume from `purge_step` on, so these steps are logged again.
     """
+    folder = run / PROJECT if (run / PROJECT).is_dir() else run  # where earlier versions wrote
+    accelerator.project_configuration.logging_dir = str(folder.parent)
     purge = {"purge_step": step} if step else {}
-    accelerator.init_trackers(PROJECT, config=_flat(config), init_kwargs={"tensorboard": purge})
-    return f"tensorboard (`tensorboard --logdir {quoted(run)}`)", step
+    accelerator.init_trackers(folder.name, init_kwargs={"tensorboard": purge})
+    _log_config(accelerator.get_tracker("tensorboard", unwrap=True), _flat(config))
+    return f"tensorboard (`tensorboard --logdir {quoted(run.parent)}`)", step
+
+
+def _log_config(writer: Any, values: dict[str, Any]) -> None:
+    """Log a config as the writer's `add_hparams` does, but into the file that it has open.
+
+    It would open another one in a folder below, which TensorBoard lists as a run.
+    """
+    from torch.utils.tensorboard.summary import hparams
+
+    for summary in hparams(values, {}):
+        writer.file_writer.add_summary(summary)
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:

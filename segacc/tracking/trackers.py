@@ -38,6 +38,15 @@ EPOCH_NAMES = {
 
 
 @dataclass(frozen=True)
+class Naming:
+    """How a tracker shows a run."""
+
+    name: str
+    project: str
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Tracker:
     """A tracker of a run. With `--tracker none`, and on all ranks but 0, it logs nothing."""
 

@@ -16,6 +16,8 @@ from segacc.report.pictures import Picture
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from segacc.tracking.trackers import Naming
+
 INIT_SECONDS = 8.0  # after which W&B gives up
 MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 
@@ -31,12 +33,16 @@ def check_mode() -> None:
 
 
 def start(
-    accelerator: Accelerator, project: str, run: Path, run_id: str, config: dict[str, Any]
+    accelerator: Accelerator,
+    naming: Naming,
+    run: Path,
+    run_id: str,
+    config: dict[str, Any],
 ) -> tuple[str, int]:
     """Open a new run or a resumed one, on rank 0.
 
     Args:
-        project: where the run goes, unless WANDB_PROJECT or a sweep says otherwise.
+        naming: how W&B shows the run; a sweep chooses the project.
         config: what W&B shows as the run's config.
 
     Returns:
@@ -48,20 +54,11 @@ def start(
     import wandb
     from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
-    options: dict[str, Any] = {
-        "name": run.name,
-        "dir": str(run),
-        "resume": "allow",
-        "config": config,
-        # Of this process: an earlier run of segacc that has failed, or one of the user's own.
-        "reinit": "finish_previous",
-    }
-    if "WANDB_INIT_TIMEOUT" not in os.environ:  # W&B's own would be 90 seconds
-        options["settings"] = wandb.Settings(init_timeout=INIT_SECONDS)
+    options = _options(naming, run, config)
     if "WANDB_SWEEP_ID" in os.environ:
         chosen: Any = None  # the agent chooses project and id, and W&B warns of others
     else:
-        chosen = os.environ.get("WANDB_PROJECT", project)
+        chosen = naming.project
         options["id"] = run_id
     mode = os.environ.get("WANDB_MODE")
     description = f"wandb ({mode or 'online'})"
@@ -73,8 +70,13 @@ def start(
     try:
         if mode is None and not wandb.login(prompt=False, verify=False):
             options["mode"] = "offline"
+        is_offline = (options.get("mode") or mode) in ("offline", "dryrun")
+        if is_offline:
             upload = f"wandb sync {quoted(run)}/wandb/offline-run-*"
-            description = f"wandb, offline for want of a key; upload with `{upload}`"
+            why = "" if mode else " for want of a key"
+            description = f"wandb, offline{why}; upload with `{upload}`"
+        # Offline, all that it says of itself is in the banner. Warnings and errors stay.
+        wandb.termsetup(wandb.Settings(show_info=not is_offline), None)
         accelerator.init_trackers(chosen, init_kwargs={"wandb": options})
     except (wandb.errors.Error, ServerResponseError, ValueError) as error:
         # The last one is of WANDB_... variables.
@@ -89,6 +91,26 @@ def start(
     wandb_run.define_metric("valid/*", summary="none")
     first = 1 + last_step(run / "wandb", run_id) if wandb_run.offline else wandb_run.starting_step
     return description, first
+
+
+def _options(naming: Naming, run: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """What `wandb.init` takes for any run."""
+    import wandb
+
+    settings: dict[str, Any] = {"quiet": True}  # without histories and summaries at the end
+    if "WANDB_INIT_TIMEOUT" not in os.environ:  # W&B's own would be 90 seconds
+        settings["init_timeout"] = INIT_SECONDS
+    return {
+        "name": naming.name,
+        # Where none are given, those of WANDB_TAGS, and of a resumed run those that it has.
+        **({"tags": list(naming.tags)} if naming.tags else {}),
+        "dir": str(run),
+        "resume": "allow",
+        "config": config,
+        # Of this process: an earlier run of segacc that has failed, or one of the user's own.
+        "reinit": "finish_previous",
+        "settings": wandb.Settings(**settings),
+    }
 
 
 def last_step(folder: Path, run_id: str) -> int:

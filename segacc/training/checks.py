@@ -22,7 +22,7 @@ from segacc.data.split import Prepared, Split
 from segacc.errors import InputError, how_to_continue
 from segacc.hub.access import look_at
 from segacc.hub.push import check_network
-from segacc.runs import check_output_dir
+from segacc.runs.folder import check_output_dir
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import is_lost_connection
 from segacc.tracking.start import check_tracker
@@ -116,7 +116,7 @@ def check_flags(config: TrainConfig, accelerator: Accelerator, own: Own = NOTHIN
             "it sees stays noise; leave one of the two out"
         )
     if accelerator.is_main_process and not config.resume:
-        check_output_dir(config.output_dir)
+        check_output_dir(config)
     if config.public and not config.push_to_hub:
         raise InputError("--public has no effect without --push-to-hub: leave it out.")
     if config.push_to_hub:

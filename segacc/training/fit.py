@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 
-from segacc.card import model_card
 from segacc.config.flags import fill
 from segacc.config.train import TrainConfig
 from segacc.errors import Stopped, how_to_continue
 from segacc.hub.push import how_to_push, push_run
 from segacc.metrics.tables import per_image_csv
-from segacc.runs import append_epoch
+from segacc.runs.card import model_card
+from segacc.runs.epochs import append_epoch
+from segacc.runs.status import marked_as_training
 from segacc.runtime.accelerator import only_run
 from segacc.runtime.ranks import leave_together, stop_together
 from segacc.runtime.signals import StopRequest
@@ -63,7 +64,12 @@ def run_epochs(job: Job) -> Path:
     """Train from where the job is to the end, or until it is stopped; raises as `fit`."""
     config, hooks, progress, is_main = job.config, job.hooks, job.progress, job.is_main
     hooks.ready(job)
-    with explain_errors(config, job.run), StopRequest(prints=is_main) as request, job.writer:
+    with (
+        marked_as_training(job.run if is_main else None),
+        explain_errors(config, job.run),
+        StopRequest(prints=is_main) as request,
+        job.writer,
+    ):
         try:
             while progress.epoch < config.epochs and progress.epochs_without_gain < config.patience:
                 steps = train_epoch(job, progress, request.is_made)

@@ -23,7 +23,8 @@ from segacc.data.loading.start import start_loading
 from segacc.data.loading.stream import epoch_end
 from segacc.data.reading.depth import WHOLE
 from segacc.data.split import Prepared, Split
-from segacc.runs import open_run
+from segacc.runs.folder import open_run
+from segacc.runs.status import held_by_nobody_else
 from segacc.runtime.accelerator import make_accelerator
 from segacc.runtime.ranks import run_on_main
 from segacc.runtime.threads import keep_memory, set_threads
@@ -125,7 +126,7 @@ def set_up(config: TrainConfig, hooks: Hooks, own: Own = NOTHING) -> Job:
     assert config.size is not None  # `with_protocol` has filled it in
     accelerator = start_processes(config)
     resume = config.resume
-    state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
+    state = run_on_main(accelerator, lambda: find_state(resume)) if resume else None
     check_flags(config, accelerator, own)
     pipeline = find_pipeline(config.augment or "flips", resume)
     source = find_to_train(config.dataset, Reading.of(vars(config)), resume)
@@ -138,6 +139,13 @@ def set_up(config: TrainConfig, hooks: Hooks, own: Own = NOTHING) -> Job:
     model = make_trainable(config, accelerator, built, place)
     progress = load_state(state, model.trained) if state else Progress()
     return open_outputs(config, hooks, own, accelerator, data, pipeline, model, progress)
+
+
+def find_state(run: Path) -> Path | None:
+    """The newest state of a run, once no other process trains it: one that was stopped a moment ago
+    may still save. Raises InputError where one goes on, and as `newest_state`."""
+    with held_by_nobody_else(run):
+        return newest_state(run)
 
 
 def start_processes(config: TrainConfig) -> Accelerator:

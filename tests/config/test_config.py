@@ -276,6 +276,8 @@ CHANGED = {
     "precision": "bf16",
     "seed": 3,
     "deterministic": True,
+    "name": "other",
+    "project": "other",
 }
 
 

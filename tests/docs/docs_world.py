@@ -29,6 +29,7 @@ def make_world(folder: Path) -> Path:
         if name != "demo-street":  # which has a list of its own
             (folder / name / "classes.txt").unlink()
     (folder / "classes.txt").write_text("ground: 0\ndisc: 1\nbox: 2\n")
+    (folder / "run.yaml").write_text("dataset: data\nbatch-size: 4\n")
     write_flat(folder / "slides-set", "patient{:02}_slide1")
     write_flat(folder / "drives", "drive{:02}/frame")
     write_nnunet(folder / "nnUNet_raw" / "Dataset001_Cells", "cell_{:03}")

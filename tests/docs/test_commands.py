@@ -64,7 +64,7 @@ HOW = {
     r".*--weights (last\.ckpt|nvidia)": "it needs a file of weights, or the Hub",
     r"segacc export .*transformers": "this run has another model; tests/export/ have one of these",
     r"segacc export .*(onnx|pt2)": "start",
-    r"segacc (check|cache|predict|evaluate|compare|export|prepare)": "run",
+    r"segacc (check|cache|predict|evaluate|compare|export|prepare|runs)": "run",
     r"python evaluate\.py": "run",
     r"cp -r \"\$\(python": "start",
     r"(accelerate launch train\.py|segacc train) ": "run",

@@ -23,10 +23,10 @@ from wandb_side import Attempt, read_attempts, wandb_server
 
 from segacc.config.flags import parse_train
 from segacc.errors import InputError
-from segacc.runs import append_epoch, drop_epochs_after, read_epochs
+from segacc.runs.epochs import append_epoch, drop_epochs_after, read_epochs
 from segacc.tracking import wandb_run
 from segacc.tracking.start import check_tracker
-from segacc.tracking.trackers import STEP_NAMES
+from segacc.tracking.trackers import STEP_NAMES, Naming
 from segacc.tracking.wandb_run import last_step
 from segacc.training.fit import fit
 from segacc.training.optim import make_schedule
@@ -77,8 +77,11 @@ def offline(blobs, tmp_path_factory):
     run = tmp_path_factory.mktemp("offline") / "run"
     nothing = {"HOME": str(home), "NETRC": str(home / "none"), "HF_TOKEN": TOKEN}
     flags = [*FLAGS, "--tracker", "wandb", "--save-every", 2, "--keep", 9]
+    flags += ["--name", "called", "--tags", "one", "two", "--project", "mine"]
     done = train(blobs, run, *flags, WANDB_MODE=None, **nothing)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "wandb: " not in done.stderr + done.stdout  # the banner has its one line
+    assert done.stdout.splitlines()[-1].startswith("next: ")
     return run, done.stdout
 
 
@@ -96,6 +99,14 @@ def test_without_a_key_wandb_is_offline_and_the_banner_says_how_to_upload(offlin
     run, printed = offline
     assert f"wandb, offline for want of a key; upload with `wandb sync {run}/wandb/off" in printed
     assert attempt.ids == {json.loads((run / "config.json").read_text())["run_id"]}
+
+
+def test_wandb_shows_the_run_under_its_name_with_its_tags_in_its_project(offline, attempt):
+    shown = attempt.runs[0]
+    assert (shown["display_name"], shown["project"]) == ("called", "mine")
+    assert shown["tags"] == ["one", "two"]
+    config = json.loads((offline[0] / "config.json").read_text())["config"]
+    assert (config["name"], config["tags"], config["project"]) == ("called", ["one", "two"], "mine")
 
 
 def test_every_step_has_a_row_of_its_own(offline, attempt):
@@ -370,12 +381,12 @@ def test_wandb_mode_is_obeyed(blobs, tmp_path):
 def curves(run: Path) -> EventAccumulator:
     """Of all attempts of a run."""
     keep = {"images": 0, "scalars": 0, "tensors": 0}  # all
-    return EventAccumulator(str(run / "segacc"), size_guidance=keep).Reload()
+    return EventAccumulator(str(run), size_guidance=keep).Reload()
 
 
 def test_tensorboard_has_what_was_logged_before_and_after_a_resume(blobs, tmp_path, capsys):
     run = new_run(blobs, tmp_path / "run", "tensorboard", "--save-every", 2, "--keep", 9)
-    assert f"tensorboard --logdir {run}" in capsys.readouterr().out
+    assert f"tensorboard --logdir {run.parent}`" in capsys.readouterr().out
     forget_after(run, 10)
     fit_here("--resume", run, "--tracker", "tensorboard")
     found, written = curves(run), lines(run)
@@ -388,8 +399,20 @@ def test_tensorboard_has_what_was_logged_before_and_after_a_resume(blobs, tmp_pa
     assert shown["pictures/valid/valid0"] == [3, 6, 12] and shown["pictures/best/valid0"] == [15]
     first = found.Images("pictures/valid/valid0")[0]
     assert first.width == 3 * 256 + 12 and first.encoded_image_string.startswith(b"\x89PNG")
-    hparams = next((run / "segacc").rglob("hparams.yml")).read_text()
-    assert "data/fingerprint: " in hparams and "versions/torch: " in hparams
+    start = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"data/fingerprint" in start and b"versions/torch" in start
+    folders = {path.parent for path in tmp_path.rglob("events.out.tfevents.*")}
+    assert folders == {run}  # of which TensorBoard makes the names that it lists
+
+
+def test_a_run_that_an_older_version_logged_to_tensorboard_goes_on_in_its_folder(blobs, tmp_path):
+    run = new_run(blobs, tmp_path / "run", "tensorboard", "--epochs", 1)
+    (run / "segacc").mkdir()
+    for file in run.glob("events.out.tfevents.*"):
+        file.rename(run / "segacc" / file.name)
+    fit_here("--resume", run, "--epochs", 2)
+    assert not list(run.glob("events.out.tfevents.*"))
+    assert [point.step for point in curves(run / "segacc").Scalars("valid/iou")] == [3, 6]
 
 
 def test_trackio_has_what_was_logged_before_and_after_a_resume(blobs, tmp_path, monkeypatch):
@@ -446,13 +469,13 @@ def test_wandb_is_waited_for_no_longer_than_it_helps_and_wrong_settings_are_a_se
     accelerator = SimpleNamespace(init_trackers=refuse)
     monkeypatch.setenv("WANDB_MODE", "offline")
     with pytest.raises(InputError, match="could not start .1 validation error for Settings init"):
-        wandb_run.start(accelerator, "p", tmp_path, "id", {})
+        wandb_run.start(accelerator, Naming("n", "p"), tmp_path, "id", {})
     assert given["settings"].init_timeout <= 20
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "60")
     given.clear()
     with pytest.raises(InputError):
-        wandb_run.start(accelerator, "p", tmp_path, "id", {})
-    assert "settings" not in given
+        wandb_run.start(accelerator, Naming("n", "p"), tmp_path, "id", {})
+    assert "init_timeout" not in given["settings"].model_fields_set
 
 
 def test_epochs_after_the_resumed_state_are_dropped(tmp_path):

@@ -34,7 +34,7 @@ from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 from segacc.errors import InputError
 from segacc.labels import BINARY, Labels
-from segacc.runs import make_run_folder
+from segacc.runs.folder import make_run_folder
 from segacc.training.checks import explain_errors
 from segacc.training.fit import fit
 from segacc.training.saving.checkpoint import states

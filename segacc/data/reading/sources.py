@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segacc.config.cache_dir import cache_dir
+from segacc.config.names import A_DATASET, check_place
 from segacc.config.options import NO_FLAGS, Reading
 from segacc.data.cache import cache_errors, once
 from segacc.data.classes.choose import class_files, coding_of
@@ -126,6 +127,7 @@ def locate(dataset: str) -> Path | None:
     path = _corpus(CORPORA[dataset]) if dataset in CORPORA else Path(dataset).expanduser()
     if dataset and os.path.exists(path):  # Path.exists raises where a folder may not be read
         return path if path.is_dir() or is_parquet(path) else archives.extracted(path)
+    check_place("--dataset", dataset, A_DATASET)
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", dataset):
         return None
     known = [*CORPORA, *DEMO_NAMES]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from segacc.config.names import A_MODEL, WEIGHTS, check_place
 from segacc.config.train import default_weights, is_own
 from segacc.errors import InputError, first_line, some_names
 from segacc.labels import Labels
@@ -56,6 +57,8 @@ def build_model(
     """
     if is_own(name):
         return _build_own(name, weights, classes, channels, net)
+    check_place("--model", name, A_MODEL)
+    check_place("--weights", weights, WEIGHTS)
     local = Path(weights).expanduser()
     has_own_encoder = name == "segformer" or "/" in name
     folder = folder_of_model(weights, may_be_other=has_own_encoder)

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from segacc.config.names import is_path
 from segacc.errors import InputError, first_line, hub_errors
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -13,7 +14,9 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 def is_repository(name: str) -> bool:
     """Whether a text may be a repository, owner/name, and is no file or folder here."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not Path(name).exists()
+    if is_path(name) or Path(name).exists():
+        return False
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
 def download(repository: str, name: str) -> Path:

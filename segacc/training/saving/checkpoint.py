@@ -21,6 +21,7 @@ from torch import nn
 from segacc.errors import InputError, quoted
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights.tensors import Tensors
+from segacc.runs.status import read_status
 
 if TYPE_CHECKING:
     from timm.utils import ModelEmaV3
@@ -233,8 +234,16 @@ def newest_state(run: Path) -> Path | None:
     A damaged state is renamed with a warning, and the one before it is taken.
 
     Raises:
-        InputError: there are states and none can be used.
+        InputError: there are states and none can be used, or `segacc runs --clean` has removed
+            them.
     """
+    status = read_status(run, held=True)  # by `fit`, while it looks for a state
+    if status is not None and status.cleaned and not states(run):
+        raise InputError(
+            f"--resume {run}: the run is finished, and `segacc runs --clean` has removed its saved "
+            "states, so it cannot go on: start a new run from its best model with --weights "
+            f"{quoted(run)}."
+        )
     damaged = []
     for path in reversed(states(run)):
         try:

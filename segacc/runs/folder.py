@@ -1,4 +1,4 @@
-"""The folder of a run: config.json, metrics.jsonl, the tables of images, the model card."""
+"""The folder of a run: made, or opened to go on in it; its config.json and its table of images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import secrets
 import subprocess
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from segacc.data.reading.sources import resolve
 from segacc.data.split import Prepared
 from segacc.errors import InputError, disk_errors, quoted, write_text
 from segacc.models.segmenter import Segmenter
+from segacc.runs.epochs import drop_epochs_after
 from segacc.runtime.accelerator import device_name, resolved_precision
 
 LIBRARIES = (
@@ -38,16 +40,30 @@ LIBRARIES = (
 )
 
 
-def check_output_dir(folder: Path | None) -> None:
-    """Raises InputError when `--output-dir` exists and is not an empty folder."""
+RUNS = Path("runs")
+"""where runs are whose folder the flags do not name"""
+
+
+def check_output_dir(config: TrainConfig) -> None:
+    """Raises InputError when the folder of a new run exists and is not an empty folder."""
+    folder = _chosen_folder(config)
     if folder is None or not folder.exists():
         return
     if not folder.is_dir() or any(folder.iterdir()):
         kind = "is not empty" if folder.is_dir() else "is a file"
+        given = f"--output-dir {folder}" if config.output_dir else f"--name {config.name}: {folder}"
+        other = "folder" if config.output_dir else "name"
         raise InputError(
-            f"--output-dir {folder} {kind}: give a new folder, or continue the run in it with "
+            f"{given} {kind}: give a new {other}, or continue the run in it with "
             f"--resume {quoted(folder)}."
         )
+
+
+def _chosen_folder(config: TrainConfig) -> Path | None:
+    """The folder that the flags name for a new run, if they do."""
+    if config.output_dir is None and config.name is not None:
+        return RUNS / config.name
+    return config.output_dir
 
 
 @dataclass(frozen=True)
@@ -139,7 +155,7 @@ def _start_run(
             "data": data_record(config.dataset, data),
             **given,
             "parameters": {"whole": model.parameters_whole, "trained": model.parameters_trained},
-            "started": now(),
+            "started": timestamp(),
             "processes": accelerator.num_processes,
             "device": device_name(accelerator.device),
             "versions": {
@@ -153,30 +169,29 @@ def _start_run(
         write_text(run / TRAINED_ON, trained_on_csv(data))
     except OSError as error:
         raise InputError(
-            f"--output-dir {config.output_dir or 'runs'} cannot be written ({error.strerror}): "
+            f"--output-dir {_chosen_folder(config) or RUNS} cannot be written ({error.strerror}): "
             "give another folder."
         ) from error
     return RunFolder(run, run_id)
 
 
 def make_run_folder(config: TrainConfig) -> Path:
-    """Make the folder of a new run: `--output-dir`, or one of a name that no other run has.
+    """Make the folder of a new run: the one that the flags name, or one of a name that no other run
+    has.
 
     Raises:
-        InputError: `--output-dir` is taken.
+        InputError: the one that the flags name is taken.
         OSError: the folder cannot be made.
     """
-    if config.output_dir is not None:
-        check_output_dir(config.output_dir)
-        config.output_dir.mkdir(parents=True, exist_ok=True)
-        return config.output_dir
-    place = Path(config.dataset).expanduser()
-    dataset = place.resolve().stem if place.exists() else config.dataset.replace("/", "-")
-    time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{dataset}-{config.model.removeprefix(OWN).replace('/', '-')}-{time}"
-    Path("runs").mkdir(exist_ok=True)
+    chosen = _chosen_folder(config)
+    if chosen is not None:
+        check_output_dir(config)
+        chosen.mkdir(parents=True, exist_ok=True)
+        return chosen
+    name = generated_name(config, datetime.now())
+    RUNS.mkdir(exist_ok=True)
     for number in itertools.count(1):
-        run = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        run = RUNS / (name if number == 1 else f"{name}-{number}")
         try:
             run.mkdir()
         except FileExistsError:  # another run has made it in the same second
@@ -185,9 +200,18 @@ def make_run_folder(config: TrainConfig) -> Path:
     raise AssertionError("there is always a next number")
 
 
-def now() -> str:
+def timestamp() -> str:
     """The time here, for a record: 2026-11-29T14:05:00+01:00."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def generated_name(config: TrainConfig, now: datetime) -> str:
+    """What a run is called that was given no name: its data, model, encoder, seed and time."""
+    place = Path(config.dataset).expanduser()
+    dataset = place.resolve().stem if place.exists() else config.dataset
+    parts = [dataset, config.model.removeprefix(OWN), config.encoder or "", f"seed{config.seed}"]
+    parts = [re.sub(r"[^\w.+]+", "-", part) for part in parts if part]
+    return "-".join([*parts, now.strftime("%Y%m%d-%H%M%S")])
 
 
 def git_commit() -> str | None:
@@ -211,30 +235,3 @@ def git_commit() -> str | None:
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
     return commit.strip() + ("+" if changed.strip() else "")
-
-
-def append_epoch(run: Path, values: dict[str, Any]) -> None:
-    """Add an epoch to metrics.jsonl."""
-    with disk_errors(run), (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(values) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read_epochs(run: Path) -> list[dict[str, Any]]:
-    """The epochs in metrics.jsonl, without a last line that a killed run did not finish."""
-    path = run / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines]
-
-
-def drop_epochs_after(run: Path, epochs: int) -> list[dict[str, Any]]:
-    """Drop from metrics.jsonl the epochs after `epochs`, which a resumed run does again.
-
-    Returns:
-        the lines that stay.
-    """
-    kept = [line for line in read_epochs(run) if line["epoch"] <= epochs]
-    with disk_errors(run):
-        write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
-    return kept
