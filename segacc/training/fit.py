@@ -123,7 +123,7 @@ def report_epoch(
         "step": progress.step,
         "train_loss": steps.progress.mean_loss,
         **{f"valid_{name}": value for name, value in validation.scores.items()},
-        **rates_at(job.schedule, progress.step),
+        **rates_at(job.schedule, progress.step - 1),  # of the step just done
         "img_per_s": steps.images / steps.seconds,
         "data_wait": steps.waited / steps.seconds,
         "seconds": time.perf_counter() - steps.started,
