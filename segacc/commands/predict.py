@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from segacc.config.groups import Groups
 from segacc.config.options import SIZE_SPEC, Model, shown_as
 from segacc.config.sizes import AnySize
 from segacc.errors import plural
@@ -25,6 +26,12 @@ SizeToPredict = Annotated[
     AnySize | None, shown_as("PX|WxH|native", "the model's, but with --tile native"), SIZE_SPEC
 ]
 
+PREDICT_GROUPS: Groups = {
+    "output": ("out", "probabilities", "overlays"),
+    "prediction": ("threshold", "tta", "tile", "size", "batch_size"),
+}
+"""Where --help shows the flags."""
+
 
 def predict(
     model: Model,
@@ -38,10 +45,10 @@ def predict(
     size: SizeToPredict = None,
     batch_size: int = 8,
 ) -> int:
-    """Write a mask for each image: a PNG at the image's own size, foreground 255, the rest 0.
+    """Write a mask for each image, at the image's own size.
 
-    With more than two classes a mask holds the number of the class, and a palette of their colours;
-    DIR/classes.txt lists both.
+    A mask is a PNG, foreground 255, the rest 0. With more than two classes it holds the number of
+    the class, and a palette of their colours; DIR/classes.txt lists both.
 
     Images that cannot be read are listed at the end and do not stop the rest.
 

@@ -12,22 +12,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from segacc.config.checks import check_evaluate, check_values
-from segacc.config.evaluate import EvaluateConfig
+from segacc.config.evaluate import EVALUATE_GROUPS, EvaluateConfig
+from segacc.config.groups import read_flags
 from segacc.config.options import Reading, with_all_epochs, with_home
 from segacc.config.records import read_run_config
 from segacc.config.sizes import AnySize
 from segacc.config.train import (
     RECIPES,
     SEGFORMER_B0,
+    TRAIN_GROUPS,
     RecipeName,
     TrainConfig,
     default_weights,
     is_own,
 )
-from segacc.errors import InputError, is_local_main, quoted
+from segacc.errors import InputError, quoted
 
 # What may differ when a run is continued: nothing that would make it another run.
 MAY_CHANGE = [
@@ -50,14 +50,14 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
         InputError: a value is out of range, or a flag would make the resumed run another run.
         SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
     """
-    prints, args = is_local_main(), with_all_epochs(with_home(args))
+    args = with_all_epochs(with_home(args))
     default = with_recipe(TrainConfig(recipe=_recipe_of(args)))
-    config = tyro.cli(TrainConfig, prog=prog, args=args, default=default, console_outputs=prints)
+    config = TrainConfig(**read_flags(TrainConfig, TRAIN_GROUPS, args, prog, default))
     resume = config.resume
     if resume is None:
         return filled(config)
     saved = read_run_config(resume)
-    config = tyro.cli(TrainConfig, prog=prog, args=args, default=saved, console_outputs=prints)
+    config = TrainConfig(**read_flags(TrainConfig, TRAIN_GROUPS, args, prog, saved))
     return continued(config, saved, resume)
 
 
@@ -227,7 +227,7 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
         InputError: a value is out of range.
         SystemExit: help was asked for, or a flag does not exist.
     """
-    args = with_home(args)
-    config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=is_local_main())
+    values = read_flags(EvaluateConfig, EVALUATE_GROUPS, with_home(args), prog)
+    config = EvaluateConfig(**values)
     check_evaluate(config)
     return config
