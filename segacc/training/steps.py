@@ -253,7 +253,7 @@ def progress_bar(job: Job, progress: Progress, last_step: int) -> tqdm:
 
 
 def show_speed(bar: tqdm, loss: float, speed: float, wait: float, left: float) -> None:
-    """Show the mean loss, the speed and the time left at the end of the bar, in 80 columns.
+    """Show the mean loss, the time left and the speed at the end of the bar.
 
     Args:
         speed: images per second.
@@ -261,4 +261,5 @@ def show_speed(bar: tqdm, loss: float, speed: float, wait: float, left: float) -
         left: seconds to the end of the run, at most.
     """
     waits = f", wait {share_text(wait)}" if wait >= 0.01 else ""
-    bar.set_postfix_str(f"loss {loss:.4f}, {speed:.0f} img/s{waits}, at most {duration(left)} left")
+    # What a narrow terminal cuts off comes last.
+    bar.set_postfix_str(f"loss {loss:.4f}, at most {duration(left)} left, {speed:.0f} img/s{waits}")
