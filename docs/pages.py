@@ -20,7 +20,7 @@ from pathlib import Path
 import tyro
 
 from segacc.cli import COMMANDS, GROUPS
-from segacc.config.groups import about, flags_in_groups
+from segacc.config.groups import flags_in_groups, paragraphs
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks/results")
@@ -97,7 +97,8 @@ def command_line_page() -> str:
         flags = flags_in_groups(function, GROUPS.get(name, {}))
         with warnings.catch_warnings():  # tyro has no other way yet to the parser of a function
             warnings.simplefilter("ignore", DeprecationWarning)
-            parser = tyro.extras.get_parser(flags, prog=name, description=about(function))
+            parser = tyro.extras.get_parser(flags, prog=name)
+        parser.description = "\n\n".join(paragraphs(function))
         lines += [f"## segacc {name}", "", *describe(name, parser)]
     return "\n".join(lines) + "\n"
 

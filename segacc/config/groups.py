@@ -76,25 +76,28 @@ def flags_in_groups(command: Callable[..., Any], groups: Groups, default: Any = 
     return dataclasses.make_dataclass("Flags", [*fields.values(), *grouped], kw_only=True)
 
 
-def about(command: Callable[..., Any]) -> str:
-    """What the docstring of a command says before its arguments, as wide as the terminal."""
+def paragraphs(command: Callable[..., Any]) -> list[str]:
+    """What the docstring of a command says before its arguments, each paragraph as one line."""
     parsed = docstring_parser.parse(inspect.getdoc(command) or "")
-    width = shutil.get_terminal_size().columns
     texts = [parsed.short_description or "", parsed.long_description or ""]
-    paragraphs = [part for text in texts for part in text.split("\n\n") if part.strip()]
+    return [" ".join(part.split()) for text in texts for part in text.split("\n\n") if part]
+
+
+def about(command: Callable[..., Any]) -> str:
+    """What a command does, as wide as the terminal."""
     # A space before each line: tyro joins lines that begin with a letter, and breaks none itself.
+    width = shutil.get_terminal_size().columns
     wrap = textwrap.TextWrapper(width, initial_indent=" ", subsequent_indent=" ")
-    return "\n".join(wrap.fill(" ".join(part.split())) for part in paragraphs)
+    return "\n".join(map(wrap.fill, paragraphs(command)))
 
 
 def list_commands(commands: Mapping[str, Callable[..., Any]], prog: str) -> str:
-    """The help of a program with commands: the first line of each one's docstring.
+    """The help of a program with commands: the first sentence of each one's docstring.
 
     Args:
         commands: by name, in the order to show.
     """
     wide = max(map(len, commands))
     lines = [f"usage: {prog} [-h] COMMAND ...", ""]
-    for name, command in commands.items():
-        lines.append(f"  {name:<{wide}}  {(inspect.getdoc(command) or '').splitlines()[0]}")
+    lines += [f"  {name:<{wide}}  {paragraphs(of)[0]}" for name, of in commands.items()]
     return "\n".join([*lines, "", f"{prog} COMMAND --help lists the flags of a command."])
