@@ -19,7 +19,8 @@ from pathlib import Path
 
 import tyro
 
-from segacc.cli import COMMANDS
+from segacc.cli import COMMANDS, GROUPS
+from segacc.config.groups import flags_in_groups, paragraphs
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks/results")
@@ -93,9 +94,11 @@ def command_line_page() -> str:
     lines = ["# Command line", ""]
     lines += ["This page is made of `segacc COMMAND --help`.", ""]
     for name, function in COMMANDS.items():
+        flags = flags_in_groups(function, GROUPS.get(name, {}))
         with warnings.catch_warnings():  # tyro has no other way yet to the parser of a function
             warnings.simplefilter("ignore", DeprecationWarning)
-            parser = tyro.extras.get_parser(function, prog=f"segacc {name}")
+            parser = tyro.extras.get_parser(flags, prog=name)
+        parser.description = "\n\n".join(paragraphs(function))
         lines += [f"## segacc {name}", "", *describe(name, parser)]
     return "\n".join(lines) + "\n"
 
@@ -104,9 +107,15 @@ def describe(command: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     """A command in Markdown: what it does, then its arguments, each with an anchor of its own."""
     yield html.escape(parser.description or "", quote=False)
     yield ""
-    for action in parser._actions:
+    in_groups = [(group.title, a) for group in parser._action_groups for a in group._group_actions]
+    shown_group = None
+    for group, action in in_groups:
         if action.help is None or "--help" in action.option_strings:
             continue
+        if group != shown_group and str(group).endswith(" options"):
+            yield f"**{str(group).capitalize()}**"
+            yield ""
+        shown_group = group
         names = ", ".join(action.option_strings)
         value = action.metavar or "|".join(map(str, action.choices or ()))
         shown = " ".join(part for part in (names, str(value).strip("{}")) if part)

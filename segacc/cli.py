@@ -5,61 +5,76 @@ Libraries are imported by the commands that need them, so that every --help is i
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Callable
 from typing import Any
 
-import tyro
-
 import segacc
-from segacc.commands.data import cache, check, prepare
-from segacc.commands.export import export
-from segacc.commands.predict import predict
+from segacc.commands.data import CHECK_GROUPS, cache, check, prepare
+from segacc.commands.export import EXPORT_GROUPS, export
+from segacc.commands.predict import PREDICT_GROUPS, predict
 from segacc.commands.runs import compare, dashboard, runs
 from segacc.commands.study import study
 from segacc.commands.training import evaluate, train
-from segacc.config.evaluate import EvaluateConfig
+from segacc.config.evaluate import EVALUATE_GROUPS, EvaluateConfig
+from segacc.config.groups import Groups, list_commands, read_flags
 from segacc.config.options import with_home
-from segacc.config.train import TrainConfig
-from segacc.errors import is_local_main, run_program
+from segacc.config.train import TRAIN_GROUPS, TrainConfig
+from segacc.errors import EXIT_INPUT, InputError, is_local_main, run_program
 
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "train": TrainConfig,  # this one and the next only for the list of commands in --help
-    "evaluate": EvaluateConfig,
-    "prepare": prepare,
+COMMANDS: dict[str, Callable[..., Any]] = {  # in the order in which a user meets them
     "check": check,
-    "cache": cache,
+    "train": TrainConfig,  # this one and the next only for their help
+    "evaluate": EvaluateConfig,
     "predict": predict,
-    "export": export,
     "runs": runs,
     "compare": compare,
+    "export": export,
     "study": study,
     "dashboard": dashboard,
+    "prepare": prepare,
+    "cache": cache,
+}
+GROUPS: dict[str, Groups] = {  # of the flags of a command, where it has any
+    "check": CHECK_GROUPS,
+    "train": TRAIN_GROUPS,
+    "evaluate": EVALUATE_GROUPS,
+    "predict": PREDICT_GROUPS,
+    "export": EXPORT_GROUPS,
 }
 
 
 def run_command(args: list[str]) -> int | None:
-    """Run the command that `args` begin with.
+    """Run the command that `args` begin with; with none, list the commands.
 
     Returns:
         its exit code, None for 0.
+
+    Raises:
+        InputError: there is no such command, or the command raises it.
     """
-    if args == ["--version"]:
+    name = args[0] if args else ""
+    if name == "--version":
         return print(f"segacc {segacc.__version__}")
+    if name in ("", "-h", "--help"):
+        if is_local_main():
+            print(list_commands(COMMANDS, "segacc"))
+        return None if name else EXIT_INPUT
     # --resume takes the other flags from the run's folder, which only parse_train knows how to do.
-    if args[:1] == ["train"]:
+    if name == "train":
         train(args[1:], prog="segacc train")
         return None
-    if args[:1] == ["evaluate"]:
+    if name == "evaluate":
         evaluate(args[1:], prog="segacc evaluate")
         return None
-    code: int | None = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS,
-        prog="segacc",
-        description="Semantic segmentation: train, score, compare, predict, export. `segacc "
-        "COMMAND --help` says more of a command, `segacc --version` the version.",
-        args=args,
-        console_outputs=is_local_main(),
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"segacc has no command {name}: {hint}`segacc --help` lists all.")
+    command = COMMANDS[name]
+    code: int | None = command(
+        **read_flags(command, GROUPS.get(name, {}), args[1:], f"segacc {name}")
     )
     return code
 

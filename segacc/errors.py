@@ -11,7 +11,7 @@ import select
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -61,6 +61,15 @@ def how_to_continue(run: Path) -> str:
     if is_interactive():
         return f"continue with: segacc.train(resume={str(run)!r})"
     return f"continue with: {command('train')} --resume {quoted(run)}"
+
+
+def how_to_train_on(run: Path, flags: Mapping[str, str]) -> str:
+    """How to continue a run with other values of these flags, which are given by name."""
+    if is_interactive():
+        more = ", ".join(f"{flag}={value}" for flag, value in flags.items())
+        return f"segacc.train(resume={str(run)!r}, {more})"
+    more = " ".join(f"--{flag} {value}" for flag, value in flags.items())
+    return f"{command('train')} --resume {quoted(run)} {more}"
 
 
 def how_to_score(run: Path, split: str, has_own_net: bool = False) -> str:

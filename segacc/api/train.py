@@ -83,7 +83,8 @@ def train(
             label map (1, H, W) int64, where 255 is ignored, that returns a scalar. The mean over
             the images of a batch is minimised.
         augment: what `--augment` takes; or a pipeline of albumentations.
-        resume: the run to continue. Objects that it was started with are given again.
+        resume: the run to continue. Objects that it was started with are given again. A run that
+            is finished is returned as it is; `epochs` or `patience` make it go on.
         on_step: called once for each step, in their order, up to half a second after it.
         on_epoch: called after each epoch with its line of metrics.jsonl. All processes call both
             functions, with the same losses and scores. An exception in one of them ends the run.

@@ -5,16 +5,18 @@ Libraries are imported by the commands that need them, so that every --help is i
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from segacc.config.flags import fill
+from segacc.config.groups import Groups
 from segacc.config.options import NO_FLAGS, SIZE_ARG, Reading, ReadingFlags
 from segacc.config.sizes import AnySize, sides_in_words
 from segacc.config.train import Flips, TrainConfig
-from segacc.errors import InputError, disk_errors, quoted
+from segacc.errors import InputError, command, disk_errors, quoted
 
 if TYPE_CHECKING:
     from segacc.data.audit.audit import Audit
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
     from segacc.data.loading.pipelines import Pipeline
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+
+PICTURES = 3  # that the terminal shows
+
+CHECK_GROUPS: Groups = {"page": ("page", "augment", "crop", "flips")}
+"""Where --help shows the flags of `check`."""
 
 
 def prepare(
@@ -71,7 +78,7 @@ def check(
     page: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     write_classes: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
 ) -> int:
-    """List everything that is wrong with a data set, each kind of fault with a few names of files.
+    """Say what a data set holds, and what is wrong with it.
 
     Args:
         dataset: what `segacc train` takes as --dataset.
@@ -97,13 +104,14 @@ def check(
     from segacc.data.audit.audit import audit
     from segacc.data.audit.findings import format_findings
 
-    config, pipeline = None, None
+    config = pipeline = None
     if augment is not None:
         from segacc.data.loading.pipelines import find_pipeline
 
         config = fill(TrainConfig(dataset, size=size, crop=crop, flips=flips, augment=augment))
         pipeline = find_pipeline(augment)
     found = audit(dataset, reading, None if isinstance(size, str) else size)
+    _describe(found, has_page=page is not None or augment is not None)
     print(format_findings(found.findings, all_names))
     failed = any(finding.severity == "error" for finding in found.findings)
     draws: list[Draws] = []
@@ -115,6 +123,9 @@ def check(
             draws = _draws(config, reading, pipeline)
     if page is not None:
         _write_page(page, dataset, found, draws)
+    if not failed:
+        flags = shlex.join(["--dataset", dataset, *reading.to_flags()])
+        print(f"next: {command('train')} {flags}")
     return int(failed)
 
 
@@ -128,6 +139,22 @@ def _refuse_without_effect(
         )
     if augment is not None and write_classes is not None:
         raise InputError("--augment has no effect beside --write-classes: leave one of them out.")
+
+
+def _describe(found: Audit, has_page: bool) -> None:
+    """Print what the data are, and where the terminal can, three images of the first split."""
+    from segacc.data.audit.summary import summary
+    from segacc.report.check_page import pictures_of
+    from segacc.runtime.terminal import show_pictures
+
+    if not found.samples:
+        return
+    print(summary(found), end="\n\n")
+    shown = show_pictures(pictures_of(found, found.samples[0].split, PICTURES))
+    if not has_page:
+        what = "larger pictures" if shown else "pictures"
+        print(f"{what} of images with their masks: --page check.html")
+    print()
 
 
 def _write_page(path: Path, dataset: str, found: Audit, draws: list[Draws]) -> None:
@@ -173,9 +200,10 @@ def _write_classes(dataset: str, reading: Reading, path: Path) -> int:
 
 
 def cache(prune: bool = False, days: float | None = None, gb: float | None = None) -> None:
-    """List what the cache holds: size, last use, what it is. With --prune, remove from it.
+    """List what the cache holds, or remove from it.
 
-    What a running training uses stays, and so do downloads.
+    Listed are size, last use and what it is. What a running training uses stays, and so do
+    downloads.
 
     Args:
         prune: remove, by --days, --gb or both.

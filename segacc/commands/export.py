@@ -8,12 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from segacc.config.groups import Groups
 from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.options import SIZE_SPEC, Model, shown_as
 from segacc.config.sizes import AnySize
 from segacc.errors import InputError
 
 Format = Literal["onnx", "pt2", "smp", "transformers"]
+
+EXPORT_GROUPS: Groups = {"hub": ("push_to_hub", "public", "push_pictures")}
+"""Where --help shows the flags."""
 
 
 def export(
@@ -27,13 +31,13 @@ def export(
     public: bool = False,
     push_pictures: bool = False,
 ) -> None:
-    """Write a trained model in a format that opens without segacc, and compare both.
+    """Write a trained model in a format that opens without segacc.
 
-    onnx and pt2 take raw pixels, RGB in 0..255, (B, 3, H, W) of any size: normalisation and padding
-    are inside. They return probabilities, the mask at the model's threshold, and the logits. smp
-    and transformers are folders for the from_pretrained of these libraries, with a README.md that
-    says how to use them. A file that differs from the model by more than 0.001 in a probability is
-    not kept.
+    What is written is compared with the model. onnx and pt2 take raw pixels, RGB in 0..255,
+    (B, 3, H, W) of any size: normalisation and padding are inside. They return probabilities, the
+    mask at the model's threshold, and the logits. smp and transformers are folders for the
+    from_pretrained of these libraries, with a README.md that says how to use them. A file that
+    differs from the model by more than 0.001 in a probability is not kept.
 
     Args:
         model: a run's folder, a from_pretrained folder, or the Hub id of a segacc model.

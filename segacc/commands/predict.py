@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from segacc.config.checks import check_device_name
+from segacc.config.groups import Groups
 from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.options import SIZE_SPEC, Device, shown_as
 from segacc.config.sizes import AnySize
@@ -34,6 +35,12 @@ SizeToPredict = Annotated[
     AnySize | None, shown_as("PX|WxH|native", "the model's, but with --tile native"), SIZE_SPEC
 ]
 
+PREDICT_GROUPS: Groups = {
+    "output": ("out", "skip_existing", "probabilities", "overlays"),
+    "prediction": ("threshold", "tta", "tile", "size", "batch_size", "device"),
+}
+"""Where --help shows the flags."""
+
 
 def predict(
     model: Given = "",
@@ -49,10 +56,10 @@ def predict(
     skip_existing: bool = False,
     device: Device = None,
 ) -> int:
-    """Write a mask for each image: a PNG at the image's own size, foreground 255, the rest 0.
+    """Write a mask for each image, at the image's own size.
 
-    With more than two classes a mask holds the number of the class, and a palette of their colours;
-    DIR/classes.txt lists both.
+    A mask is a PNG, foreground 255, the rest 0. With more than two classes it holds the number of
+    the class, and a palette of their colours; DIR/classes.txt lists both.
 
     Images that cannot be read are listed at the end and do not stop the rest.
 

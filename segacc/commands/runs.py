@@ -37,7 +37,9 @@ def runs(folders: Folders = (Path("runs"),), clean: bool = False) -> None:
 
 
 def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> None:
-    """Trained models in one table: scores with intervals, each against the best, and a report.
+    """Put trained models into one table, each compared with the best one.
+
+    Scores have intervals, and a report shows the images.
 
     Args:
         runs: folders of runs that `segacc evaluate` has scored, such as runs/*
@@ -50,7 +52,9 @@ def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> 
 
 
 def dashboard(project: str = "segacc", entity: str | None = None, out: Path | None = None) -> None:
-    """Build the project's workspace in W&B: training, validation, throughput, pictures, models.
+    """Build the project's workspace in W&B.
+
+    It has panels for training, validation, throughput, pictures and models.
 
     Args:
         project: the project that runs are logged to.

@@ -23,9 +23,10 @@ def study(
     fast: bool = False,
     reading: ReadingFlags = NO_FLAGS,
 ) -> int:
-    """Train and score all models on the study's sets, and compare them: one command, one table.
+    """Train, score and compare many models: one command, one table.
 
-    Runs are spread over the GPUs. Given again, it skips what is done and resumes what was killed.
+    Without flags these are all models on the study's sets. Runs are spread over the GPUs. Given
+    again, it skips what is done and resumes what was killed.
 
     Args:
         dataset: what `segacc train` takes as --dataset; several with commas between them.

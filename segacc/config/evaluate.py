@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from segacc.config.groups import Groups
 from segacc.config.options import Device, shown_as
 
 
@@ -55,3 +56,14 @@ class EvaluateConfig:
     """print the formula of each score"""
     debug: bool = False
     """show the traceback of an error"""
+
+
+EVALUATE_GROUPS: Groups = {
+    "data": (
+        *("split", "dataset", "pairs", "binarise", "classes", "ignore", "group_by"),
+        *("image_column", "mask_column"),
+    ),
+    "prediction": ("at", "threshold", "tta", "tile", "batch_size"),
+    "output": ("explain",),
+}
+"""Where --help shows the flags."""

@@ -13,10 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from segacc.config.checks import check_evaluate, check_values
-from segacc.config.evaluate import EvaluateConfig
+from segacc.config.evaluate import EVALUATE_GROUPS, EvaluateConfig
+from segacc.config.groups import read_flags
 from segacc.config.names import encoder_name, model_name
 from segacc.config.options import Reading, with_all_epochs, with_home
 from segacc.config.records import read_config_file, read_run_config
@@ -24,12 +23,13 @@ from segacc.config.sizes import AnySize, size_text
 from segacc.config.train import (
     RECIPES,
     SEGFORMER_B0,
+    TRAIN_GROUPS,
     RecipeName,
     TrainConfig,
     default_weights,
     is_own,
 )
-from segacc.errors import InputError, is_local_main, quoted
+from segacc.errors import InputError, quoted
 
 # What may differ when a run is continued: nothing that would make it another run.
 MAY_CHANGE = [
@@ -40,7 +40,7 @@ MAY_CHANGE = [
 RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "resume", "output_dir", "debug", "config"}
 RESUME_MAY_CHANGE |= {field.name for field in dataclasses.fields(Reading)}
 # Of these the results do not depend, so the command that repeats a run is without them.
-NOT_OF_RESULTS = {*MAY_CHANGE, "output_dir", "resume", "debug", "config", "project"} - {
+NOT_OF_RESULTS = {*MAY_CHANGE, "output_dir", "resume", "debug", "config", "name", "project"} - {
     "epochs",
     "patience",
 }
@@ -58,10 +58,10 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
             file of --config cannot be used.
         SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
     """
-    prints, args = is_local_main(), with_all_epochs(with_home(args))
+    args = with_all_epochs(with_home(args))
     recipe = _recipe_of(args)
     default = with_recipe(TrainConfig(recipe=recipe or "default"))
-    config = tyro.cli(TrainConfig, prog=prog, args=args, default=default, console_outputs=prints)
+    config = TrainConfig(**read_flags(TrainConfig, TRAIN_GROUPS, args, prog, default))
     resume, file = config.resume, config.config
     if resume is None and file is None:
         return filled(config)
@@ -69,12 +69,10 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
         assert file is not None
         given = read_config_file(file) | ({"recipe": recipe} if recipe else {})
         default = from_file(given)
-        config = tyro.cli(
-            TrainConfig, prog=prog, args=args, default=default, console_outputs=prints
-        )
+        config = TrainConfig(**read_flags(TrainConfig, TRAIN_GROUPS, args, prog, default))
         return filled(config)
     saved = read_run_config(resume)
-    config = tyro.cli(TrainConfig, prog=prog, args=args, default=saved, console_outputs=prints)
+    config = TrainConfig(**read_flags(TrainConfig, TRAIN_GROUPS, args, prog, saved))
     return continued(config, saved, resume)
 
 
@@ -292,7 +290,7 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
         InputError: a value is out of range.
         SystemExit: help was asked for, or a flag does not exist.
     """
-    args = with_home(args)
-    config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=is_local_main())
+    values = read_flags(EvaluateConfig, EVALUATE_GROUPS, with_home(args), prog)
+    config = EvaluateConfig(**values)
     check_evaluate(config)
     return config

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from segacc.config.groups import Groups
 from segacc.config.options import (
     SIZE_SPEC,
     Binarise,
@@ -194,6 +195,25 @@ class TrainConfig:
     debug: bool = False
     """show the traceback of an error"""
 
+
+TRAIN_GROUPS: Groups = {
+    "data": (
+        *("dataset", "pairs", "binarise", "classes", "ignore", "group_by", "image_column"),
+        *("mask_column", "size", "crop", "flips", "augment"),
+    ),
+    "model": ("model", "encoder", "weights", "keep_head", "freeze_encoder", "freeze_bn"),
+    "training": (
+        *("recipe", "epochs", "patience", "batch_size", "accumulate", "loss", "class_weights"),
+        *("ohem", "label_smoothing", "lr", "encoder_lr", "layer_decay", "weight_decay", "warmup"),
+        *("clip", "ema", "seed"),
+    ),
+    "machine": ("precision", "compile", "workers", "deterministic"),
+    "output": (
+        *("name", "output_dir", "save_every", "keep", "tracker", "project", "tags", "pictures"),
+        *("push_to_hub", "public"),
+    ),
+}
+"""Where --help shows the flags. Those that are in no group concern the whole run."""
 
 # The defaults of a recipe, where they differ from those of TrainConfig. What was tried is in
 # benchmarks/results/2026-11-29-transfer.md.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from segacc.data.audit.audit import Audit
 from segacc.data.audit.draws import Draws
 from segacc.data.audit.examples import Example, examples_of_class, examples_of_split
 from segacc.data.audit.findings import entries
-from segacc.data.audit.sample import Sample
-from segacc.labels import BINARY, FOREGROUND, IGNORE, Labels
+from segacc.data.audit.summary import split_rows
+from segacc.labels import BINARY, FOREGROUND, Labels
 from segacc.report.class_page import colour_hex
 from segacc.report.pictures import MARK, encoded, outlined, reduced, tinted
 from segacc.report.rendering import write_page
@@ -27,7 +26,6 @@ QUALITY = 80  # of its JPEG
 OF_SPLIT = 4  # images of each split
 OF_CLASS = 4  # examples of each class
 MOST_EXAMPLES = 240  # of all classes together
-MOST_SIZES = 3  # that are named
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,6 @@ class Shown:
     picture: str  # base64 of a JPEG
     width: int
     height: int
-
-
-@dataclass(frozen=True)
-class SplitRow:
-    """A split in the table."""
-
-    name: str
-    images: int
-    sizes: str
-    ignored: float  # share of the pixels
-    shares: list[float]  # of the counted pixels, of each class
-    masks: list[int]  # that have each class
 
 
 def write_check_page(path: Path, dataset: str, audit: Audit, draws: Sequence[Draws] = ()) -> None:
@@ -77,7 +63,7 @@ def write_check_page(path: Path, dataset: str, audit: Audit, draws: Sequence[Dra
         classes=labels,
         shown=shown_classes,
         colours=[colour_hex(colour) for colour in colours_of(labels)],
-        rows=[split_row(split, audit.samples, labels) for split in splits],
+        rows=split_rows(audit),
         draws=[shown_draws(one, labels) for one in draws],
         images={
             split: [shown_whole(one, labels) for one in examples_of_split(audit, split, OF_SPLIT)]
@@ -97,24 +83,21 @@ def colours_of(labels: Labels) -> list[tuple[int, int, int]]:
     return [BINARY.colours[0], MARK] if labels.logits == 1 else list(labels.colours)
 
 
-def split_row(split: str, samples: list[Sample], labels: Labels) -> SplitRow:
-    """What the table says of a split."""
-    own = [sample for sample in samples if sample.split == split]
-    pixels = np.stack([sample.pixels for sample in own])
-    counted = pixels[:, : labels.classes]
-    total = counted.sum(axis=0)
-    shapes = (sample.shape for sample in own)
-    sizes = Counter(f"{width} \N{MULTIPLICATION SIGN} {height} px" for height, width in shapes)
-    named = [size for size, _ in sizes.most_common(MOST_SIZES)]
-    more = f" and {len(sizes) - MOST_SIZES} other sizes" if len(sizes) > MOST_SIZES else ""
-    return SplitRow(
-        name=split,
-        images=len(own),
-        sizes=", ".join(named) + more,
-        ignored=float(pixels[:, IGNORE].sum() / pixels.sum()),
-        shares=(total / max(1, total.sum())).tolist(),
-        masks=(counted > 0).sum(axis=0).tolist(),
-    )
+def pictures_of(audit: Audit, split: str, most: int) -> dict[str, np.ndarray]:
+    """Some images of a split with their classes tinted, for a terminal.
+
+    Returns:
+        (H, W, 3) uint8 RGB, by the names of their files.
+    """
+    labels, pictures = audit.coding.labels, {}
+    for one in examples_of_split(audit, split, most):
+        if labels.logits == 1:  # an outline would be lost in so few pixels
+            picture, there = one.image.copy(), one.label_map == FOREGROUND
+            picture[there] = picture[there] // 2 + np.array(MARK, np.uint8) // 2
+        else:
+            picture = np.asarray(tinted(one.image, one.label_map, labels))
+        pictures[Path(one.sample.image).name] = picture
+    return pictures
 
 
 def shown_whole(example: Example, labels: Labels) -> Shown:

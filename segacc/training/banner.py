@@ -1,4 +1,4 @@
-"""What a run prints in the terminal: the banner, a line per epoch, and the last lines."""
+"""What a run prints in the terminal: the banner, a row per epoch, and the last lines."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from segacc.runtime.accelerator import device_name, resolved_precision
 from segacc.training.checks import warnings_of
 from segacc.training.losses import PixelOptions, has_region_loss
 from segacc.training.saving.checkpoint import Progress
+
+HEAD_EVERY = 25
+"""rows from one head of the table of epochs to the next: as many as a small terminal shows"""
 
 
 def banner(
@@ -103,39 +106,114 @@ def about_options(options: PixelOptions, labels: Labels) -> dict[str, str]:
     return {"loss": "; ".join(said)} if said else {}
 
 
-def epoch_line(
+def epoch_rows(
     line: dict[str, float],
     epochs: int,
-    best_epoch: int,
-    best_iou: float,
+    first: int,
+    best: tuple[int, float],
     constant: float,
+    left: float | None,
     labels: Labels,
 ) -> str:
-    """An epoch, given as its line of metrics.jsonl, as a line for the terminal.
+    """An epoch as a row of a table of 80 columns, with the head of the table where that is due.
 
-    The line says so while the best epoch is no better than `constant`, the IoU of a mask in which
-    every pixel is of one class (of two: foreground).
+    Beside the head, it is said where the best epoch is no better than a mask in which every pixel
+    is of one class.
+
+    Args:
+        line: the epoch's line of metrics.jsonl.
+        epochs: as many as there may be.
+        first: the first one that this process does, counted from 1.
+        best: the best one so far, counted from 1, and its IoU.
+        constant: the IoU of such a mask.
+        left: seconds that the other epochs take if there are as many; None if that is not known.
     """
-    score = "iou" if labels.logits == 1 else "miou"
-    best = "best" if line["epoch"] == best_epoch else f"best {best_iou:.4f}"
-    if best_iou < constant + 1e-3:
-        where = "all foreground" if labels.logits == 1 else "one class everywhere"
-        best += f" (no better than {where}: {constant:.4f})"
-    return (
-        f"epoch {line['epoch']:>3}/{epochs}  loss {line['train_loss']:.4f} train "
-        f"{line['valid_loss']:.4f} valid  {score} {line['valid_iou']:.4f}  "
-        f"iou_image {line['valid_iou_image']:.4f}  lr {line['lr']:.2e}  "
-        f"{line['img_per_s']:.1f} img/s  wait {line['data_wait']:.1%}  "
-        f"{line['seconds']:.1f} s  {best}"
+    row = _in_columns(
+        epochs,
+        [
+            f"{line['epoch']}/{epochs}",
+            _in_six(line["train_loss"]),
+            _in_six(line["valid_loss"]),
+            f"{line['valid_iou']:.4f}",
+            f"{line['valid_iou_image']:.4f}",
+            f"{line['lr']:.1e}",
+            f"{line['img_per_s']:.1f}"
+            if line["img_per_s"] < 999.95
+            else f"{line['img_per_s']:.0f}",
+            share_text(line["data_wait"]),
+            duration(line["seconds"]),
+            duration(left) if left else "-",
+            "best" if line["epoch"] == best[0] else "",
+        ],
+    )
+    if (line["epoch"] - first) % HEAD_EVERY:
+        return row
+    score = "IoU" if labels.logits == 1 else "mIoU"
+    upper = ["", "train", "valid", "", "per", "", "", "", "", "at most", ""]
+    lower = ["epoch", "loss", "loss", score, "image", "lr", "img/s", "wait", "time", "left", ""]
+    note = no_better_than_constant(best[1], constant, labels)
+    return "\n".join(
+        [
+            _in_columns(epochs, upper),
+            _in_columns(epochs, lower),
+            row,
+            *([f"  {note}"] if note else []),
+        ]
     )
 
 
-def final_lines(config: TrainConfig, run: Path, progress: Progress, data: Prepared) -> str:
-    """How a run ended, and the command that scores it."""
+def _in_columns(epochs: int, cells: list[str]) -> str:
+    """The cells of a row at the right of their columns: 80 characters, up to 9,999 epochs."""
+    numbers = 2 * len(str(epochs)) + 1
+    score = 7 if numbers <= 7 else 6
+    widths = [max(5, numbers), *([score] * 4), 7, 6, 4, 7, 7]
+    *cells, mark = cells
+    row = " ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    return f"{row} {mark}".rstrip()
+
+
+def _in_six(value: float, *forms: str) -> str:
+    """A number in the first of these forms that takes at most six characters."""
+    texts = [f"{value:{form}}" for form in forms or (".4f", ".3f", ".1f", ".0e")]
+    return next((text for text in texts if len(text) <= 6), texts[-1])
+
+
+def share_text(share: float) -> str:
+    """A share in at most four characters: `0.1%`, `12%`."""
+    return f"{share:.1%}" if share < 0.0995 else f"{share:.0%}"
+
+
+def duration(seconds: float) -> str:
+    """A time in at most seven characters: `1.2 s`, `12 s`, `1.7 min`, `20 min`, `3.5 h`, `12 d`."""
+    value, unit = seconds, "s"
+    for size, larger in ((60, "min"), (60, "h"), (24, "d")):
+        if value < 99.5:
+            break
+        value, unit = value / size, larger
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{min(value, 99999):.0f} {unit}"
+
+
+def no_better_than_constant(best_iou: float, constant: float, labels: Labels) -> str:
+    """A sentence if the best epoch is no better than a mask in which all is one class, else
+    nothing."""
+    if best_iou >= constant + 1e-3:
+        return ""
+    binary = labels.logits == 1
+    where, score = ("all foreground", "IoU") if binary else ("one class everywhere", "mIoU")
+    return f"so far no better than {where} ({score} {constant:.4f})"
+
+
+def final_lines(
+    config: TrainConfig, run: Path, progress: Progress, data: Prepared, constant: float
+) -> str:
+    """How a run ended, and the command that scores it; `constant` as in `epoch_rows`."""
     has_test, iou = "test" in data.splits, "iou" if data.labels.logits == 1 else "miou"
     score = how_to_score(run, "test" if has_test else "valid", is_own(config.model))
     why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"
+    note = no_better_than_constant(progress.best_iou, constant, data.labels)
     return (
         f"\n{why}: best epoch {progress.best_epoch} of {progress.epoch}, validation {iou} "
-        f"{progress.best_iou:.4f}, its model in {run / 'best'}\nnext: {score}"
+        f"{progress.best_iou:.4f}, its model in {run / 'best'}\n"
+        + (f"warning: {note.removeprefix('so far ')}\n" if note else "")
+        + f"next: {score}"
     )

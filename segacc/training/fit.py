@@ -23,11 +23,12 @@ from segacc.runtime.ranks import leave_together, stop_together
 from segacc.runtime.signals import StopRequest
 from segacc.tracking.results import log_epoch_pictures, log_results
 from segacc.tracking.trackers import log_epoch
-from segacc.training.banner import epoch_line, final_lines
+from segacc.training.banner import epoch_rows, final_lines
 from segacc.training.checks import explain_errors
 from segacc.training.optim import rates_at
 from segacc.training.own import NOTHING, Own
 from segacc.training.saving.checkpoint import Progress
+from segacc.training.saving.finished import Finished, is_done, mark_tracker_closed
 from segacc.training.setup import NO_HOOKS, Hooks, Job, set_up
 from segacc.training.steps import (
     TrainedSteps,
@@ -41,7 +42,8 @@ from segacc.training.validate import Validation, validate
 def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS, own: Own = NOTHING) -> Path:
     """Train a model, as `config` says.
 
-    The process is left as it was, so that a program can train again.
+    The process is left as it was, so that a program can train again. A run to resume that is
+    finished stays as it is: what would make it go on is printed.
 
     Args:
         config: fields that are left open are filled in (see `segacc.config.flags.fill`).
@@ -57,13 +59,22 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS, own: Own = NOTHING) -> Pat
     """
     config = fill(config)
     with only_run(), explain_errors(config):
-        return run_epochs(set_up(config, hooks, own))
+        try:
+            job = set_up(config, hooks, own)
+        except Finished as finished:
+            assert config.resume is not None
+            if finished.is_main and config.push_to_hub:
+                push(config.resume, config.push_to_hub, config.public)
+            return config.resume
+        return run_epochs(job)
 
 
 def run_epochs(job: Job) -> Path:
     """Train from where the job is to the end, or until it is stopped; raises as `fit`."""
     config, hooks, progress, is_main = job.config, job.hooks, job.progress, job.is_main
     hooks.ready(job)
+    seconds = None  # that a whole epoch takes
+    constant = -math.inf
     with (
         marked_as_training(job.run if is_main else None),
         explain_errors(config, job.run),
@@ -71,15 +82,18 @@ def run_epochs(job: Job) -> Path:
         job.writer,
     ):
         try:
-            while progress.epoch < config.epochs and progress.epochs_without_gain < config.patience:
-                steps = train_epoch(job, progress, request.is_made)
+            while not is_done(config, progress):
+                steps = train_epoch(job, progress, request.is_made, seconds)
                 progress = steps.progress
                 if steps.stopped:
                     raise Stopped
                 hooks.steps_done(job)
                 validation = validate_epoch(job, progress, request.is_made)
                 progress = progress.after_epoch(validation.scores["iou"])
-                line = report_epoch(job, steps, validation, progress)
+                constant = validation.constant_iou
+                line = epoch_record(job, steps, validation, progress)
+                seconds = steps.whole_epoch(line["seconds"], config.batch_size)
+                report_epoch(job, line, validation, progress, seconds)
                 if config.save_every is None and job.writer.due:
                     job.writer.save(progress)
                 hooks.epoch_done(job)
@@ -90,7 +104,8 @@ def run_epochs(job: Job) -> Path:
             raise save_stopped(job, progress, request) from None
         leave_together(job.accelerator)
     if is_main:
-        print(final_lines(config, job.run, progress, job.data), flush=True)
+        mark_tracker_closed(job.run)
+        print(final_lines(config, job.run, progress, job.data, constant), flush=True)
         if config.push_to_hub:
             push(job.run, config.push_to_hub, config.public)
     return job.run
@@ -116,31 +131,44 @@ def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], boo
     return validation
 
 
-def report_epoch(
+def epoch_record(
     job: Job, steps: TrainedSteps, validation: Validation, progress: Progress
 ) -> dict[str, float]:
-    """Print the line of an epoch, keep the model if it is the best one, and log both.
-
-    Returns:
-        the line of metrics.jsonl.
-    """
-    is_best = progress.best_epoch == progress.epoch
-    line = {
+    """The line of metrics.jsonl of an epoch that was just validated."""
+    return {
         "epoch": progress.epoch,
         "step": progress.step,
         "train_loss": steps.progress.mean_loss,
         **{f"valid_{name}": value for name, value in validation.scores.items()},
-        **rates_at(job.schedule, progress.step),
+        **rates_at(job.schedule, progress.step - 1),  # of the step just done
         "img_per_s": steps.images / steps.seconds,
         "data_wait": steps.waited / steps.seconds,
         "seconds": time.perf_counter() - steps.started,
         "memory_gib": steps.memory_gib,
     }
+
+
+def report_epoch(
+    job: Job,
+    line: dict[str, float],
+    validation: Validation,
+    progress: Progress,
+    seconds: float | None,
+) -> None:
+    """Print the row of an epoch, keep the model if it is the best one, and log both.
+
+    Args:
+        line: the epoch's line of metrics.jsonl.
+        seconds: that a whole epoch takes, if that is known.
+    """
+    is_best = progress.best_epoch == progress.epoch
     segmenter, valid = job.model.trained.scored, job.data.splits["valid"]
     if job.is_main:
+        epochs, labels = job.config.epochs, job.data.labels
+        left = None if seconds is None else seconds * (epochs - progress.epoch)
         best = (progress.best_epoch, progress.best_iou)
-        constant, labels = validation.constant_iou, job.data.labels
-        print(epoch_line(line, job.config.epochs, *best, constant, labels), flush=True)
+        first, constant = job.progress.epoch + 1, validation.constant_iou
+        print(epoch_rows(line, epochs, first, best, constant, left, labels), flush=True)
         append_epoch(job.run, line)
         if is_best:
             card = model_card(job.run, job.config, labels, line)
@@ -148,7 +176,6 @@ def report_epoch(
             job.writer.hold_best(validation.scores.get("threshold", 0.5), card, table)
     log_epoch(job.tracker, line, best=is_best)
     log_epoch_pictures(job.tracker, progress.epoch, progress.step, segmenter, valid)
-    return line
 
 
 def finish(job: Job, progress: Progress) -> None:

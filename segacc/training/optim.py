@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from segacc.models.segmenter import Segmenter
 
@@ -51,8 +53,8 @@ def make_optimizer(
 
 def make_schedule(
     optimizer: torch.optim.Optimizer, warmup: float, total_steps: int, done: int = 0
-) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warmup over a share of the steps, then half a cosine down to 0.
+) -> LambdaLR:
+    """The learning rate of each step: linear warmup over a share of the steps, then half a cosine.
 
     The training loop steps it once per optimizer step. (The wrapper of accelerate would step it
     once per process, so that with more GPUs the schedule would end earlier.)
@@ -61,19 +63,34 @@ def make_schedule(
         warmup: share of the steps in which the rate rises.
         done: steps that the run has done already.
     """
-    from transformers.optimization import get_cosine_schedule_with_warmup
-
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
-    return get_cosine_schedule_with_warmup(
-        optimizer, math.ceil(warmup * total_steps), total_steps, last_epoch=done - 1
-    )
+    rising = math.ceil(warmup * total_steps)
+    share = partial(share_of_peak, rising=rising, total=total_steps)
+    return LambdaLR(optimizer, share, last_epoch=done - 1)
 
 
-def rates_at(schedule: torch.optim.lr_scheduler.LRScheduler, step: int) -> dict[str, float]:
-    """The learning rate of any step: `lr` of the head, and `lr_first_layer` if that is another one.
-    The state of the schedule does not change."""
-    assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
+def share_of_peak(step: int, rising: int, total: int) -> float:
+    """The learning rate of a step as a share of the peak rate.
+
+    It is never 0 in a step that is done: it begins with 1 / (rising + 1), is 1 in the step after
+    the rise, and would come to 0 in the step after the last.
+
+    Args:
+        step: counted from 0.
+        rising: in how many steps the rate rises.
+        total: steps of the whole run.
+    """
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    fallen = (step - rising) / max(1, total - rising)
+    return (1 + math.cos(math.pi * fallen)) / 2
+
+
+def rates_at(schedule: LRScheduler, step: int) -> dict[str, float]:
+    """The learning rate of any step, counted from 0: `lr` of the head, and `lr_first_layer` if that
+    is another one. The state of the schedule does not change."""
+    assert isinstance(schedule, LambdaLR)
     head, first_layer = schedule.base_lrs[0], schedule.base_lrs[-1]
     share = schedule.lr_lambdas[0](step)
     rates = {"lr": float(head * share)}

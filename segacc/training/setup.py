@@ -40,6 +40,7 @@ from segacc.training.saving.checkpoint import (
     load_state,
     newest_state,
 )
+from segacc.training.saving.finished import end_if_finished, mark_tracker_open
 from segacc.training.saving.writer import Writer
 from segacc.training.trainable import TrainableModel, build, make_trainable
 
@@ -122,11 +123,14 @@ def set_up(config: TrainConfig, hooks: Hooks, own: Own = NOTHING) -> Job:
 
     Raises:
         InputError: a flag, the data set or the weights cannot be used.
+        Finished: the run to resume is finished.
     """
     assert config.size is not None  # `with_protocol` has filled it in
     accelerator = start_processes(config)
     resume = config.resume
     state = run_on_main(accelerator, lambda: find_state(resume)) if resume else None
+    if resume and state:
+        end_if_finished(config, resume, state, accelerator)
     check_flags(config, accelerator, own)
     pipeline = find_pipeline(config.augment or "flips", resume)
     source = find_to_train(config.dataset, Reading.of(vars(config)), resume)
@@ -190,6 +194,8 @@ def open_outputs(
     folder = open_run(config, data, segmenter, accelerator, progress.epoch, given)
     run = folder.path
     tracker = start_tracker(accelerator, config, folder, progress.step, progress.best_epoch)
+    if tracker.active and accelerator.is_main_process:
+        mark_tracker_open(run)
     last_step = epoch_end(config.epochs - 1, config.batch_size, len(data.splits["train"]))
     batches, valid, loading = start_loading(
         config, accelerator, data, pipeline, progress.step, last_step

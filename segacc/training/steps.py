@@ -20,6 +20,7 @@ from segacc.runtime.accelerator import memory_gib
 from segacc.runtime.bars import make_bar
 from segacc.runtime.ranks import any_rank
 from segacc.tracking.trackers import log_steps
+from segacc.training.banner import duration, share_text
 from segacc.training.optim import rates_at
 from segacc.training.saving.checkpoint import Progress, states
 from segacc.training.setup import Job, Step
@@ -42,26 +43,34 @@ class TrainedSteps:
     memory_gib: float
     """peak memory of the run so far"""
 
+    def whole_epoch(self, seconds: float, batch_size: int) -> float | None:
+        """The seconds of a whole epoch and its validation, of which this process did these steps
+        and the validation in `seconds`; None where it did no step."""
+        done = self.images / batch_size
+        if not done:
+            return None
+        return seconds + self.seconds * (len(self.progress.losses) / done - 1)
 
-def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool]) -> TrainedSteps:
+
+def train_epoch(
+    job: Job,
+    progress: Progress,
+    asked_to_stop: Callable[[], bool],
+    epoch_seconds: float | None = None,
+) -> TrainedSteps:
     """Train from the next step to the end of its epoch.
 
     Args:
         asked_to_stop: whether this process was asked to stop; all ranks then stop after the same
             step.
+        epoch_seconds: that the epoch before took, if that is known.
 
     Raises:
         InputError: a loss or a gradient is not finite, or a state could not be written.
     """
     config, train = job.config, job.data.splits["train"]
     first_step, last_step = progress.step, epoch_end(progress.epoch, config.batch_size, len(train))
-    segmenter = job.model.trained.model
-    held = config.freeze_encoder
-    segmenter.hold_encoder(held != "all" and progress.epoch < held)
-    job.model.wrapped.train()
-    # Shapes stay the same, so it pays that cuDNN measures its algorithms. But each rank may then
-    # choose another one, so not for deterministic runs.
-    torch.backends.cudnn.benchmark = not config.deterministic
+    begin_epoch(job, progress.epoch)
     pending: list[Tensor] = []
     started = read = time.perf_counter()
     waited = waited_before = 0.0
@@ -83,7 +92,9 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
                 spent = (time.perf_counter() - read, waited - waited_before)
                 done = progress.after_steps([loss for loss, _ in results])
                 images = (step + 1 - first_step) * config.batch_size
-                show_speed(bar, done.mean_loss, images, time.perf_counter() - started, waited)
+                elapsed = time.perf_counter() - started
+                left = time_left(job, done, images, elapsed, epoch_seconds)
+                show_speed(bar, done.mean_loss, images / elapsed, waited / elapsed, left)
                 log_steps(job.tracker, progress.step, results, rates, *spent)
                 with saved_where_it_fails(job, done):
                     tell_steps(job, progress, results, rates)
@@ -98,6 +109,16 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
     seconds = time.perf_counter() - started
     memory = memory_gib(job.accelerator.device)
     return TrainedSteps(progress, stop, images, started, seconds, waited, memory)
+
+
+def begin_epoch(job: Job, epoch: int) -> None:
+    """Have the model and the device ready to train in an epoch, counted from 0."""
+    held = job.config.freeze_encoder
+    job.model.trained.model.hold_encoder(held != "all" and epoch < held)
+    job.model.wrapped.train()
+    # Shapes stay the same, so it pays that cuDNN measures its algorithms. But each rank may then
+    # choose another one, so not for deterministic runs.
+    torch.backends.cudnn.benchmark = not job.config.deterministic
 
 
 def train_step(job: Job, step: int) -> tuple[Tensor, float]:
@@ -199,6 +220,25 @@ def not_finite_error(job: Job, what: str, step: int, names: list[str]) -> InputE
     )
 
 
+def time_left(
+    job: Job, progress: Progress, images: int, elapsed: float, epoch_seconds: float | None
+) -> float:
+    """Seconds to the end of the last epoch, which early stopping may make fewer.
+
+    Args:
+        images: trained on in this epoch, by this process.
+        elapsed: seconds since it began with them.
+        epoch_seconds: that the epoch before took. In the first one, an image of the validation is
+            taken to need as long as one of the training.
+    """
+    config, splits = job.config, job.data.splits
+    epochs = config.epochs - progress.epoch
+    if epoch_seconds is not None:
+        return max(0.0, epochs * epoch_seconds - elapsed)
+    steps = epoch_end(config.epochs - 1, config.batch_size, len(splits["train"])) - progress.step
+    return (steps * config.batch_size + epochs * len(splits["valid"])) * elapsed / images
+
+
 def progress_bar(job: Job, progress: Progress, last_step: int) -> tqdm:
     """A bar over the steps of the epoch, on rank 0 only."""
     done = len(progress.losses)  # of this epoch, where the run was resumed in its middle
@@ -207,13 +247,19 @@ def progress_bar(job: Job, progress: Progress, last_step: int) -> tqdm:
         total=done + last_step - progress.step,
         initial=done,
         desc=f"epoch {progress.epoch + 1}/{job.config.epochs}",
-        unit="step",
+        bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}{postfix}",
         leave=False,
     )
 
 
-def show_speed(bar: tqdm, loss: float, images: int, seconds: float, waited: float) -> None:
-    """Show the mean loss, the speed and the share of waiting at the end of the bar."""
-    bar.set_postfix_str(
-        f"loss {loss:.4f}, {images / seconds:.1f} img/s, data_wait {waited / seconds:.1%}"
-    )
+def show_speed(bar: tqdm, loss: float, speed: float, wait: float, left: float) -> None:
+    """Show the mean loss, the time left and the speed at the end of the bar.
+
+    Args:
+        speed: images per second.
+        wait: share of the time that waits for data; shown from 1 % on.
+        left: seconds to the end of the run, at most.
+    """
+    waits = f", wait {share_text(wait)}" if wait >= 0.01 else ""
+    # What a narrow terminal cuts off comes last.
+    bar.set_postfix_str(f"loss {loss:.4f}, at most {duration(left)} left, {speed:.0f} img/s{waits}")

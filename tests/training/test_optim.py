@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers.optimization import get_cosine_schedule_with_warmup
 
 from segacc.models.segmenter import Segmenter
 from segacc.training.optim import make_optimizer, make_schedule, rates_at
@@ -53,7 +54,7 @@ def test_one_rate_for_all_makes_two_groups_in_the_order_of_the_model():
     assert [id(p) for p in plain["params"]] == [id(p) for p in parameters if p.ndim <= 1]
 
 
-def test_the_rate_rises_to_its_peak_and_falls_to_zero_like_a_cosine():
+def test_the_rate_rises_from_the_first_step_to_its_peak_and_falls_like_a_cosine():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
     schedule = make_schedule(optimizer, warmup=0.1, total_steps=100)
     rates = []
@@ -61,10 +62,32 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero_like_a_cosine():
         rates.append(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
-    assert rates[0] == 0 and max(rates) == rates[10] == pytest.approx(0.5)
+    assert rates[:10] == pytest.approx([0.5 * step / 11 for step in range(1, 11)])
+    assert max(rates) == rates[10] == pytest.approx(0.5)
     assert rates[55] == pytest.approx(0.25)  # half of the cosine
-    assert schedule.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
+    assert 0 < rates[-1] < 1e-3 and schedule.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
     assert [rates_at(schedule, step) for step in range(100)] == [{"lr": rate} for rate in rates]
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 17])
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 0.999])
+def test_every_step_of_a_short_run_trains(warmup, total):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    schedule = make_schedule(optimizer, warmup, total)
+    assert all(0 < rates_at(schedule, step)["lr"] <= 0.5 for step in range(total))
+    for _ in range(total):  # the loop steps it after the last step as well
+        optimizer.step()
+        schedule.step()
+
+
+def test_after_the_warmup_the_rates_are_those_of_older_versions():
+    """A run that one of them stopped goes on as it would have there, but for its warmup."""
+    rates = [
+        make_schedule(torch.optim.SGD([torch.zeros(1)], lr=0.5), 0.05, 90),
+        get_cosine_schedule_with_warmup(torch.optim.SGD([torch.zeros(1)], lr=0.5), 5, 90),
+    ]
+    ours, theirs = ([rates_at(one, step)["lr"] for step in range(90)] for one in rates)
+    assert ours[5:] == theirs[5:] and ours[0] > theirs[0] == 0
 
 
 def test_a_resumed_schedule_goes_on_where_it_was_and_with_other_epochs_follows_those():

@@ -17,7 +17,7 @@ from segacc.data.classes.propose import Held, propose
 from segacc.data.reading.decode import DecodeError, read_mask_pixels
 from segacc.data.rows import named
 from segacc.errors import plural, some_names
-from segacc.labels import IGNORE, Labels, MaskValueError
+from segacc.labels import Labels, MaskValueError
 from segacc.runtime.threads import cores, in_order
 
 RARE = 0.001
@@ -37,7 +37,7 @@ MOST_BY_CHANCE = 50
 def class_balance(
     masks: Iterable[tuple[str, np.ndarray]], labels: Labels
 ) -> Iterator[AuditFinding]:
-    """The share of each class in each split, and classes that are missing from one.
+    """Classes that are rare in a split, or missing from it.
 
     Args:
         masks: of each its split and its `pixels_of_classes`.
@@ -46,13 +46,9 @@ def class_balance(
     for split, of_mask in masks:
         pixels[split] = pixels.get(split, np.zeros_like(of_mask)) + of_mask
     for split, counts in pixels.items():
-        of_class, ignored = counts[: labels.classes], int(counts[IGNORE])
+        of_class = counts[: labels.classes]
         shares = of_class / max(1, of_class.sum())
         order = np.argsort(-shares, kind="stable")
-        shown = ", ".join(f"{labels.names[i]} {shares[i]:.1%}" for i in order if of_class[i])
-        share = ignored / max(1, counts.sum())
-        said = f"{shown}" + (f"; {share:.1%} of all pixels are ignored" if ignored else "")
-        yield AuditFinding(split, said, "note", "shares of the classes")
         rare = [labels.names[i] for i in order if 0 < shares[i] < RARE]
         if rare:
             problem = f"less than {RARE:.1%} of the pixels are {', '.join(rare)}"

@@ -142,6 +142,12 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         return json.loads(file.metadata()["state"])
 
 
+def read_progress(path: Path) -> Progress:
+    """How far the run of a state had come."""
+    values = _read_metadata(path)["progress"]
+    return Progress(**values | {"losses": tuple(values["losses"])})
+
+
 def load_state(path: Path, trained: Trained) -> Progress:
     """Put a state back; the inverse of `take_state` and `write_state`.
 
@@ -182,7 +188,7 @@ def load_state(path: Path, trained: Trained) -> Progress:
     trained.optimizer.load_state_dict({"state": moments, "param_groups": groups})
     if trained.scaler:
         trained.scaler.load_state_dict(scalars["scaler"])
-    return Progress(**metadata["progress"] | {"losses": tuple(metadata["progress"]["losses"])})
+    return read_progress(path)
 
 
 def _of_part(prefix: str, tensors: Tensors) -> Tensors:

@@ -47,13 +47,6 @@ def proposed(folder):
     return propose_classes(open_for_check(str(folder), Reading())[2].values())
 
 
-def test_the_shares_of_the_classes_are_noted_per_split(folder):
-    notes = [f for f in audit(str(folder), READING).findings if f.topic == "shares of the classes"]
-    assert [note.file for note in notes] == ["train", "valid", "test"]
-    assert notes[0].problem == "car 33.9%, sky 33.9%, road 32.2%; 1.7% of all pixels are ignored"
-    assert all(note.severity == "note" for note in notes)
-
-
 def test_masks_full_of_other_classes_than_the_first_are_no_fault(folder):
     for mask in masks_of(folder):
         save(mask, np.array([[1, 2] * 30] * 60, np.uint8))

@@ -1,0 +1,103 @@
+"""Commands whose flags --help shows in groups; the flags themselves stay flat."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import shutil
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, get_type_hints
+
+import docstring_parser
+import tyro
+
+from segacc.errors import is_local_main
+
+Groups = Mapping[str, Sequence[str]]
+"""The names of flags by that of their group, both in the order of --help. Flags that no group has
+come first, among the options."""
+
+
+def read_flags(
+    command: Callable[..., Any],
+    groups: Groups,
+    args: Sequence[str],
+    prog: str | None = None,
+    default: Any = None,
+) -> dict[str, Any]:
+    """The command line of a function or a dataclass.
+
+    Args:
+        command: its parameters or fields are the flags; its docstring is their help.
+        prog: the program's name in its help; None for that of the file that was started.
+        default: an instance of the dataclass, whose values stand for flags that are not given.
+
+    Returns:
+        the values by the names of the parameters.
+
+    Raises:
+        SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
+    """
+    flags: Any = tyro.cli(
+        flags_in_groups(command, groups, default),
+        prog=prog,
+        description=about(command),
+        args=args,
+        console_outputs=is_local_main(),
+    )
+    values = dict(vars(flags))
+    for group in groups:
+        values |= vars(values.pop(group)) if group in values else {}
+    return values
+
+
+def flags_in_groups(command: Callable[..., Any], groups: Groups, default: Any = None) -> type:
+    """A dataclass for tyro: its fields are the flags of a command, those of a group in a dataclass
+    of their own. Arguments are as in `read_flags`."""
+    hints = get_type_hints(command, include_extras=True)
+    parsed = docstring_parser.parse_from_object(command)
+    texts = {parameter.arg_name: parameter.description for parameter in parsed.params}
+    fields: dict[str, tuple[str, Any, Any]] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        name = parameter.name
+        # One line: tyro breaks it at the width of the terminal, and keeps other line breaks.
+        text = " ".join((texts.get(name) or "").split())
+        value = parameter.default if default is None else getattr(default, name)
+        field = dataclasses.MISSING if value is parameter.empty else value
+        conf = tyro.conf.arg(help=text)
+        fields[name] = (name, Annotated[hints[name], conf], dataclasses.field(default=field))
+    grouped: list[Any] = []
+    for group, names in groups.items():
+        members = [fields.pop(name) for name in names if name in fields]
+        if members:
+            of_group = dataclasses.make_dataclass(group, members, frozen=True, kw_only=True)
+            grouped.append((group, Annotated[of_group, tyro.conf.OmitArgPrefixes]))
+    return dataclasses.make_dataclass("Flags", [*fields.values(), *grouped], kw_only=True)
+
+
+def paragraphs(command: Callable[..., Any]) -> list[str]:
+    """What the docstring of a command says before its arguments, each paragraph as one line."""
+    parsed = docstring_parser.parse(inspect.getdoc(command) or "")
+    texts = [parsed.short_description or "", parsed.long_description or ""]
+    return [" ".join(part.split()) for text in texts for part in text.split("\n\n") if part]
+
+
+def about(command: Callable[..., Any]) -> str:
+    """What a command does, as wide as the terminal."""
+    # A space before each line: tyro joins lines that begin with a letter, and breaks none itself.
+    width = shutil.get_terminal_size().columns
+    wrap = textwrap.TextWrapper(width, initial_indent=" ", subsequent_indent=" ")
+    return "\n".join(map(wrap.fill, paragraphs(command)))
+
+
+def list_commands(commands: Mapping[str, Callable[..., Any]], prog: str) -> str:
+    """The help of a program with commands: the first sentence of each one's docstring.
+
+    Args:
+        commands: by name, in the order to show.
+    """
+    wide = max(map(len, commands))
+    lines = [f"usage: {prog} [-h] COMMAND ...", ""]
+    lines += [f"  {name:<{wide}}  {paragraphs(of)[0]}" for name, of in commands.items()]
+    return "\n".join([*lines, "", f"{prog} COMMAND --help lists the flags of a command."])

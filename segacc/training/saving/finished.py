@@ -1,0 +1,90 @@
+"""Runs that are finished, which --resume leaves as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from segacc.config.records import read_run_record
+from segacc.config.train import TrainConfig, is_own
+from segacc.errors import InputError, how_to_score, how_to_train_on
+from segacc.labels import Labels
+from segacc.runtime.accelerator import end_run
+from segacc.training.saving.checkpoint import Progress, read_progress
+
+TRACKER_IS_OPEN = "tracker-is-open"
+"""A file in the folder of a run while it sends to its tracker. If it is there although all epochs
+are done, the run was killed before the tracker had all of it, and has to be resumed."""
+
+
+class Finished(Exception):  # noqa: N818, since it is no error
+    """The run to resume is finished.
+
+    Args:
+        is_main: whether this is rank 0.
+    """
+
+    def __init__(self, is_main: bool) -> None:
+        self.is_main = is_main
+
+
+def end_if_finished(config: TrainConfig, run: Path, state: Path, accelerator: Accelerator) -> None:
+    """End the start of a run that has nothing to do, before anything in its folder has changed.
+
+    Args:
+        state: the newest one of the run.
+
+    Raises:
+        Finished: it is finished; rank 0 has printed that, and what would make it go on.
+        InputError: it has done more epochs than it now should.
+    """
+    progress = read_progress(state)
+    if config.epochs < progress.epoch:
+        raise InputError(
+            f"--epochs {config.epochs}: {run} has done {progress.epoch} epochs already: leave the "
+            f"flag out, or give more than {progress.epoch} to go on."
+        )
+    if not is_done(config, progress) or (run / TRACKER_IS_OPEN).exists():
+        return
+    if accelerator.is_main_process:
+        print(about_finished(config, run, progress), flush=True)
+    is_main = accelerator.is_main_process
+    end_run(accelerator)
+    raise Finished(is_main)
+
+
+def is_done(config: TrainConfig, progress: Progress) -> bool:
+    """Whether no epoch is left: all are done, or patience ran out."""
+    return progress.epoch >= config.epochs or progress.epochs_without_gain >= config.patience
+
+
+def about_finished(config: TrainConfig, run: Path, progress: Progress) -> str:
+    """How a run ended, what would make it go on, and how it is scored."""
+    flags, least, why = {}, [], "patience ran out"
+    if progress.epoch >= config.epochs:
+        flags, least, why = {"epochs": "N"}, [f"N above {progress.epoch}"], "all epochs are done"
+    if progress.epochs_without_gain >= config.patience:
+        flags |= {"patience": "P"}
+        least += [f"P above {progress.epochs_without_gain}"]
+    data = read_run_record(run)["data"]
+    labels = Labels.from_config(data.get("labels"))
+    iou = "iou" if labels.logits == 1 else "miou"
+    split = "test" if "test" in data.get("images", ["test"]) else "valid"
+    return (
+        f"{run} is finished, {why}: best epoch {progress.best_epoch} of {progress.epoch}, "
+        f"validation {iou} {progress.best_iou:.4f}\n"
+        f"for more: {how_to_train_on(run, flags)} ({', '.join(least)})\n"
+        f"next: {how_to_score(run, split, is_own(config.model))}"
+    )
+
+
+def mark_tracker_open(run: Path) -> None:
+    """Note that the tracker does not have all of the run yet."""
+    text = "The tracker may lack the end of this run; `segacc train --resume` sends it.\n"
+    (run / TRACKER_IS_OPEN).write_text(text, encoding="utf-8")
+
+
+def mark_tracker_closed(run: Path) -> None:
+    """Note that the tracker has all of the run."""
+    (run / TRACKER_IS_OPEN).unlink(missing_ok=True)

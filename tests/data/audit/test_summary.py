@@ -1,0 +1,86 @@
+"""`segacc check` says what a data set is, and writes no file that was not asked for."""
+
+import re
+import shutil
+
+import cv2
+import pytest
+from small import write_blobs, write_classes, write_shapes
+
+from segacc.commands.data import check
+from segacc.data.audit.audit import audit
+from segacc.data.audit.summary import split_rows, summary
+
+
+@pytest.fixture
+def blobs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_blobs(tmp_path / "blobs")
+
+
+def test_images_sizes_and_foreground_of_each_split_are_said(blobs):
+    masks = {
+        split: [cv2.imread(str(path), 0) > 0 for path in (blobs / split).glob("*.png")]
+        for split in ("train", "valid", "test")
+    }
+    cv2.imwrite(str(blobs / "test" / "test0.png"), 0 * cv2.imread(str(blobs / "test/test0.png")))
+    masks["test"] = [cv2.imread(str(path), 0) > 0 for path in (blobs / "test").glob("*.png")]
+    first, head, *rows, missing = summary(audit(str(blobs))).splitlines()
+    assert first == "20 images, binary masks"
+    assert head.split() == ["split", "images", "foreground", "empty", "size"]
+    for row, (split, of_split) in zip(rows, masks.items(), strict=True):
+        share = sum(mask.mean() for mask in of_split) / len(of_split)
+        empty = str(sum(not mask.any() for mask in of_split))
+        expected = [split, str(len(of_split)), f"{share:.1%}", empty, "64", "x", "64", "px"]
+        assert row.split() == expected
+    assert missing == "missing: nothing"
+
+
+def test_shares_of_classes_and_ignored_pixels_are_said_in_80_columns(tmp_path):
+    found = audit(str(write_classes(tmp_path / "set")))
+    text = summary(found)
+    assert text.startswith("20 images, 3 classes\n") and max(map(len, text.splitlines())) <= 80
+    rows = split_rows(found)
+    for number, name in enumerate(("ground", "disc", "box")):
+        shares = "".join(f"  {row.shares[number]:>5.1%}" for row in rows)
+        assert f"\n  {name:<19}{shares}\n" in text
+    for row in rows:
+        assert row.ignored == 3 / 64 and f"  {row.name:<5}  {row.images:>6}     4.7%  64" in text
+
+
+def test_a_split_that_is_missing_and_the_range_of_sizes_are_said(tmp_path):
+    shapes = [(40, 50), (60, 50), (64, 96)]
+    folder = write_shapes(tmp_path / "set", shapes)
+    shutil.rmtree(folder / "test")
+    text = summary(audit(str(folder)))
+    assert "3 sizes, 50 x 40 to 96 x 64 px" in text
+    assert text.endswith("missing: the split test (score with --split valid)")
+
+
+def test_good_data_are_described_and_no_file_is_written(blobs, tmp_path, capsys):
+    assert check(str(blobs)) == 0
+    printed = capsys.readouterr().out
+    order = ["20 images, binary masks", "--page check.html", "errors: 0, warnings: 0", "next: "]
+    places = [printed.index(text) for text in order]
+    assert places == sorted(places) and printed.endswith(f"train --dataset {blobs}\n")
+    assert "\N{UPPER HALF BLOCK}" not in printed  # here is no terminal
+    assert [path.name for path in tmp_path.iterdir()] == ["blobs"]
+
+
+def test_a_terminal_shows_three_images_with_their_masks(blobs, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert check(str(blobs)) == 0
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if "\N{UPPER HALF BLOCK}" in line)
+    assert row.count("\N{UPPER HALF BLOCK}") == 3 * 24
+    assert len(re.findall(r"\btrain\d+\.jpg", printed)) == 3
+
+
+def test_data_with_an_error_get_no_next_step(blobs, capsys):
+    (blobs / "train" / "train0.png").write_bytes(b"no image")
+    assert check(str(blobs)) == 1
+    printed = capsys.readouterr().out
+    assert "19 images, binary masks" in printed and "next: " not in printed

@@ -1,0 +1,108 @@
+"""--resume of a finished run says what would make it go on, and touches nothing."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+from small import TINY, run_program, write_blobs
+
+import segacc
+from segacc.config.flags import parse_train
+from segacc.config.records import read_run_config
+from segacc.errors import InputError
+from segacc.training.fit import fit
+from segacc.training.saving.checkpoint import Progress
+from segacc.training.saving.finished import TRACKER_IS_OPEN, about_finished
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    flags = ["--dataset", write_blobs(folder / "blobs"), "--output-dir", folder / "run", *TINY]
+    flags += ["--size", 64, "--weights", "none", "--batch-size", 4, "--tracker", "none"]
+    return fit(parse_train([*map(str, flags), "--epochs", "2"]))
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def content(run: Path) -> dict[str, tuple[str, int]]:
+    """The digest of each file of a folder, and when it and the folders were last changed."""
+    return {
+        str(path.relative_to(run)): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "",
+            path.stat().st_mtime_ns,
+        )
+        for path in [run, *run.rglob("*")]
+    }
+
+
+def test_a_finished_run_is_not_touched_and_says_what_would_make_it_go_on(run):
+    before = content(run)
+    done = run_program("train.py", "--resume", run, "--tracker", "tensorboard")
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, more, after = done.stdout.splitlines()
+    assert first.startswith(f"{run} is finished, all epochs are done: best epoch ")
+    assert more.startswith("for more: ") and more.endswith(f"--resume {run} --epochs N (N above 2)")
+    assert after.startswith("next: ") and after.endswith(f" {run}")
+    assert content(run) == before
+
+
+def test_several_processes_leave_a_finished_run_alone_and_say_it_once(run):
+    before = content(run)
+    done = run_program("train.py", "--resume", run, processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("is finished") == 1 and content(run) == before
+
+
+def test_a_program_gets_the_finished_run_back(run, capsys):
+    before = content(run)
+    again = segacc.train(resume=run)
+    assert again.path == run and len(again.epochs) == 2 and content(run) == before
+    assert f"{run} is finished" in capsys.readouterr().out
+    assert len(segacc.train(resume=run, epochs=3).epochs) == 3  # and can train on
+
+
+def test_fewer_epochs_than_are_done_are_refused(run):
+    before = content(run)
+    sentence = rf"--epochs 1: {run} has done 2 epochs already: .*more than 2"
+    with pytest.raises(InputError, match=sentence):
+        segacc.train(resume=run, epochs=1)
+    with pytest.raises(InputError, match=sentence):
+        fit(parse_train(["--resume", str(run), "--epochs", "1"]))
+    assert content(run) == before
+
+
+@pytest.mark.parametrize(
+    ("epoch", "without_gain", "said"),
+    [
+        (2, 0, ("all epochs are done", "--epochs N (N above 2)")),
+        (1, 10, ("patience ran out", "--patience P (P above 10)")),
+        (2, 11, ("all epochs", "--epochs N --patience P (N above 2, P above 11)")),
+    ],
+)
+def test_what_makes_a_run_go_on_depends_on_why_it_ended(finished, epoch, without_gain, said):
+    progress = Progress(epoch=epoch, epochs_without_gain=without_gain, best_iou=0.5, best_epoch=1)
+    text = about_finished(read_run_config(finished), finished, progress)
+    assert all(part in text for part in said), text
+
+
+def test_a_run_whose_tracker_missed_its_end_is_resumed(run, capsys):
+    (run / TRACKER_IS_OPEN).write_text("")
+    segacc.train(resume=run)
+    assert "all epochs are done: best epoch" in capsys.readouterr().out
+    assert not (run / TRACKER_IS_OPEN).exists()
+
+
+def test_the_folder_says_that_the_tracker_is_open_while_it_is(run):
+    seen = []
+    segacc.train(
+        resume=run,
+        epochs=3,
+        tracker="tensorboard",
+        on_epoch=lambda line: seen.append((run / TRACKER_IS_OPEN).exists()),
+    )
+    assert seen == [True] and not (run / TRACKER_IS_OPEN).exists()
