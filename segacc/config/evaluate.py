@@ -63,7 +63,7 @@ EVALUATE_GROUPS: Groups = {
         *("split", "dataset", "pairs", "binarise", "classes", "ignore", "group_by"),
         *("image_column", "mask_column"),
     ),
-    "prediction": ("at", "threshold", "tta", "tile", "batch_size"),
+    "prediction": ("at", "threshold", "tta", "tile", "batch_size", "device"),
     "output": ("explain",),
 }
 """Where --help shows the flags."""
