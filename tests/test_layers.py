@@ -26,7 +26,7 @@ LAYERS = (
     ("segacc.training", "segacc.evaluation", "segacc.export"),
     ("segacc.prediction", "segacc.tracking", "segacc.hub"),
     ("segacc.report",),
-    ("segacc.runs",),
+    ("segacc.runs", "segacc.card"),
     ("segacc.models", "segacc.data"),
     ("segacc.metrics", "segacc.runtime"),
     ("segacc.labels",),

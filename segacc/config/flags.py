@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from segacc.config.evaluate import EvaluateConfig
 from segacc.config.names import encoder_name, model_name
 from segacc.config.options import Reading, with_all_epochs, with_home
 from segacc.config.records import read_config_file, read_run_config
-from segacc.config.sizes import AnySize
+from segacc.config.sizes import AnySize, size_text
 from segacc.config.train import (
     RECIPES,
     SEGFORMER_B0,
@@ -38,6 +39,11 @@ MAY_CHANGE = [
 # The data set may lie in another place: its fingerprint is compared once it is read.
 RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "resume", "output_dir", "debug", "config"}
 RESUME_MAY_CHANGE |= {field.name for field in dataclasses.fields(Reading)}
+# Of these the results do not depend, so the command that repeats a run is without them.
+NOT_OF_RESULTS = {*MAY_CHANGE, "output_dir", "resume", "debug", "config", "name", "project"} - {
+    "epochs",
+    "patience",
+}
 
 
 def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
@@ -235,6 +241,37 @@ def with_paths(config: TrainConfig) -> TrainConfig:
         if (value := getattr(config, name)) and os.path.isfile(value):
             values[name] = os.path.abspath(value)
     return dataclasses.replace(config, **values)
+
+
+def command_of(config: TrainConfig) -> str | None:
+    """The command that trains such a run once more, with the flags that are not at their defaults.
+
+    Args:
+        config: filled.
+
+    Returns:
+        None where a network, a loss or a data set is an object of a program.
+    """
+    if any(is_own(str(name)) for name in (config.dataset, config.model, config.loss)):
+        return None
+    # Those from which `with_protocol` and `with_recipe` find other defaults.
+    chosen = {name: getattr(config, name) for name in ("dataset", "model", "recipe", "crop")}
+    if config.augment == "none":
+        chosen["augment"] = "none"
+    default = with_protocol(with_recipe(TrainConfig(**chosen)))
+    flags = []
+    for name, value in vars(config).items():
+        usual = getattr(TrainConfig() if name in chosen else default, name)
+        if name in NOT_OF_RESULTS or value is None or value == usual:
+            continue
+        if value is True:
+            flags.append(_flag(name))
+        elif name == "pairs":
+            flags += ["--pairs", *value]
+        else:  # with a sign of equality where a value begins with a minus
+            text = size_text(value) if name == "size" else str(value)
+            flags += [f"{_flag(name)}={text}"] if text[:1] == "-" else [_flag(name), text]
+    return shlex.join(["segacc", "train", *flags])
 
 
 def _shown(value: object) -> object:

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -44,7 +45,11 @@ def read_run_record(run: Path) -> dict[str, Any]:
 
 def read_run_config(run: Path) -> TrainConfig:
     """The config of a run, as it was resolved when it started; raises as `read_run_record`."""
-    values = read_run_record(run)["config"]
+    return read_config(read_run_record(run)["config"])
+
+
+def read_config(values: Mapping[str, Any]) -> TrainConfig:
+    """The config of the values that config.json holds."""
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     values = {k: v for k, v in values.items() if k in known}
     for name in ("output_dir", "resume", "config"):

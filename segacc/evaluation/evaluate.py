@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import segacc
+from segacc.card import write_test_scores
 from segacc.config.evaluate import EvaluateConfig
 from segacc.data.classes.palettes import with_palette
 from segacc.errors import InputError, disk_errors
@@ -37,7 +39,8 @@ from segacc.prediction.logits import predict_split, resize_logits
 from segacc.report.page import write_report
 from segacc.report.pictures import detail_folder, picture_name, triptych
 from segacc.report.scored import read_scored
-from segacc.runtime.accelerator import end_run, is_out_of_memory, only_run
+from segacc.runs.folder import now
+from segacc.runtime.accelerator import device_name, end_run, is_out_of_memory, only_run
 from segacc.runtime.device import on_device
 from segacc.runtime.ranks import gather_images, is_lost_connection
 
@@ -82,6 +85,8 @@ def evaluate(config: EvaluateConfig, net: nn.Module | None = None) -> Path:
                 record = record_of(evaluation, found, scores)
                 write_results(folder, split, found.at_threshold, record)
                 write_report(folder / "report.html", [read_scored(config.run, folder, split)])
+                if folder == config.run / "test":  # the usual way of scoring
+                    write_test_scores(config.run, record)
                 print_results(folder, split, found.at_threshold, record, config.explain)
     evaluation.accelerator.wait_for_everyone()  # until the results are written
     end_run(evaluation.accelerator)
@@ -208,6 +213,9 @@ def record_of(
         "constant_mask_iou": constant_mask_iou(found.at_threshold.counts),
         "formulas": formulas(labels.logits),
         "intervals": INTERVALS,
+        "scored": now(),
+        "version": segacc.__version__,
+        "device": device_name(evaluation.accelerator.device),
         "seconds": found.seconds,
         "img_per_s": images / found.seconds,  # of all processes, which work at the same time
         "calibration": calibration_table(found.at_threshold),

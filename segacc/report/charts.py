@@ -106,12 +106,15 @@ def chart(
         holds_links: whether the body has links; screen readers then do not take the chart for one
             picture.
     """
-    grid = [gridline(float(_y(y, t)), short(t)) for t in y.ticks]
+    grid = [
+        gridline(float(_y(y, t)), text)
+        for t, text in zip(y.ticks, tick_labels(y.ticks), strict=True)
+    ]
     grid += [
         Markup('<text class="tick x" x="{}" y="{}">{}</text>').format(
-            _x(x, t), TOP + DOWN + 18, short(t)
+            _x(x, t), TOP + DOWN + 18, text
         )
-        for t in x.ticks
+        for t, text in zip(x.ticks, tick_labels(x.ticks), strict=True)
     ]
     return Markup(
         '<figure class="chart" id="{name}"><figcaption><h3>{title}</h3>{note}{legend}</figcaption>'
@@ -215,10 +218,14 @@ def bars(edges: Sequence[float], heights: Sequence[float], x: Axis, y: Axis) -> 
     return Markup('<path class="bars" d="{}"/>').format(d)
 
 
-def short(value: float) -> str:
-    """A tick's label: 0.25, 100, 5e-5."""
-    text = f"{value:.4g}"
-    return "0" if abs(value) < 1e-12 else text.replace("e-0", "e-")
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """The labels of an axis, in as many digits as tell its ticks apart: 0.25, 100, 5e-5."""
+    labels: list[str] = []
+    for digits in range(4, 17):
+        labels = [f"{0 if abs(t) < 1e-12 else t:.{digits}g}".replace("e-0", "e-") for t in ticks]
+        if len(set(labels)) == len(ticks):
+            break
+    return labels
 
 
 def _x(axis: Axis, value: float) -> str:

@@ -28,6 +28,7 @@ BAR = 20  # px, height of a line of text
 MARK = (255, 214, 10)  # is seen well on tissue and streets, by colour-blind people too
 PAPER = (255, 255, 255)
 INK = (20, 20, 20)
+FRAME = (150, 150, 150)
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,14 @@ def triptych(
     ]
     scale = max(1, min(SMALLEST // mask.shape[1], LARGEST // max(mask.shape)))
     width, height = (side * scale for side in panels[0].size)
-    sheet = Image.new("RGB", (3 * width + 2 * GAP, height + 2 * BAR), PAPER)
+    sheet = Image.new("RGB", (3 * width + 2 * GAP + 2, height + 2 * BAR), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13)
     for i, (panel, title) in enumerate(zip(panels, TITLES, strict=True)):
-        left = i * (width + GAP)
+        left = 1 + i * (width + GAP)
         shown = panel.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
+        # A frame, since a mask may be as white as the sheet.
+        draw.rectangle((left - 1, BAR - 1, left + width, BAR + height), outline=FRAME)
         sheet.paste(shown, (left, BAR))
         draw.text((left + 3, 2), title, INK, font)
     draw.text((3, height + BAR + 2), caption, INK, font)

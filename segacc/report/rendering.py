@@ -17,6 +17,7 @@ import segacc
 from segacc.config.sizes import sides_in_words, size_of_json, sizes_in_words
 from segacc.errors import write_text
 from segacc.report import figures
+from segacc.report.scored import facts
 
 STYLE = "report.css"
 
@@ -59,6 +60,7 @@ def _environment() -> Environment:
     shown_as: tuple[Callable[..., str], ...]
     shown_as = (figures.number_text, figures.interval_text, figures.threshold_text)
     shown_as += (size_words, scored_sizes)
+    environment.filters["facts"] = facts
     environment.filters |= {function.__name__: function for function in shown_as}
     return environment
 

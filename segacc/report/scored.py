@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from segacc.config.flags import command_of
+from segacc.config.records import read_config
 from segacc.data.split import Split
 from segacc.errors import InputError, command
 from segacc.labels import Labels
@@ -25,7 +27,7 @@ class Scored:
 
     name: str  # of the run
     model: str  # the architecture, and its encoder
-    config: dict[str, Any]  # of config.json, with all defaults filled in
+    record: dict[str, Any]  # config.json
     epochs: list[dict[str, Any]]  # the lines of metrics.jsonl
     metrics: dict[str, Any]  # metrics.json
     rows: list[dict[str, str]]  # of per_image.csv
@@ -33,6 +35,11 @@ class Scored:
     split: Split
     folder: Path  # of the results
     pictures: list[Path]  # a picture for each image: of levels, or the predicted label map
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The flags, with all defaults filled in."""
+        return dict(self.record["config"])
 
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
@@ -104,7 +111,8 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
     """
     path = run / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))["config"]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        config = record["config"]
         path = folder / "metrics.json"
         metrics = json.loads(path.read_text(encoding="utf-8"))
         path = folder / "per_image.csv"
@@ -123,7 +131,7 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
     return Scored(
         name=run.resolve().name,
         model=config["model"] if whole else f"{config['model']} ({config['encoder']})",
-        config=config,
+        record=record,
         epochs=read_epochs(run),
         metrics=metrics,
         rows=rows,
@@ -132,6 +140,47 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
         folder=folder,
         pictures=find_pictures(folder / detail_folder(labels), split.names),
     )
+
+
+def facts(run: Scored) -> list[tuple[str, str]]:
+    """What a reader asks first about a run: names, and what is to be said; what an older version
+    did not write is left out."""
+    config, record, metrics = read_config(run.config), run.record, run.metrics
+    images = record.get("data", {}).get("images", {})
+    parameters = record.get("parameters", {}).get("whole")
+    epochs = f"{len(run.epochs)} of at most {config.epochs}, the best was {run.best_epoch}"
+    trained = [day(record.get("started")), record.get("device", "")]
+    if record.get("processes", 1) > 1:
+        trained.append(f"{record['processes']} processes")
+    trained.append(about_version(record.get("versions", {}), record.get("git_commit")))
+    scored = [day(metrics.get("scored")), metrics.get("device", "")]
+    scored.append(f"segacc {metrics['version']}" if "version" in metrics else "")
+    rows = {
+        "model": run.model + (f", {parameters / 1e6:.1f} M parameters" if parameters else ""),
+        "weights": f"started from {config.weights}" if config.weights else "",
+        "loss": config.loss,
+        "epochs": epochs if run.epochs else "",
+        "learnt from": f"{images['train']} images" if "train" in images else "",
+        "validated on": f"{images['valid']} images" if "valid" in images else "",
+        "scored on": f"{metrics['images']} images of {metrics['split']}",
+        "trained": ", ".join(filter(None, trained)),
+        "scored": ", ".join(filter(None, scored)),
+        "command": command_of(config) or "",
+    }
+    return [(name, text) for name, text in rows.items() if text]
+
+
+def day(stamp: str | None) -> str:
+    """A time of a record as people write it: 2026-11-29 14:05."""
+    return stamp[:16].replace("T", " ") if stamp else ""
+
+
+def about_version(versions: dict[str, str], commit: str | None) -> str:
+    """segacc 0.1.0 (commit 0123abc), torch 2.9.0"""
+    texts = [f"{name} {versions[name]}" for name in ("segacc", "torch") if name in versions]
+    if texts and commit:
+        texts[0] += f" (commit {commit[:7]}{'+' if commit.endswith('+') else ''})"
+    return ", ".join(texts)
 
 
 def label_runs(runs: list[Scored]) -> list[str]:

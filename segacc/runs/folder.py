@@ -155,6 +155,7 @@ def _start_run(
             "data": data_record(config.dataset, data),
             **given,
             "parameters": {"whole": model.parameters_whole, "trained": model.parameters_trained},
+            "started": now(),
             "processes": accelerator.num_processes,
             "device": device_name(accelerator.device),
             "versions": {
@@ -199,13 +200,18 @@ def make_run_folder(config: TrainConfig) -> Path:
     raise AssertionError("there is always a next number")
 
 
-def generated_name(config: TrainConfig, now: datetime) -> str:
+def generated_name(config: TrainConfig, time: datetime) -> str:
     """What a run is called that was given no name: its data, model, encoder, seed and time."""
     place = Path(config.dataset).expanduser()
     dataset = place.resolve().stem if place.exists() else config.dataset
     parts = [dataset, config.model.removeprefix(OWN), config.encoder or "", f"seed{config.seed}"]
     parts = [re.sub(r"[^\w.+]+", "-", part) for part in parts if part]
-    return "-".join([*parts, now.strftime("%Y%m%d-%H%M%S")])
+    return "-".join([*parts, time.strftime("%Y%m%d-%H%M%S")])
+
+
+def now() -> str:
+    """The time here, for a record: 2026-11-29T14:05:00+01:00."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def git_commit() -> str | None:

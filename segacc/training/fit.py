@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
+from segacc.card import model_card
 from segacc.config.flags import fill
 from segacc.config.train import TrainConfig
 from segacc.errors import Stopped, how_to_continue
 from segacc.hub.push import how_to_push, push_run
 from segacc.metrics.tables import per_image_csv
-from segacc.runs.card import model_card
 from segacc.runs.epochs import append_epoch
 from segacc.runs.status import marked_as_training
 from segacc.runtime.accelerator import only_run
@@ -143,7 +143,7 @@ def report_epoch(
         print(epoch_line(line, job.config.epochs, *best, constant, labels), flush=True)
         append_epoch(job.run, line)
         if is_best:
-            card = model_card(job.config, labels, line)
+            card = model_card(job.run, job.config, labels, line)
             table = per_image_csv(valid.names, valid.sizes, validation.counts, labels)
             job.writer.hold_best(validation.scores.get("threshold", 0.5), card, table)
     log_epoch(job.tracker, line, best=is_best)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from segacc.config.cache_dir import cache_dir
-from segacc.config.flags import RESUME_MAY_CHANGE, fill, parse_evaluate, parse_train
+from segacc.config.flags import RESUME_MAY_CHANGE, command_of, fill, parse_evaluate, parse_train
 from segacc.config.options import with_home
 from segacc.config.records import read_run_config, to_json
 from segacc.config.train import TrainConfig
@@ -49,6 +49,30 @@ def test_a_recipe_changes_defaults_and_flags_that_are_given_win():
     assert parse_train(["--recipe", "study", "--loss", "dice+ce"]).loss == "dice+ce"
     assert fill(given) == given  # nothing is changed back
     assert parse_train(["--recipe=strong"]) == strong
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "",
+        "--crop 256 --model unet --encoder mobilenet_v2 --seed 3 --lr 5e-4 --weights none",
+        "--recipe strong --epochs 7 --dataset 'my images' --model segformer --keep-head",
+        "--size 480x360 --augment none --freeze-encoder all --freeze-bn --ema 0.9 --group-by=-x",
+        "--pairs 'a/{}=b/{}' 'c/{}=d/{}' --size native --crop 64 --precision bf16 --patience 3",
+        "--recipe study --dataset pedestrian --flips hv --class-weights balanced --ohem 0.5",
+    ],
+)
+def test_the_command_of_a_run_makes_its_config(flags):
+    config = parse_train(shlex.split(flags))
+    program, command, *again = shlex.split(command_of(config))
+    assert (program, command) == ("segacc", "train") and parse_train(again) == config
+    assert len(again) <= len(shlex.split(flags))  # no flag that is not needed
+
+
+def test_the_command_of_a_run_is_without_what_its_results_do_not_depend_on():
+    config = parse_train(["--workers", "3", "--output-dir", "x", "--tracker", "none", "--keep=3"])
+    assert command_of(config) == "segacc train"
+    assert command_of(dataclasses.replace(config, model="own:Net")) is None
 
 
 def test_a_recipe_and_a_frozen_encoder_are_what_a_program_means():

@@ -1,14 +1,17 @@
 """evaluate(): scores against scores computed by hand from the files it wrote."""
 
 import csv
+import html
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 from small import TINY, evaluate, write_blobs
@@ -45,7 +48,7 @@ def fresh_accelerator():
 def panels(path):
     """The three panels of a picture, enlarged 4 times, back at 64 px."""
     sheet = np.asarray(Image.open(path).convert("L"))
-    return [sheet[20 + 2 : 20 + 256 : 4, x + 2 : x + 256 : 4] for x in (0, 262, 524)]
+    return [sheet[20 + 2 : 20 + 256 : 4, x + 2 : x + 256 : 4] for x in (1, 263, 525)]
 
 
 def test_scores_table_and_pictures_tell_the_same(run, capsys):
@@ -93,6 +96,36 @@ def test_scores_table_and_pictures_tell_the_same(run, capsys):
     assert again == result
     said = capsys.readouterr().out
     assert all(formula in said for formula in record["formulas"].values())
+
+
+def test_the_card_gets_the_scores_of_the_test_images_and_a_path_that_works(run):
+    card = run / "best" / "README.md"
+    result = evaluate(EvaluateConfig(run))
+    first = card.read_text()
+    assert f"| iou | {result['iou']:.4f} |" in first and "Not scored" not in first
+    evaluate(EvaluateConfig(run, threshold=0.9))  # beside the usual results
+    evaluate(EvaluateConfig(run, split="valid"))
+    assert card.read_text() == first
+    (code,) = re.findall(r"```python\n(.*?)```", first, re.DOTALL)
+    given = torch.randint(0, 256, (1, 3, 50, 70), dtype=torch.uint8)
+    names = {"images": given}
+    exec(code, names)
+    assert names["mask"].shape == (1, 1, 50, 70)
+
+
+def test_the_page_says_how_the_run_was_made(run):
+    evaluate(EvaluateConfig(run))
+    page = (run / "test" / "report.html").read_text()
+    said = dict(re.findall(r"<div><dt>(.*?)</dt><dd.*?><bdi>(.*?)</bdi></dd></div>", page))
+    record = json.loads((run / "config.json").read_text())
+    assert said["model"].endswith("M parameters")
+    assert said["weights"] == "started from none" and said["loss"] == "dice+ce"
+    assert said["epochs"].startswith("8 of at most 8, the best was ")
+    assert said["scored on"] == "7 images of test"
+    assert said["learnt from"] == f"{record['data']['images']['train']} images"
+    assert said["trained"].startswith(record["started"][:10]) and "segacc" in said["trained"]
+    again = parse_train(shlex.split(html.unescape(said["command"]))[2:])
+    assert again.lr == 5e-3 and again.dataset == record["config"]["dataset"]
 
 
 def test_a_threshold_that_is_given_is_used_beside_one_half(run):

@@ -4,7 +4,16 @@ import math
 
 import pytest
 
-from segacc.report.charts import Axis, Series, chart, fit_axis, line, line_class, short, unit_axis
+from segacc.report.charts import (
+    Axis,
+    Series,
+    chart,
+    fit_axis,
+    line,
+    line_class,
+    tick_labels,
+    unit_axis,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,9 +45,15 @@ def test_an_axis_of_no_value_or_one_has_two_different_ends(values, low):
 
 
 def test_labels_are_short():
-    assert [short(v) for v in (0, 1e-17, 0.25, 100, 5e-5, 0.1 + 0.2)] == (
-        ["0", "0", "0.25", "100", "5e-5", "0.3"]
-    )
+    assert tick_labels([1e-17, 5e-5, 0.25, 0.1 + 0.2, 100]) == ["0", "5e-5", "0.25", "0.3", "100"]
+
+
+@pytest.mark.parametrize("low", [0.0, 0.69314, 123456.0, 1 - 1e-9])
+@pytest.mark.parametrize("span", [1.0, 1e-3, 2e-6])
+def test_the_labels_of_an_axis_differ(low, span):
+    labels = tick_labels(fit_axis("", [low, low + span]).ticks)
+    assert len(set(labels)) == len(labels)
+    assert [float(label) for label in labels] == sorted(map(float, labels))
 
 
 def test_a_line_has_a_gap_where_there_is_no_value():

@@ -27,17 +27,26 @@ def test_panels_show_what_they_are_given_side_by_side():
     found = np.zeros((300, 280), np.uint8)
     found[:, :40] = 1
     sheet = np.asarray(triptych(image, mask, found, "a name   IoU 0.5"))
-    assert sheet.shape == (300 + 2 * BAR, 3 * 280 + 2 * GAP, 3)
-    panels = [sheet[BAR : BAR + 300, x : x + 280] for x in (0, 280 + GAP, 2 * (280 + GAP))]
+    assert sheet.shape == (300 + 2 * BAR, 3 * 280 + 2 * GAP + 2, 3)
+    panels = [sheet[BAR : BAR + 300, x : x + 280] for x in (1, 281 + GAP, 1 + 2 * (280 + GAP))]
     assert (panels[0] == image).all()
     assert (panels[1] == 255 * mask[..., None]).all()
     assert (panels[2] == 255 * found[..., None]).all()
     assert (sheet[:BAR] < 100).any() and (sheet[-BAR:] < 100).any()  # titles and caption
 
 
+def test_a_white_mask_has_a_frame():
+    image = np.full((300, 280, 3), 255, np.uint8)
+    sheet = np.asarray(triptych(image, np.ones((300, 280), np.uint8), image[..., 0] // 255, ""))
+    for left in (0, 280 + GAP, 2 * (280 + GAP)):
+        frame = sheet[BAR - 1 : BAR + 301, left : left + 282, 0]
+        assert (frame[1:-1, 1:-1] == 255).all()
+        assert (frame[[0, -1]] == 150).all() and (frame[:, [0, -1]] == 150).all()
+
+
 def test_small_images_are_enlarged():
     image = np.zeros((64, 64, 3), np.uint8)
-    assert triptych(image, image[..., 0], image[..., 0], "").width == 3 * 256 + 2 * GAP
+    assert triptych(image, image[..., 0], image[..., 0], "").width == 3 * 256 + 2 * GAP + 2
 
 
 def test_an_overview_holds_all_pictures(tmp_path):

@@ -1,18 +1,24 @@
-"""The model card of a run's best model."""
+"""The model card: README.md beside the best model of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from segacc.config.sizes import size_in_words
+from segacc.config.sizes import size_in_words, sizes_in_words
 from segacc.config.train import OWN, TrainConfig, is_own
+from segacc.errors import quoted, write_text
 from segacc.labels import Labels
 
+BEGIN, END = "<!-- test scores: segacc evaluate writes them -->", "<!-- end of test scores -->"
 
-def model_card(config: TrainConfig, labels: Labels, line: dict[str, float]) -> str:
+
+def model_card(run: Path, config: TrainConfig, labels: Labels, line: dict[str, float]) -> str:
     """The README.md of the best model: what it is, how good it is, how to use it.
 
     Args:
+        run: the run's folder.
         line: the line of its epoch in metrics.jsonl.
     """
     dataset = Path(config.dataset.rstrip("/")).name
@@ -55,10 +61,47 @@ Validation split, full images{threshold}, epoch {line["epoch"]}:
 | iou_image | mean over images | {line["valid_iou_image"]:.4f} |
 | dice | over all pixels | {line["valid_dice"]:.4f} |
 {best}
+{BEGIN}
+Not scored on test images yet: `segacc evaluate {quoted(run)}`.
+{END}
+
 ```python
 import segacc
 
-model = segacc.load("PATH"{net})  # this folder
+model = segacc.load({str(run)!r}{net})
 logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> {use}
 ```
 """
+
+
+def write_test_scores(run: Path, record: Mapping[str, Any]) -> None:
+    """Put the scores on the test images into the card of the run's best model.
+
+    A card without the two lines of comment that mark their place stays as it is.
+
+    Args:
+        record: metrics.json of these scores.
+    """
+    path = run / "best" / "README.md"
+    card = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, begin, rest = card.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        return
+    at = "" if record["threshold"] is None else f", threshold {record['threshold']:g}"
+    rows = "".join(
+        f"| {name} | {record['scores'][name]['value']:.4f} | {interval(record['scores'][name])} |\n"
+        for name in ("iou", "iou_image", "dice")
+        if name in record["scores"]
+    )
+    text = (
+        f"Test split, {record['images']} images of {sizes_in_words(record)}{at}:\n\n"
+        f"| score | value | 95 % interval |\n|---|---|---|\n{rows}"
+    )
+    write_text(path, f"{before}{BEGIN}\n{text}{END}{after}")
+
+
+def interval(score: Mapping[str, float | None]) -> str:
+    """The 95 % interval of a score; empty if it has none."""
+    low, high = score.get("low"), score.get("high")
+    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
