@@ -51,7 +51,8 @@ def write_files(one: Read, maps: Iterator[Tensor], threshold: float, labels: Lab
         threshold: for two classes, foreground is where the probability is above this.
         labels: None where nobody has named the classes.
     """
-    one.target.mask.unlink(missing_ok=True)  # of a call without the other files
+    if one.target.mask.exists():  # of an earlier call, without the other files
+        one.target.mask.unlink()
     if labels is None or labels.logits == 1:
         _write_binary(one, next(maps), threshold)
     else:

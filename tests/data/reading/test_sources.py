@@ -119,7 +119,10 @@ def test_a_folder_is_read_where_it_is(tmp_path, cache):
             r"known set \(pedestrian, gland, gland-128, demo, demo-pedestrian, demo-street\), nor",
         ),
         ("", "--dataset '' is neither"),
-        ("./no/such/place", "nor a folder, an archive or a Hub id"),
+        (
+            "./no/such/place",
+            r"was not found \(there is no no here\): expected a folder, an archive",
+        ),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_closest_known_ones(name, expected):
