@@ -56,16 +56,13 @@ def flags_in_groups(command: Callable[..., Any], groups: Groups, default: Any = 
     """A dataclass for tyro: its fields are the flags of a command, those of a group in a dataclass
     of their own. Arguments are as in `read_flags`."""
     hints = get_type_hints(command, include_extras=True)
-    parsed = docstring_parser.parse_from_object(command)
-    texts = {parameter.arg_name: parameter.description for parameter in parsed.params}
+    texts = _texts(command)
     fields: dict[str, tuple[str, Any, Any]] = {}
     for parameter in inspect.signature(command).parameters.values():
         name = parameter.name
-        # One line: tyro breaks it at the width of the terminal, and keeps other line breaks.
-        text = " ".join((texts.get(name) or "").split())
-        value = parameter.default if default is None else getattr(default, name)
+        value = getattr(default, name, parameter.default)
         field = dataclasses.MISSING if value is parameter.empty else value
-        conf = tyro.conf.arg(help=text)
+        conf = tyro.conf.arg(help=texts.get(name))
         fields[name] = (name, Annotated[hints[name], conf], dataclasses.field(default=field))
     grouped: list[Any] = []
     for group, names in groups.items():
@@ -74,6 +71,21 @@ def flags_in_groups(command: Callable[..., Any], groups: Groups, default: Any = 
             of_group = dataclasses.make_dataclass(group, members, frozen=True, kw_only=True)
             grouped.append((group, Annotated[of_group, tyro.conf.OmitArgPrefixes]))
     return dataclasses.make_dataclass("Flags", [*fields.values(), *grouped], kw_only=True)
+
+
+def _texts(command: Callable[..., Any]) -> dict[str, str]:
+    """What docstrings say of each parameter of a function, or of each field of a dataclass and its
+    bases.
+
+    Each text is one line: tyro breaks it at the width of the terminal, and keeps other breaks.
+    """
+    sources = reversed(command.__mro__[:-1]) if isinstance(command, type) else [command]
+    return {
+        parameter.arg_name: " ".join(parameter.description.split())
+        for source in sources
+        for parameter in docstring_parser.parse_from_object(source).params
+        if parameter.description
+    }
 
 
 def paragraphs(command: Callable[..., Any]) -> list[str]:

@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
+from typing import Annotated
 
 import pytest
+import tyro
 from small import ROOT
 
 from segacc.cli import COMMANDS, GROUPS, run_command
@@ -54,7 +57,7 @@ def test_each_flag_of_a_config_is_in_one_group_or_concerns_the_whole_run():
         assert len(grouped) == len(set(grouped))
         flags = {field.name for field in dataclasses.fields(config)}
         assert set(grouped) <= flags
-        assert flags - set(grouped) <= {"resume", "debug", "run"}
+        assert flags - set(grouped) <= {"resume", "config", "debug", "run"}
 
 
 def test_the_groups_of_training_come_in_their_order_with_their_flags():
@@ -97,6 +100,24 @@ def test_values_of_a_default_stand_for_flags_that_are_not_given():
     default = TrainConfig(lr=0.25, size=(480, 360), pairs=("a=b",), freeze_bn=True)
     values = read_flags(TrainConfig, TRAIN_GROUPS, ["--epochs", "3"], default=default)
     assert TrainConfig(**values) == dataclasses.replace(default, epochs=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """Where it runs."""
+
+    machines: int = 1
+    """how many"""
+
+
+def test_a_config_may_be_extended_by_a_dataclass_with_flags_of_its_own():
+    """As those of a launcher are, which are no part of a run's config."""
+    where = ("where", Annotated[Where, tyro.conf.OmitArgPrefixes], Where())
+    made = dataclasses.make_dataclass("Made", [where], bases=(EvaluateConfig,), frozen=True)
+    given = ["runs/a", "--at", "own", "--machines", "2"]
+    values = read_flags(made, GROUPS["evaluate"], given, default=EvaluateConfig(Path("b")))
+    assert values["at"] == "own" and values["where"] == Where(2)
+    assert values["run"] == Path("runs/a")
 
 
 @pytest.mark.parametrize(("args", "code"), [([], EXIT_INPUT), (["-h"], None), (["--help"], None)])
