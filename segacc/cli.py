@@ -18,13 +18,14 @@ from segacc.commands.runs import compare, dashboard
 from segacc.commands.study import study
 from segacc.commands.training import evaluate, train
 from segacc.config.evaluate import EvaluateConfig
+from segacc.config.launch import with_launch
 from segacc.config.options import with_home
 from segacc.config.train import TrainConfig
 from segacc.errors import is_local_main, run_program
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    "train": TrainConfig,  # this one and the next only for the list of commands in --help
-    "evaluate": EvaluateConfig,
+    "train": with_launch(TrainConfig),  # this one and the next only for the list in --help
+    "evaluate": with_launch(EvaluateConfig),
     "prepare": prepare,
     "check": check,
     "cache": cache,
@@ -44,11 +45,9 @@ def run_command(args: list[str]) -> int | None:
     """
     # --resume takes the other flags from the run's folder, which only parse_train knows how to do.
     if args[:1] == ["train"]:
-        train(args[1:], prog="segacc train")
-        return None
+        return train(args[1:], prog="segacc train")
     if args[:1] == ["evaluate"]:
-        evaluate(args[1:], prog="segacc evaluate")
-        return None
+        return evaluate(args[1:], prog="segacc evaluate")
     code: int | None = tyro.extras.subcommand_cli_from_dict(
         COMMANDS, prog="segacc", args=args, console_outputs=is_local_main()
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import tyro
 
 from segacc.config.checks import check_evaluate, check_values
 from segacc.config.evaluate import EvaluateConfig
+from segacc.config.launch import with_launch
 from segacc.config.options import Reading, with_all_epochs, with_home
 from segacc.config.records import read_run_config
 from segacc.config.sizes import AnySize
@@ -52,6 +53,8 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
     """
     prints, args = is_local_main(), with_all_epochs(with_home(args))
     default = with_recipe(TrainConfig(recipe=_recipe_of(args)))
+    if asks_for_help(args):
+        show_help(TrainConfig, args, prog, vars(default))
     config = tyro.cli(TrainConfig, prog=prog, args=args, default=default, console_outputs=prints)
     resume = config.resume
     if resume is None:
@@ -59,6 +62,23 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
     saved = read_run_config(resume)
     config = tyro.cli(TrainConfig, prog=prog, args=args, default=saved, console_outputs=prints)
     return continued(config, saved, resume)
+
+
+def asks_for_help(args: Sequence[str]) -> bool:
+    """Whether the arguments ask for --help, of which processes start nothing."""
+    return bool({"-h", "--help"} & set(args))
+
+
+def show_help(
+    config: type[TrainConfig] | type[EvaluateConfig],
+    args: Sequence[str],
+    prog: str | None,
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Print the help of a config, with the flags of the launcher, and end the program."""
+    shown = with_launch(config)
+    default = tyro.MISSING_NONPROP if defaults is None else shown(**defaults)
+    tyro.cli(shown, prog=prog, args=args, default=default, console_outputs=is_local_main())
 
 
 def continued(config: TrainConfig, saved: TrainConfig, resume: Path) -> TrainConfig:
@@ -228,6 +248,8 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
         SystemExit: help was asked for, or a flag does not exist.
     """
     args = with_home(args)
+    if asks_for_help(args):
+        show_help(EvaluateConfig, args, prog)
     config = tyro.cli(EvaluateConfig, prog=prog, args=args, console_outputs=is_local_main())
     check_evaluate(config)
     return config

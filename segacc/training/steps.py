@@ -17,7 +17,7 @@ from segacc.data.loading.loader import to_device
 from segacc.data.loading.stream import epoch_end, step_keys
 from segacc.errors import InputError, quoted
 from segacc.runtime.accelerator import memory_gib
-from segacc.runtime.bars import make_bar
+from segacc.runtime.bars import LogLines, make_bar
 from segacc.runtime.ranks import any_rank
 from segacc.tracking.trackers import log_steps
 from segacc.training.optim import rates_at
@@ -65,7 +65,7 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
     pending: list[Tensor] = []
     started = read = time.perf_counter()
     waited = waited_before = 0.0
-    stop = False
+    stop, lines = False, LogLines(shown=job.is_main)
     with progress_bar(job, progress, last_step) as bar:
         for step in range(first_step, last_step):
             job.hooks.step_begins(step)
@@ -84,6 +84,9 @@ def train_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], bool])
                 done = progress.after_steps([loss for loss, _ in results])
                 images = (step + 1 - first_step) * config.batch_size
                 show_speed(bar, done.mean_loss, images, time.perf_counter() - started, waited)
+                if lines.are_due() and step + 1 < last_step:
+                    seconds = time.perf_counter() - started
+                    print(step_line(job, done, first_step, last_step, seconds), flush=True)
                 log_steps(job.tracker, progress.step, results, rates, *spent)
                 with saved_where_it_fails(job, done):
                     tell_steps(job, progress, results, rates)
@@ -216,4 +219,20 @@ def show_speed(bar: tqdm, loss: float, images: int, seconds: float, waited: floa
     """Show the mean loss, the speed and the share of waiting at the end of the bar."""
     bar.set_postfix_str(
         f"loss {loss:.4f}, {images / seconds:.1f} img/s, data_wait {waited / seconds:.1%}"
+    )
+
+
+def step_line(job: Job, done: Progress, first_step: int, last_step: int, seconds: float) -> str:
+    """A line for a log in the middle of an epoch.
+
+    Args:
+        done: after the last step.
+        first_step: the first one of those that took `seconds`.
+        last_step: the last one of the epoch.
+    """
+    steps, left = len(done.losses), last_step - done.step
+    remaining = left * seconds / (done.step - first_step)
+    return (
+        f"epoch {done.epoch + 1:>3}/{job.config.epochs}  step {steps} of {steps + left}  "
+        f"loss {done.mean_loss:.4f}  {tqdm.format_interval(remaining)} left"
     )
