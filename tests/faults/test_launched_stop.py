@@ -48,7 +48,7 @@ def test_two_processes_train_and_score_as_one_does(blobs, tmp_path):
     code, printed = on_terminal(words)
     assert code == 0 and printed.count("3 full images") == 1, printed
     assert "scoring:" in printed  # the bar
-    assert "loading PyTorch ..." in printed.splitlines()[0]
+    assert printed.startswith("\r\x1b[K  loading PyTorch ...")
 
 
 @pytest.mark.distributed
