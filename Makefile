@@ -24,10 +24,10 @@ DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 DEMO_FLAGS := --encoder timm-tf_efficientnet_lite0 --batch-size 4 --lr 5e-3
 
 demo: $(INSTALLED)
-	$(BIN)/accelerate launch train.py --model linknet --crop 256 --dataset demo $(DEMO_FLAGS) \
+	$(BIN)/python train.py --model linknet --crop 256 --dataset demo $(DEMO_FLAGS) \
 		--epochs $(EPOCHS) --output-dir $(DEMO_RUN)
 	$(BIN)/python evaluate.py $(DEMO_RUN)
-	$(BIN)/accelerate launch train.py --model fpn --dataset demo-street $(DEMO_FLAGS) \
+	$(BIN)/python train.py --model fpn --dataset demo-street $(DEMO_FLAGS) \
 		--epochs $(EPOCHS) --output-dir $(DEMO_RUN)-street
 	$(BIN)/python evaluate.py $(DEMO_RUN)-street
 	@echo; echo "the demo is done, look at these pages:"

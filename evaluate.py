@@ -9,8 +9,8 @@ from segacc.commands.training import evaluate
 from segacc.errors import run_program
 
 
-def main() -> None:
-    evaluate(sys.argv[1:])
+def main() -> int:
+    return evaluate(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Fine-tune a segmentation model: accelerate launch train.py --model linknet --crop 256
 
-The same as `accelerate launch -m segacc train`, which needs no checkout.
+The same as `segacc train`, which needs no checkout.
 """
 
 import sys
@@ -9,8 +9,8 @@ from segacc.commands.training import train
 from segacc.errors import run_program
 
 
-def main() -> None:
-    train(sys.argv[1:])
+def main() -> int:
+    return train(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -19,14 +19,15 @@ from segacc.commands.study import study
 from segacc.commands.training import evaluate, train
 from segacc.config.evaluate import EVALUATE_GROUPS, EvaluateConfig
 from segacc.config.groups import Groups, list_commands, read_flags
+from segacc.config.launch import with_launch
 from segacc.config.options import with_home
 from segacc.config.train import TRAIN_GROUPS, TrainConfig
 from segacc.errors import EXIT_INPUT, InputError, is_local_main, run_program
 
 COMMANDS: dict[str, Callable[..., Any]] = {  # in the order in which a user meets them
     "check": check,
-    "train": TrainConfig,  # this one and the next only for their help
-    "evaluate": EvaluateConfig,
+    "train": with_launch(TrainConfig),  # this one and the next only for their help
+    "evaluate": with_launch(EvaluateConfig),
     "predict": predict,
     "runs": runs,
     "compare": compare,
@@ -63,11 +64,9 @@ def run_command(args: list[str]) -> int | None:
         return None if name else EXIT_INPUT
     # --resume takes the other flags from the run's folder, which only parse_train knows how to do.
     if name == "train":
-        train(args[1:], prog="segacc train")
-        return None
+        return train(args[1:], prog="segacc train")
     if name == "evaluate":
-        evaluate(args[1:], prog="segacc evaluate")
-        return None
+        return evaluate(args[1:], prog="segacc evaluate")
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""

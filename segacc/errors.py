@@ -21,6 +21,18 @@ EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped by a signal, to be conti
 EXIT_INTERRUPTED = 130  # the shell's own code for Ctrl-C
 EXIT_PIPE = 141  # the shell's own code when the reader of a pipe has ended
 
+LAUNCH_FOLDER = "SEGACC_LAUNCH_FOLDER"
+"""names the folder that the processes of one launch of ours share"""
+LAUNCH_FLAGS = "SEGACC_LAUNCH_FLAGS"
+"""has the flags of the launch, for sentences that say what to do next"""
+LAUNCHERS = (LAUNCH_FOLDER, "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND", "RANK")
+"""Variables that say that a launcher has started this process: ours, torchrun, accelerate, Slurm or
+another one."""
+
+
+ERROR_SAID = "segacc-error-said"
+"""a file in the folder of a launch: a process has printed its error"""
+
 
 class InputError(ValueError):
     """Something the user gave is wrong. The message is one sentence: the file or flag, what was
@@ -60,7 +72,8 @@ def how_to_continue(run: Path) -> str:
     """The end of a sentence that says how to continue a run."""
     if is_interactive():
         return f"continue with: segacc.train(resume={str(run)!r})"
-    return f"continue with: {command('train')} --resume {quoted(run)}"
+    flags = os.environ.get(LAUNCH_FLAGS, "")
+    return f"continue with: {command('train')} --resume {quoted(run)} {flags}".rstrip()
 
 
 def how_to_train_on(run: Path, flags: Mapping[str, str]) -> str:
@@ -89,15 +102,17 @@ def quoted(given: str | Path) -> str:
 def command(program: Literal["train", "evaluate"]) -> str:
     """How this user starts `program`, for a sentence that says what to do next.
 
-    A user who started train.py or evaluate.py of the repository gets the names of these files. Any
-    other (the command `segacc`, a program that calls `fit`) gets those of an installed segacc.
+    A user who started train.py or evaluate.py of the repository gets the names of these files, with
+    the launcher, except where segacc has started the processes itself. Any other (the command
+    `segacc`, a program that calls `fit`) gets those of an installed segacc.
     """
     started = Path(sys.argv[0])
     repository = Path(__file__).resolve().parents[1]
     if started.name in ("train.py", "evaluate.py") and started.resolve().parent == repository:
         script = quoted(started.with_name(f"{program}.py"))
-        return f"{'accelerate launch' if program == 'train' else 'python'} {script}"
-    return "accelerate launch -m segacc train" if program == "train" else "segacc evaluate"
+        launched = program == "train" and LAUNCH_FOLDER not in os.environ
+        return f"{'accelerate launch' if launched else 'python'} {script}"
+    return f"segacc {program}"
 
 
 def first_line(error: Exception) -> str:
@@ -136,6 +151,11 @@ def write_text(path: Path, text: str) -> None:
     aside.replace(path)
 
 
+def is_main() -> bool:
+    """Whether this is the first process of all machines, as launchers count them."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def is_local_main() -> bool:
     """Whether this is the first process of its machine, which prints what all would print."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
@@ -144,15 +164,16 @@ def is_local_main() -> bool:
 def _is_first_error() -> bool:
     """Whether no other process of this launch on this machine has printed its error before.
 
-    The process that fails first knows the cause; the others fail because it has ended. torchrun and
-    `accelerate launch` give each process a folder; all these folders are in one, where a file marks
-    that an error was printed.
+    The process that fails first knows the cause; the others fail because it has ended. The
+    processes of a launch of ours share a folder; torchrun and `accelerate launch` give each process
+    one, and all these are in one. A file there marks that an error was printed.
     """
-    own_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if own_file is None:
+    shared, own_file = os.environ.get(LAUNCH_FOLDER), os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if shared is None and own_file is None:
         return True
+    folder = Path(shared) if shared else Path(own_file or "").parent.parent
     try:
-        (Path(own_file).parent.parent / "segacc-error-said").touch(exist_ok=False)
+        (folder / ERROR_SAID).touch(exist_ok=False)
     except FileExistsError:
         return False
     except OSError:  # printing an error twice is better than not printing it

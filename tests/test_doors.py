@@ -62,8 +62,8 @@ def test_make_demo_trains_and_scores_two_sets_and_says_where_the_pages_are(tmp_p
     [
         ("train.py", "accelerate launch train.py", "python evaluate.py"),
         (f"{ROOT}/evaluate.py", f"accelerate launch {ROOT}/train.py", f"python {ROOT}/evaluate.py"),
-        ("/project/train.py", "accelerate launch -m segacc train", "segacc evaluate"),
-        ("/usr/bin/segacc", "accelerate launch -m segacc train", "segacc evaluate"),
+        ("/project/train.py", "segacc train", "segacc evaluate"),
+        ("/usr/bin/segacc", "segacc train", "segacc evaluate"),
     ],
 )
 def test_messages_name_the_command_that_the_user_has(monkeypatch, started, train, evaluate):

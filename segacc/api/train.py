@@ -14,7 +14,7 @@ from segacc.api.data import Data, file_of, place_of
 from segacc.api.flags import checked, with_flags_of
 from segacc.config.flags import continued, filled, from_file
 from segacc.config.records import read_config_file, read_run_config
-from segacc.config.train import TrainConfig
+from segacc.config.train import TrainConfig, print_title
 from segacc.errors import InputError
 from segacc.models.own import own_name
 from segacc.runs.epochs import read_epochs
@@ -111,10 +111,9 @@ def train(
     # What takes time comes last.
     files = {"dataset": place_of(dataset), "augment": file_of(augment)}
     config = config_of(flags | checked(TrainConfig, files, "train"))
-    own = Own(
-        net=model if isinstance(model, nn.Module) else None,
-        loss=None if loss is None or isinstance(loss, str) else loss,
-    )
+    own_loss = None if loss is None or isinstance(loss, str) else loss
+    own = Own(net=model if isinstance(model, nn.Module) else None, loss=own_loss)
+    print_title(config)
     hooks = Hooks(step_read=on_step or do_nothing, epoch_read=on_epoch or do_nothing)
     return Run(fit(config, hooks, own))
 

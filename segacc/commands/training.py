@@ -8,26 +8,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from segacc.config.checks import check_places
-from segacc.config.flags import parse_evaluate, parse_train
+from segacc.config.flags import asks_for_help, parse_evaluate, parse_train
+from segacc.config.launch import split_launch
 from segacc.config.names import A_DATASET, check_place
 from segacc.config.records import read_run_record
+from segacc.config.train import print_title
+from segacc.runtime.bars import show_doing
+from segacc.runtime.foreground import in_foreground
+from segacc.runtime.launcher import launch
 
 
-def train(args: Sequence[str], prog: str | None = None) -> None:
-    """Train as the flags say; `prog` as in `parse_train`."""
+def train(args: Sequence[str], prog: str | None = None) -> int:
+    """Train as the flags say, in this process or in as many as they ask for.
+
+    Args:
+        args: the flags.
+        prog: as in `parse_train`.
+
+    Returns:
+        the exit code.
+    """
+    flags, args = split_launch(args)
+    if not asks_for_help(args) and (code := launch("train", args, flags)) is not None:
+        return code
     config = parse_train(args, prog)
     check_places(config)  # before the slow import of torch
-    from segacc.training.fit import fit
+    print_title(config)
+    with in_foreground():
+        show_doing("loading PyTorch")
+        from segacc.training.fit import fit
 
-    fit(config)
+        fit(config)
+    return 0
 
 
-def evaluate(args: Sequence[str], prog: str | None = None) -> None:
-    """Score a trained model as the flags say; `prog` as in `parse_train`."""
+def evaluate(args: Sequence[str], prog: str | None = None) -> int:
+    """Score a trained model as the flags say; arguments and result as in `train`."""
+    flags, args = split_launch(args)
+    if not asks_for_help(args) and (code := launch("evaluate", args, flags)) is not None:
+        return code
     config = parse_evaluate(args, prog)
     read_run_record(config.run)  # before the slow import of torch
     if config.dataset is not None:
         check_place("--dataset", config.dataset, A_DATASET)
-    from segacc.evaluation.evaluate import evaluate as evaluate_run
+    with in_foreground():
+        show_doing("loading PyTorch")
+        from segacc.evaluation.evaluate import evaluate as evaluate_run
 
-    evaluate_run(config)
+        evaluate_run(config)
+    return 0

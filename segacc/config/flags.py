@@ -16,6 +16,7 @@ from typing import Any
 from segacc.config.checks import check_evaluate, check_values
 from segacc.config.evaluate import EVALUATE_GROUPS, EvaluateConfig
 from segacc.config.groups import read_flags
+from segacc.config.launch import with_launch
 from segacc.config.names import encoder_name, model_name
 from segacc.config.options import Reading, with_all_epochs, with_home
 from segacc.config.records import read_config_file, read_run_config
@@ -61,6 +62,8 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
     args = with_all_epochs(with_home(args))
     recipe = _recipe_of(args)
     default = with_recipe(TrainConfig(recipe=recipe or "default"))
+    if asks_for_help(args):
+        read_flags(with_launch(TrainConfig), TRAIN_GROUPS, args, prog, default)
     config = TrainConfig(**read_flags(TrainConfig, TRAIN_GROUPS, args, prog, default))
     resume, file = config.resume, config.config
     if resume is None and file is None:
@@ -74,6 +77,11 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
     saved = read_run_config(resume)
     config = TrainConfig(**read_flags(TrainConfig, TRAIN_GROUPS, args, prog, saved))
     return continued(config, saved, resume)
+
+
+def asks_for_help(args: Sequence[str]) -> bool:
+    """Whether the arguments ask for --help, of which processes start nothing."""
+    return bool({"-h", "--help"} & set(args))
 
 
 def continued(config: TrainConfig, saved: TrainConfig, resume: Path) -> TrainConfig:
@@ -290,7 +298,9 @@ def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConf
         InputError: a value is out of range.
         SystemExit: help was asked for, or a flag does not exist.
     """
-    values = read_flags(EvaluateConfig, EVALUATE_GROUPS, with_home(args), prog)
-    config = EvaluateConfig(**values)
+    args = with_home(args)
+    if asks_for_help(args):
+        read_flags(with_launch(EvaluateConfig), EVALUATE_GROUPS, args, prog)
+    config = EvaluateConfig(**read_flags(EvaluateConfig, EVALUATE_GROUPS, args, prog))
     check_evaluate(config)
     return config

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import segacc
 from segacc.config.groups import Groups
 from segacc.config.options import (
     SIZE_SPEC,
@@ -21,6 +22,7 @@ from segacc.config.options import (
     shown_as,
 )
 from segacc.config.sizes import AnySize
+from segacc.errors import is_main
 
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
@@ -214,6 +216,16 @@ TRAIN_GROUPS: Groups = {
     ),
 }
 """Where --help shows the flags. Those that are in no group concern the whole run."""
+
+
+def print_title(config: TrainConfig) -> None:
+    """Print the first line of a training, at once: what is imported next takes seconds."""
+    backbone = f" ({config.encoder})" if config.encoder else ""
+    if is_main():
+        print(
+            f"segacc {segacc.__version__}: {config.model}{backbone} on {config.dataset}", flush=True
+        )
+
 
 # The defaults of a recipe, where they differ from those of TrainConfig. What was tried is in
 # benchmarks/results/2026-11-29-transfer.md.

@@ -41,6 +41,7 @@ from segacc.report.scored import read_scored
 from segacc.runs.card import write_test_scores
 from segacc.runs.folder import timestamp
 from segacc.runtime.accelerator import device_name, end_run, is_out_of_memory, only_run
+from segacc.runtime.bars import make_bar, show_doing
 from segacc.runtime.device import on_device
 from segacc.runtime.ranks import gather_images, is_lost_connection
 
@@ -111,7 +112,7 @@ def score_images(evaluation: Evaluation) -> SplitStats:
     own = [torch.zeros(0, 2 * width, dtype=torch.double)]
     confusion = torch.zeros(labels.classes, labels.classes, dtype=torch.long)
     seconds, began = 0.0, time.perf_counter()
-    for indices, logits, label_maps in predict(evaluation):
+    for indices, logits, label_maps in with_bar(evaluation, predict(evaluation)):
         probabilities, label_maps = class_probabilities(logits).cpu(), label_maps.cpu()
         seconds += time.perf_counter() - began
         stats = image_stats(probabilities, label_maps, threshold)
@@ -128,6 +129,21 @@ def score_images(evaluation: Evaluation) -> SplitStats:
     stats, at_half = (ImageStats.unpacked(part) for part in gathered.split(width, dim=1))
     confusion = accelerator.reduce(confusion.to(accelerator.device)).cpu()
     return SplitStats(stats, at_half, confusion, seconds)
+
+
+def with_bar(
+    evaluation: Evaluation, batches: Iterator[tuple[list[int], Tensor, Tensor]]
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """The batches of `predict`, with a bar over the images of rank 0."""
+    accelerator = evaluation.accelerator
+    share = -(-len(evaluation.split) // accelerator.num_processes)
+    show_doing()
+    with make_bar(
+        shown=accelerator.is_main_process, total=share, desc="scoring", unit="img", leave=False
+    ) as bar:
+        for batch in batches:
+            yield batch
+            bar.update(len(batch[0]))
 
 
 def predict(evaluation: Evaluation) -> Iterator[tuple[list[int], Tensor, Tensor]]:
@@ -260,6 +276,6 @@ def explain_evaluation_errors(config: EvaluateConfig) -> Iterator[None]:
         if is_lost_connection(error):
             raise InputError(
                 "this process cannot talk to the others, one of which has probably ended: its own "
-                "error is above, or named by the launcher below; give the same command again."
+                "error is above; give the same command again."
             ) from error
         raise

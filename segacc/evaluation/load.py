@@ -26,6 +26,7 @@ from segacc.labels import check_same_classes
 from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import make_accelerator, uses_gpu
+from segacc.runtime.bars import show_doing
 from segacc.runtime.threads import set_threads
 
 
@@ -64,10 +65,12 @@ def load_evaluation(config: EvaluateConfig, net: nn.Module | None = None) -> Eva
         InputError: the folder has no model, or the data set no such split.
     """
     trained = read_run_config(config.run)
+    show_doing("loading the model")
     precision = "fp32" if trained.precision == "fp16" and not uses_gpu() else trained.precision
     accelerator = make_accelerator(precision)
     set_threads(accelerator)
     model = load_segmenter(config.run, net).to(accelerator.device)
+    show_doing("reading the data")
     known = known_data(config.run)
     dataset = config.dataset or known.dataset
     reading = Reading.of(vars(config))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 BOUNDARY_SHARE = 0.02  # of the diagonal, as in the paper
 
@@ -35,6 +34,8 @@ def hausdorff_95(found: np.ndarray, truth: np.ndarray) -> float:
     Args:
         found, truth: (H, W) bool.
     """
+    from scipy import ndimage  # here, since training does not need it
+
     if not found.any() or not truth.any():
         return float(np.hypot(*found.shape)) if found.any() or truth.any() else 0.0
     one, other = (mask & ~ndimage.binary_erosion(mask) for mask in (found, truth))
@@ -42,4 +43,6 @@ def hausdorff_95(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _distance_95(outline: np.ndarray, other: np.ndarray) -> float:
+    from scipy import ndimage
+
     return float(np.percentile(ndimage.distance_transform_edt(~other)[outline], 95))

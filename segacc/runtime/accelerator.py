@@ -19,7 +19,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
 
-from segacc.errors import InputError, is_local_main
+from segacc.errors import InputError, is_local_main, plural
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ def make_accelerator(precision: str) -> Accelerator:
     """
     check_launcher()
     cuda = uses_gpu()
+    if cuda:
+        check_gpus()
     if AcceleratorState._shared_state:
         # A run that has failed in this process has left it.
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -195,8 +197,19 @@ def check_launcher() -> None:
     # its num_processes is.
     if {"ACCELERATE_DYNAMO_BACKEND", "MASTER_ADDR"} <= set(os.environ) and "RANK" not in os.environ:
         log.warning(
-            "accelerate launch was asked for several processes, and on a CPU starts only one: see "
-            "docs/launching.md for how torchrun starts several"
+            "accelerate launch was asked for several processes, and on a CPU starts only one: "
+            "`segacc train --processes 2` starts several"
+        )
+
+
+def check_gpus() -> None:
+    """Raises InputError where this machine has fewer GPUs than processes, one of which is this."""
+    local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= there:
+        raise InputError(
+            f"{local + 1} processes or more were started on this machine, where each "
+            f"needs a GPU of its own and {plural(there, 'GPU')} can be used: start {there}, or set "
+            "ACCELERATE_USE_CPU=true for processes on the CPU."
         )
 
 

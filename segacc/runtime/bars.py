@@ -1,12 +1,19 @@
-"""Progress bars: in a terminal, and in a notebook, where they are its own."""
+"""Progress bars: in a terminal, and in a notebook, where they are its own; a log gets lines."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
 from tqdm.auto import tqdm as tqdm_here  # the notebook's, where this is one
+
+from segacc.errors import is_main
+
+LOG_SECONDS = 30.0
+"""between two lines of a log"""
 
 
 def make_bar(shown: bool = True, **options: Any) -> tqdm:
@@ -15,8 +22,50 @@ def make_bar(shown: bool = True, **options: Any) -> tqdm:
     Args:
         shown: False shows nothing anywhere.
     """
-    watched = sys.stderr.isatty() or in_notebook()
-    return tqdm_here(disable=not (shown and watched), **options)
+    return tqdm_here(disable=not (shown and is_watched()), **options)
+
+
+def close_bars() -> None:
+    """End all bars, so that what is printed next has its line for itself."""
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
+
+
+def show_doing(what: str = "") -> None:
+    """Say on a terminal what is being done, until something else is printed; "" removes it.
+
+    The cursor is left at the start of the line: whatever is printed next writes over it.
+    """
+    if sys.stderr.isatty() and is_main():
+        sys.stderr.write(f"\r\x1b[K  {what} ...\r" if what else "\r\x1b[K")
+        sys.stderr.flush()
+
+
+class LogLines:
+    """When it is time for a line about progress, which a log gets every 30 seconds in place of a
+    bar.
+
+    Args:
+        shown: False for processes that print nothing.
+        clock: gives seconds.
+    """
+
+    def __init__(self, shown: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._shown = shown and not is_watched()
+        self._clock = clock
+        self._last = clock()
+
+    def are_due(self) -> bool:
+        """Whether to print a line now; the time counts from here then."""
+        if not self._shown or self._clock() - self._last < LOG_SECONDS:
+            return False
+        self._last = self._clock()
+        return True
+
+
+def is_watched() -> bool:
+    """Whether bars are seen: in a terminal or a notebook."""
+    return sys.stderr.isatty() or in_notebook()
 
 
 def in_notebook() -> bool:

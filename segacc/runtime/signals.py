@@ -8,7 +8,8 @@ import threading
 import time
 from types import TracebackType
 
-from segacc.errors import is_interactive, leave_closed_outputs
+from segacc.errors import LAUNCH_FOLDER, is_interactive, leave_closed_outputs
+from segacc.runtime.bars import close_bars
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The last one says that the terminal is closed, for example when an ssh connection is lost."""
@@ -18,7 +19,8 @@ come within this time count as one."""
 
 # A launcher that is killed sends its processes no signal, so they look whether it still runs. A
 # process without a launcher has a shell as its parent, and may run longer than that.
-LAUNCHED = bool({"ACCELERATE_DYNAMO_BACKEND", "TORCHELASTIC_RUN_ID"} & set(os.environ))
+STARTED_BY = {LAUNCH_FOLDER, "ACCELERATE_DYNAMO_BACKEND", "TORCHELASTIC_RUN_ID"}
+LAUNCHED = bool(STARTED_BY & set(os.environ))
 PARENT = os.getppid()
 
 
@@ -101,7 +103,9 @@ class StopRequest:
                 self._signal, first_at = signal.Signals(number[0]).name, time.monotonic()
                 leave_closed_outputs()
                 if self._prints:
-                    line = f"\n{self._signal}: saving; the same again ends it at once\n"
+                    close_bars()
+                    start = "\r\x1b[K" if os.isatty(2) else ""  # over the ^C of the terminal
+                    line = f"{start}{self._signal}: saving; the same again ends it at once\n"
                     os.write(2, line.encode())
             elif not self._raises and time.monotonic() - first_at > SAME_SECONDS:
                 if not is_interactive():

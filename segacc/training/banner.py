@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-import segacc
 from segacc.config.sizes import size_in_words
 from segacc.config.train import TrainConfig, is_own
 from segacc.data.reading.depth import about_range
@@ -35,7 +34,8 @@ def banner(
     loading: str,
     more: dict[str, str],
 ) -> str:
-    """The settings that are in effect, as lines of text to print before the first epoch."""
+    """The settings that are in effect, as lines of text to print before the first epoch, below the
+    title (`segacc.config.train.print_title`)."""
     steps = math.ceil(len(data.splits["train"]) / config.batch_size)
     world = accelerator.num_processes
     share = config.batch_size // (world * config.accumulate)
@@ -52,7 +52,6 @@ def banner(
         norm = "frozen"
     else:
         norm = "over the global batch" if config.accumulate == 1 else "over each part of the batch"
-    backbone = f" ({config.encoder})" if config.encoder else ""
     classes = ""
     if data.labels.logits > 1:
         classes = f"; {data.labels.classes} classes: {some_names(data.labels.names, 12)}"
@@ -73,9 +72,8 @@ def banner(
         f"{config.patience}, lr {config.lr:g}, loss {config.loss}, seed {config.seed}"
         + ("" if config.recipe == "default" else f", recipe {config.recipe}"),
     }
-    lines = [f"segacc {segacc.__version__}: {config.model}{backbone} on {config.dataset}"]
     shown = [*(rows | more).items(), *(("warning", text) for text in warnings_of(data))]
-    return "\n".join(lines + [f"  {name:<11} {text}" for name, text in shown])
+    return "\n".join(f"  {name:<11} {text}" for name, text in shown)
 
 
 def about_fine_tuning(config: TrainConfig) -> dict[str, str]:

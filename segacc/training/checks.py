@@ -20,8 +20,6 @@ from segacc.data.loading.workers import MORE_ROOM
 from segacc.data.regions import STEP
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError, how_to_continue
-from segacc.hub.access import look_at
-from segacc.hub.push import check_network
 from segacc.runs.folder import check_output_dir
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import is_lost_connection
@@ -96,7 +94,7 @@ def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str
     if is_lost_connection(error):
         return (
             "this process cannot talk to the others, one of which has probably ended: its own "
-            f"error is above, or named by the launcher below ({message.splitlines()[-1]}); {again}"
+            f"error is above ({message.splitlines()[-1]}); {again}"
         )
     return None
 
@@ -120,9 +118,17 @@ def check_flags(config: TrainConfig, accelerator: Accelerator, own: Own = NOTHIN
     if config.public and not config.push_to_hub:
         raise InputError("--public has no effect without --push-to-hub: leave it out.")
     if config.push_to_hub:
-        check_network(config.model)
-    if accelerator.is_main_process and config.push_to_hub:
-        look_at(config.push_to_hub, config.public)
+        check_push(config.push_to_hub, config, accelerator)
+
+
+def check_push(repository: str, config: TrainConfig, accelerator: Accelerator) -> None:
+    """Raises InputError where the model could not be pushed when the training has ended."""
+    from segacc.hub.access import look_at
+    from segacc.hub.push import check_network
+
+    check_network(config.model)
+    if accelerator.is_main_process:
+        look_at(repository, config.public)
 
 
 def check_loss(config: TrainConfig, own: Own = NOTHING) -> None:

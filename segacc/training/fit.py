@@ -13,7 +13,6 @@ import torch
 from segacc.config.flags import fill
 from segacc.config.train import TrainConfig
 from segacc.errors import Stopped, how_to_continue
-from segacc.hub.push import how_to_push, push_run
 from segacc.metrics.tables import per_image_csv
 from segacc.runs.card import model_card
 from segacc.runs.epochs import append_epoch
@@ -192,6 +191,8 @@ def push(run: Path, repository: str, public: bool) -> None:
         InputError: it could not be pushed.
         Stopped: a signal has stopped the push.
     """
+    from segacc.hub.push import how_to_push, push_run
+
     try:
         print(push_run(run, repository, public), flush=True)
     except KeyboardInterrupt:  # Stopped is one

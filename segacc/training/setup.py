@@ -26,6 +26,7 @@ from segacc.data.split import Prepared, Split
 from segacc.runs.folder import open_run
 from segacc.runs.status import held_by_nobody_else
 from segacc.runtime.accelerator import make_accelerator
+from segacc.runtime.bars import show_doing
 from segacc.runtime.ranks import run_on_main
 from segacc.runtime.threads import keep_memory, set_threads
 from segacc.tracking.start import start_tracker
@@ -133,13 +134,17 @@ def set_up(config: TrainConfig, hooks: Hooks, own: Own = NOTHING) -> Job:
         end_if_finished(config, resume, state, accelerator)
     check_flags(config, accelerator, own)
     pipeline = find_pipeline(config.augment or "flips", resume)
+    show_doing("reading the data")
     source = find_to_train(config.dataset, Reading.of(vars(config)), resume)
+    show_doing("building the model")
     built, place = build(config, source.labels, state, accelerator, own.net)
     # A resumed run keeps its range of values, or goes on without one, as 0.1.0 began it.
     own_range = (built.model.value_range or WHOLE) if state else None
+    show_doing("preparing the images")
     data = prepare_found(source, config.size, own_range)
     built.model.value_range = data.value_range
     check_data(config, data)
+    show_doing("starting")
     model = make_trainable(config, accelerator, built, place)
     progress = load_state(state, model.trained) if state else Progress()
     return open_outputs(config, hooks, own, accelerator, data, pipeline, model, progress)
@@ -207,6 +212,7 @@ def open_outputs(
         more |= {"tracker": tracker.description, "run": str(run)}
         if config.resume:
             more["resumed"] = f"after step {progress.step}{folder.changes}"
+        show_doing()
         print(
             banner(config, accelerator, data, segmenter, model.weights, loading, more), flush=True
         )

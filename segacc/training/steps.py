@@ -17,7 +17,7 @@ from segacc.data.loading.loader import to_device
 from segacc.data.loading.stream import epoch_end, step_keys
 from segacc.errors import InputError, quoted
 from segacc.runtime.accelerator import memory_gib
-from segacc.runtime.bars import make_bar
+from segacc.runtime.bars import LogLines, make_bar
 from segacc.runtime.ranks import any_rank
 from segacc.tracking.trackers import log_steps
 from segacc.training.banner import duration, share_text
@@ -74,7 +74,7 @@ def train_epoch(
     pending: list[Tensor] = []
     started = read = time.perf_counter()
     waited = waited_before = 0.0
-    stop = False
+    stop, lines = False, LogLines(shown=job.is_main)
     with progress_bar(job, progress, last_step) as bar:
         for step in range(first_step, last_step):
             job.hooks.step_begins(step)
@@ -95,6 +95,8 @@ def train_epoch(
                 elapsed = time.perf_counter() - started
                 left = time_left(job, done, images, elapsed, epoch_seconds)
                 show_speed(bar, done.mean_loss, images / elapsed, waited / elapsed, left)
+                if lines.are_due() and step + 1 < last_step:
+                    print(step_line(job, done, last_step, left), flush=True)
                 log_steps(job.tracker, progress.step, results, rates, *spent)
                 with saved_where_it_fails(job, done):
                     tell_steps(job, progress, results, rates)
@@ -263,3 +265,18 @@ def show_speed(bar: tqdm, loss: float, speed: float, wait: float, left: float) -
     waits = f", wait {share_text(wait)}" if wait >= 0.01 else ""
     # What a narrow terminal cuts off comes last.
     bar.set_postfix_str(f"loss {loss:.4f}, at most {duration(left)} left, {speed:.0f} img/s{waits}")
+
+
+def step_line(job: Job, done: Progress, last_step: int, left: float) -> str:
+    """A line for a log in the middle of an epoch.
+
+    Args:
+        done: after the last step.
+        last_step: the last one of the epoch.
+        left: seconds to the end of the run, at most.
+    """
+    steps = len(done.losses)
+    return (
+        f"epoch {done.epoch + 1}/{job.config.epochs}, step {steps} of "
+        f"{steps + last_step - done.step}, loss {done.mean_loss:.4f}, at most {duration(left)} left"
+    )

@@ -17,6 +17,7 @@ from small import ROOT
 
 from segacc import cli
 from segacc.config.flags import parse_evaluate, parse_train
+from segacc.config.launch import split_launch
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.S | re.M)
@@ -181,6 +182,8 @@ def parse(words: list[str]) -> None:
 
 def parse_segacc(command: str, args: list[str]) -> None:
     if command in ("train", "evaluate"):
+        launch, args = split_launch(args, {})
+        assert launch.launch_config is None or launch.launch_config.is_file()
         (parse_train if command == "train" else parse_evaluate)(args)
         return
     assert command in cli.COMMANDS, f"segacc has no command {command}"

@@ -69,7 +69,7 @@ def test_a_run_that_is_stopped_in_a_step_or_in_validation_loses_nothing(
 ENDLESS = """
 import ctypes, sys
 import segacc.training.fit, segacc.training.steps
-from segacc.flags import parse_train
+from segacc.config.flags import parse_train
 from segacc.errors import run_program
 
 def train_step(*args):

@@ -4,9 +4,15 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from segacc.errors import InputError
-from segacc.runtime.accelerator import LAUNCHER_SETTINGS, check_launcher, choose_precision
+from segacc.runtime.accelerator import (
+    LAUNCHER_SETTINGS,
+    check_gpus,
+    check_launcher,
+    choose_precision,
+)
 
 FAULTS = """
 import ctypes, resource, sys
@@ -92,3 +98,12 @@ def test_one_process_where_several_were_asked_for_is_said(monkeypatch, caplog):
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     check_launcher()
     assert "starts only one" in caplog.text
+
+
+def test_more_processes_than_gpus_are_one_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    check_gpus()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(InputError, match="2 processes or more .* 1 GPU can be used: start 1, or"):
+        check_gpus()

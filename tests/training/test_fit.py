@@ -89,6 +89,17 @@ def test_a_model_learns_and_the_run_folder_holds_all_its_files(blobs, tmp_path, 
     assert f"| {best['valid_iou']:.4f} |" in (run / "best" / "README.md").read_text()
 
 
+def test_a_log_gets_lines_within_an_epoch(blobs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("segacc.runtime.bars.LOG_SECONDS", 0)
+    monkeypatch.setattr("segacc.training.steps.READ_SECONDS", 0)
+    train(blobs, tmp_path / "run", "--epochs", "2")
+    printed = capsys.readouterr().out
+    steps = re.findall(
+        r"^epoch (\d)/2, step (\d) of (\d), loss \d\.\d{4}, at most .+ left$", printed, re.M
+    )
+    assert steps == [(epoch, step, "3") for epoch in "12" for step in "12"]
+
+
 def test_a_terminal_of_80_columns_shows_a_bar_with_loss_speed_and_the_time_left(blobs, tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
