@@ -20,7 +20,7 @@ from pathlib import Path
 import tyro
 
 from segacc.cli import COMMANDS, GROUPS
-from segacc.config.groups import flags_in_groups, paragraphs
+from segacc.command_line import flags_in_groups, paragraphs
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks/results")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import segacc
+from segacc.command_line import Groups, list_commands, read_flags
 from segacc.commands.data import CHECK_GROUPS, cache, check, prepare
 from segacc.commands.export import EXPORT_GROUPS, export
 from segacc.commands.predict import PREDICT_GROUPS, predict
@@ -18,7 +19,6 @@ from segacc.commands.runs import compare, dashboard, runs
 from segacc.commands.study import study
 from segacc.commands.training import evaluate, train
 from segacc.config.evaluate import EVALUATE_GROUPS, EvaluateConfig
-from segacc.config.groups import Groups, list_commands, read_flags
 from segacc.config.launch import with_launch
 from segacc.config.options import with_home
 from segacc.config.train import TRAIN_GROUPS, TrainConfig

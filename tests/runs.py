@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segacc.config.flags import with_protocol
+from segacc.config.defaults import with_protocol
 from segacc.config.records import to_json
 from segacc.config.sizes import NATIVE, size_of
 from segacc.config.train import TrainConfig

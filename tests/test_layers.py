@@ -31,6 +31,7 @@ LAYERS = (
     ("segacc.metrics", "segacc.runtime"),
     ("segacc.labels",),
     ("segacc.config",),
+    ("segacc.command_line",),
     ("segacc.errors",),
     ("segacc",),  # __init__.py: the version, and the names of the API, which it finds by name
 )

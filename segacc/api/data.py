@@ -22,8 +22,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from segacc.api.images import about, as_array, image_values
-from segacc.config.cache_dir import cache_dir
-from segacc.data.cache import cache_errors
+from segacc.data.cache import cache_dir, cache_errors
 from segacc.errors import InputError, first_line, write_text
 from segacc.runtime.accelerator import uses_gpu
 from segacc.runtime.bars import make_bar

@@ -12,7 +12,8 @@ from torch import nn
 
 from segacc.api.data import Data, file_of, place_of
 from segacc.api.flags import checked, with_flags_of
-from segacc.config.flags import continued, filled, from_file
+from segacc.config.defaults import filled, from_file
+from segacc.config.flags import continued
 from segacc.config.records import read_config_file, read_run_config
 from segacc.config.train import TrainConfig, print_title
 from segacc.errors import InputError

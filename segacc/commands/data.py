@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from segacc.config.flags import fill
-from segacc.config.groups import Groups
+from segacc.command_line import Groups
+from segacc.config.defaults import fill
 from segacc.config.options import NO_FLAGS, SIZE_ARG, Reading, ReadingFlags
 from segacc.config.sizes import AnySize, sides_in_words
 from segacc.config.train import Flips, TrainConfig

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from segacc.config.groups import Groups
+from segacc.command_line import Groups
 from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.options import SIZE_SPEC, Model, shown_as
 from segacc.config.sizes import AnySize

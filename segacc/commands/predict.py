@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from segacc.command_line import Groups
 from segacc.config.checks import check_device_name
-from segacc.config.groups import Groups
 from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.options import SIZE_SPEC, Device, shown_as
 from segacc.config.sizes import AnySize

@@ -14,8 +14,8 @@ from segacc.config.names import A_DATASET, check_place
 from segacc.config.records import read_run_record
 from segacc.config.train import print_title
 from segacc.runtime.bars import show_doing
-from segacc.runtime.foreground import in_foreground
-from segacc.runtime.launcher import launch
+from segacc.runtime.launching.foreground import in_foreground
+from segacc.runtime.launching.launcher import launch
 
 
 def train(args: Sequence[str], prog: str | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from segacc.config.groups import Groups
+from segacc.command_line import Groups
 from segacc.config.options import Device, shown_as
 
 

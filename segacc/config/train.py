@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import segacc
-from segacc.config.groups import Groups
+from segacc.command_line import Groups
 from segacc.config.options import (
     SIZE_SPEC,
     Binarise,

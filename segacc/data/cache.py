@@ -1,4 +1,4 @@
-"""Folders of the cache, each made by one process, once."""
+"""The cache: where it is, and its folders, each made by one process, once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from segacc.errors import InputError, write_text
+
+
+def cache_dir() -> Path:
+    """Folder of downloads, demo images and prepared data: `SEGACC_CACHE`, or `~/.cache/segacc`."""
+    named = os.environ.get("SEGACC_CACHE")
+    if named:
+        return Path(named).expanduser()
+    try:
+        return Path.home() / ".cache" / "segacc"
+    except RuntimeError:  # HOME is not set, and this user is not in /etc/passwd
+        raise InputError(
+            "the cache has no place, since HOME is not set: set SEGACC_CACHE (or HOME) to a folder "
+            "that can be written."
+        ) from None
 
 
 def once(target: Path, fill: Callable[[Path], None]) -> Path:

@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from segacc.config.cache_dir import cache_dir
 from segacc.config.sizes import AnySize, Size, size_in_words, width_height
 from segacc.data import store
-from segacc.data.cache import once_by_content
+from segacc.data.cache import cache_dir, once_by_content
 from segacc.data.reading.alignment import about_scaled
 from segacc.data.reading.decode import CHANNELS, DecodeError
 from segacc.data.reading.depth import ValueRange, to_8_bits

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from segacc.config.cache_dir import cache_dir
 from segacc.config.sizes import size_in_words, size_of_json
+from segacc.data.cache import cache_dir
 from segacc.data.store import prepared_dir
 
 DAY = 24 * 60 * 60

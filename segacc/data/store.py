@@ -9,9 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segacc.config.cache_dir import cache_dir
 from segacc.config.sizes import AnySize
-from segacc.data.cache import mark_used
+from segacc.data.cache import cache_dir, mark_used
 from segacc.data.rows import Source
 from segacc.data.split import Prepared, _digest, columns_digest, open_split
 from segacc.errors import write_text

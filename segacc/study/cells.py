@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from segacc.config.flags import RESUME_MAY_CHANGE, has_own_encoder, parse_train
+from segacc.config.defaults import has_own_encoder
+from segacc.config.flags import RESUME_MAY_CHANGE, parse_train
 from segacc.config.options import NO_FLAGS, Reading
 from segacc.config.records import read_run_config, read_run_record
 from segacc.config.sizes import AnySize

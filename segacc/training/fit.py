@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from segacc.config.flags import fill
+from segacc.config.defaults import fill
 from segacc.config.train import TrainConfig
 from segacc.errors import Stopped, how_to_continue
 from segacc.metrics.tables import per_image_csv
@@ -45,7 +45,7 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS, own: Own = NOTHING) -> Pat
     finished stays as it is: what would make it go on is printed.
 
     Args:
-        config: fields that are left open are filled in (see `segacc.config.flags.fill`).
+        config: fields that are left open are filled in (see `segacc.config.defaults.fill`).
         hooks: functions to call at given points of the run; see `Hooks`.
         own: objects of a program, where the config only has their names.
 

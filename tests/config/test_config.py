@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from segacc.config.cache_dir import cache_dir
-from segacc.config.flags import RESUME_MAY_CHANGE, command_of, fill, parse_evaluate, parse_train
+from segacc.config.defaults import fill
+from segacc.config.flags import RESUME_MAY_CHANGE, command_of, parse_evaluate, parse_train
 from segacc.config.options import with_home
 from segacc.config.records import read_run_config, to_json
 from segacc.config.train import TrainConfig
+from segacc.data.cache import cache_dir
 from segacc.data.known import known_data
 from segacc.errors import InputError, Stopped, how_to_continue, run_program
 

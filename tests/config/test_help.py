@@ -14,9 +14,9 @@ import tyro
 from small import ROOT
 
 from segacc.cli import COMMANDS, GROUPS, run_command
+from segacc.command_line import read_flags
 from segacc.config.evaluate import EvaluateConfig
 from segacc.config.flags import parse_train
-from segacc.config.groups import read_flags
 from segacc.config.train import TRAIN_GROUPS, TrainConfig
 from segacc.errors import EXIT_INPUT, InputError
 

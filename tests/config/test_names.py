@@ -4,7 +4,8 @@ import pytest
 import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.encoders import encoders
 
-from segacc.config.flags import fill, parse_train
+from segacc.config.defaults import fill
+from segacc.config.flags import parse_train
 from segacc.config.names import ENCODERS, MODELS, check_place, encoder_name, is_path, model_name
 from segacc.config.train import TrainConfig
 from segacc.errors import InputError

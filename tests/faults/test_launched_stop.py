@@ -19,8 +19,8 @@ LAUNCH = """
 import sys
 from dataclasses import replace
 from segacc.errors import LAUNCH_FOLDER
-from segacc.runtime.launch_plan import ALONE
-from segacc.runtime.launcher import run_all
+from segacc.runtime.launching.plan import ALONE
+from segacc.runtime.launching.launcher import run_all
 folder, *words = sys.argv[1:]
 sys.exit(run_all(replace(ALONE, processes=2), [sys.executable, *words], {LAUNCH_FOLDER: folder}))
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small import ROOT
 
-from segacc.config.flags import fill
+from segacc.config.defaults import fill
 from segacc.config.train import TrainConfig
 from segacc.errors import InputError
 from segacc.runs.folder import check_output_dir, generated_name, make_run_folder

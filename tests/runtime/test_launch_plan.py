@@ -7,7 +7,7 @@ import torch
 
 from segacc.config.launch import Launch
 from segacc.errors import InputError
-from segacc.runtime.launch_plan import PORT, plan_of, split_address
+from segacc.runtime.launching.plan import PORT, plan_of, split_address
 
 CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
 TWO_MACHINES = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nnum_machines: 2\n"

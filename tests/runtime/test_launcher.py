@@ -10,8 +10,8 @@ from pathlib import Path
 from small import ROOT
 
 from segacc.errors import LAUNCH_FOLDER
-from segacc.runtime.launch_plan import ALONE
-from segacc.runtime.launcher import run_all
+from segacc.runtime.launching.launcher import run_all
+from segacc.runtime.launching.plan import ALONE
 
 TWO = replace(ALONE, processes=2)
 
@@ -52,7 +52,7 @@ sys.exit(7)
 
 
 def test_the_others_are_killed_where_they_do_not_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("segacc.runtime.launcher.END_SECONDS", 0.2)
+    monkeypatch.setattr("segacc.runtime.launching.launcher.END_SECONDS", 0.2)
     program = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 open(f"{folder}/{rank}", "w").close()
@@ -73,8 +73,8 @@ def test_a_process_that_is_killed_is_named(tmp_path, capsys):
 PASSES_ON = """
 import os, sys
 from dataclasses import replace
-from segacc.runtime.launch_plan import ALONE
-from segacc.runtime.launcher import run_all
+from segacc.runtime.launching.plan import ALONE
+from segacc.runtime.launching.launcher import run_all
 program = '''
 import os, signal, sys, time
 got = []

@@ -25,8 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from segacc.config.cache_dir import cache_dir
-from segacc.data.cache import made_of, once_by_content
+from segacc.data.cache import cache_dir, made_of, once_by_content
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.errors import InputError
 

@@ -3,7 +3,7 @@
 The study's archives are on Google Drive, which often refuses downloads (quota). Each can be
 replaced, in this order: by the environment variable `SEGACC_<NAME>` (a folder, an archive or an
 http(s) URL), or by a folder or an archive of any type that is put into the cache (see
-`segacc.config.cache_dir.cache_dir`) as `downloads/<name>` or `downloads/<name>.<anything>`.
+`segacc.data.cache.cache_dir`) as `downloads/<name>` or `downloads/<name>.<anything>`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from segacc.config.cache_dir import cache_dir
 from segacc.config.names import A_DATASET, check_place
 from segacc.config.options import NO_FLAGS, Reading
-from segacc.data.cache import cache_errors, once
+from segacc.data.cache import cache_dir, cache_errors, once
 from segacc.data.classes.choose import class_files, coding_of
 from segacc.data.reading import archives
 from segacc.data.reading.convert import rows_of, scan_to_load

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segacc.config.cache_dir import cache_dir
-from segacc.data.cache import once
+from segacc.data.cache import cache_dir, once
 from segacc.data.reading.decode import Decoded, DecodeError
 from segacc.data.reading.depth import to_8_bits
 from segacc.data.rows import file_identity, named, read_row

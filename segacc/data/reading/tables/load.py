@@ -8,8 +8,8 @@ from collections import defaultdict
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from segacc.config.cache_dir import cache_dir
 from segacc.config.options import Reading
+from segacc.data.cache import cache_dir
 from segacc.data.classes.choose import coding_of
 from segacc.data.reading.division.divide import Division, divide_rows
 from segacc.data.reading.pairing import SPLITS

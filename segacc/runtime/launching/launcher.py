@@ -29,7 +29,7 @@ from segacc.errors import (
     LAUNCH_FLAGS,
     LAUNCH_FOLDER,
 )
-from segacc.runtime.launch_plan import Plan, plan_of
+from segacc.runtime.launching.plan import Plan, plan_of
 from segacc.runtime.threads import cores
 
 LOOK_SECONDS = 0.05

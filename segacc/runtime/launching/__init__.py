@@ -1,0 +1,1 @@
+"""Several processes that `segacc train` or `segacc evaluate` starts itself."""
