@@ -34,6 +34,8 @@ class EvaluateConfig:
     """classes or values whose pixels do not count, as for training"""
     group_by: Annotated[str | None, shown_as("REGEX", "the run's, without --dataset")] = None
     """which images stay together, as for training"""
+    fold: Annotated[str | None, shown_as("K/N", "the run's, without --dataset")] = None
+    """which part of train and valid is for validation, as for training"""
     image_column: Annotated[str | None, shown_as("NAME", "the run's, without --dataset")] = None
     """the column with the images, as for training"""
     mask_column: Annotated[str | None, shown_as("NAME", "the run's, without --dataset")] = None

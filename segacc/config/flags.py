@@ -36,7 +36,7 @@ MAY_CHANGE = [
 ]
 # The data set may lie in another place: its fingerprint is compared once it is read.
 RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "resume", "output_dir", "debug"}
-RESUME_MAY_CHANGE |= {field.name for field in dataclasses.fields(Reading)}
+RESUME_MAY_CHANGE |= {field.name for field in dataclasses.fields(Reading)} - {"fold"}
 
 
 def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:

@@ -41,6 +41,7 @@ Classes = Annotated[
 ]
 Ignore = Annotated[str | None, shown_as("CLASSES", "none; 255 where there are classes")]
 GroupBy = Annotated[str | None, shown_as("REGEX", "none; look-alikes stay together")]
+Fold = Annotated[str | None, shown_as("K/N", "none: the splits as they are")]
 Column = Annotated[str | None, shown_as("NAME", "found by usual names")]
 
 
@@ -57,7 +58,9 @@ class Reading:
     ignore: Ignore = None
     """what `segacc train` takes as --ignore"""
     group_by: GroupBy = None
-    """what `segacc train` takes as --group-by, for a data set without splits"""
+    """what `segacc train` takes as --group-by, for a data set without splits, or with --fold"""
+    fold: Fold = None
+    """what `segacc train` takes as --fold"""
     image_column: Column = None
     """what `segacc train` takes as --image-column"""
     mask_column: Column = None
@@ -65,7 +68,8 @@ class Reading:
 
     def check(self) -> None:
         """Raises InputError for a --binarise that is no value of a pixel above black, or that
-        stands beside classes, and for a --group-by that is no regular expression."""
+        stands beside classes, for a --group-by that is no regular expression, and for a --fold that
+        is none."""
         value = self.binarise
         if value is not None and not 1 <= value <= 255:
             raise InputError(
@@ -83,6 +87,8 @@ class Reading:
                 f"--group-by '{self.group_by}' is no regular expression ({error}): give one that "
                 r"finds the patient or scene in the name of each image, such as '^(.+)_\d+$'."
             ) from None
+        if self.fold is not None:
+            fold_of_text(self.fold)
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> Reading:
@@ -107,6 +113,17 @@ class Reading:
     def to_config(self) -> dict[str, Any]:
         """As a dictionary of JSON's types; `of` reads it."""
         return dataclasses.asdict(self) | {"pairs": list(self.pairs)}
+
+
+def fold_of_text(text: str) -> tuple[int, int]:
+    """K and N of `--fold K/N`; raises InputError for what is no fold."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]) or int(found[2]) < 2:
+        raise InputError(
+            f"--fold {text}: expected K/N, the Kth of N parts, with N of 2 or more and K from 1 to "
+            "N, such as 1/5."
+        )
+    return int(found[1]), int(found[2])
 
 
 NO_FLAGS = Reading()

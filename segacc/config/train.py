@@ -14,6 +14,7 @@ from segacc.config.options import (
     Binarise,
     Classes,
     Column,
+    Fold,
     GroupBy,
     Ignore,
     Pairs,
@@ -67,8 +68,12 @@ class TrainConfig:
     ignore: Ignore = None
     """classes or values whose pixels do not count, with commas between them"""
     group_by: GroupBy = None
-    """in a data set without splits, keep images together in whose names this regular expression
-    finds the same text, such as '^(patient\\d+)'"""
+    """in a data set without splits, or with --fold, keep images together in whose names this
+    regular expression finds the same text, such as '^(patient\\d+)'"""
+    fold: Fold = None
+    """cross-validation, such as 1/5: the images of train and valid together are divided into N
+    parts, of which the Kth is for validation and the others for training; the test split stays
+    (docs/cross-validation.md)"""
     image_column: Column = None
     """of a Hub id, a saved set or parquet: the column with the images"""
     mask_column: Column = None
