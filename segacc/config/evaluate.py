@@ -20,8 +20,16 @@ class EvaluateConfig:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """the run's folder, such as runs/gland-linknet-20260101-120000"""
+    others: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="(default: none)"),
+    ] = ()
+    """more runs: the mean of all probabilities is scored, and each run beside it
+    (docs/cross-validation.md)"""
     split: str = "test"
-    """train, valid or test"""
+    """train, valid or test. `valid` of several folds is out of fold: each image is predicted by the
+    runs that had it for validation"""
     dataset: Annotated[str | None, shown_as("STR", "the run's")] = None
     """another data set than the one the model was trained on"""
     pairs: Annotated[tuple[str, ...], shown_as("IMAGES=MASKS", "the run's, without --dataset")] = ()
@@ -51,6 +59,8 @@ class EvaluateConfig:
     """predict in overlapping windows of this width and height, blended"""
     batch_size: int = 8
     """images per step of each process; does not change the scores"""
+    out: Annotated[Path | None, shown_as("DIR", "a folder beside the first run")] = None
+    """of several runs: the folder for the results"""
     explain: bool = False
     """print the formula of each score"""
     debug: bool = False

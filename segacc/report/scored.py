@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from segacc.config.records import read_scored_record
 from segacc.data.split import Split
 from segacc.errors import InputError, command
 from segacc.labels import Labels
@@ -102,9 +103,9 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
     Raises:
         InputError: a file is missing or damaged, or belongs to other images.
     """
-    path = run / "config.json"
+    path = run
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))["config"]
+        config = read_scored_record(run)["config"]
         path = folder / "metrics.json"
         metrics = json.loads(path.read_text(encoding="utf-8"))
         path = folder / "per_image.csv"
@@ -118,8 +119,9 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
             f"{_again(folder)}."
         )
     labels = Labels.from_config(metrics.get("labels"))
-    # As in the run's banner: models of transformers have no separate encoder.
-    whole = config["model"] == "segformer" or "/" in config["model"]
+    # As in the run's banner: models of transformers have no separate encoder, and several runs none
+    # that all have.
+    whole = config["model"] == "segformer" or "/" in config["model"] or not config.get("encoder")
     return Scored(
         name=run.resolve().name,
         model=config["model"] if whole else f"{config['model']} ({config['encoder']})",

@@ -98,8 +98,8 @@ def scan_to_load(
 
 
 def divided(scan: Scan, division: Division) -> Scan:
-    """The scan with all pairs in splits, and in the fold that was asked for. Images are read for it,
-    and how it was done is said.
+    """The scan with all pairs in splits, and in the fold that was asked for. Images are read for
+    it, and how it was done is said.
 
     Raises:
         InputError: as `divide_rows`; --group-by has no effect.

@@ -18,7 +18,7 @@ from segacc.data.reading.division.divide import (
 )
 from segacc.data.reading.division.shares import share_in_folds
 from segacc.data.reading.pairing import Pair
-from segacc.data.rows import row_of
+from segacc.data.rows import Source, row_of
 from segacc.errors import InputError, plural
 
 POOLED = ("train", "valid")
@@ -48,6 +48,17 @@ def folded_pairs(
     logging.getLogger("segacc").warning(note)
     parts = {"train": tuple(pool[i] for i in train), "valid": tuple(pool[i] for i in valid)}
     return splits | parts
+
+
+def pooled(source: Source, name: str) -> Source:
+    """The train and valid of a fold together again, as one split of this name, sorted by the names
+    of the images."""
+    from datasets import DatasetDict, concatenate_datasets
+
+    whole = concatenate_datasets([source.rows[split] for split in POOLED])
+    names = list(whole["name"])
+    in_order = sorted(range(len(names)), key=names.__getitem__)
+    return replace(source, rows=DatasetDict({name: whole.select(in_order)}))
 
 
 def fold_rows(
