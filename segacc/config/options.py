@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from segacc.config.sizes import parse_size, size_text
+from segacc.config.sizes import AnySize, parse_size, size_text
 from segacc.errors import InputError
 
 
@@ -129,6 +129,44 @@ def fold_of_text(text: str) -> tuple[int, int]:
 NO_FLAGS = Reading()
 ReadingFlags = Annotated[Reading, tyro.conf.OmitArgPrefixes]
 """As an argument of a command: each field is a flag of its own."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all runs of a study have in common beside their data: flags of training."""
+
+    epochs: Annotated[int | None, shown_as("INT", "the recipe's")] = None
+    """what `segacc train` takes as --epochs"""
+    patience: Annotated[int | None, shown_as("INT", "10")] = None
+    """what `segacc train` takes as --patience"""
+    size: Annotated[AnySize | None, shown_as("PX|WxH|native", "the protocol's"), SIZE_SPEC] = None
+    """what `segacc train` takes as --size"""
+    crop: Annotated[int | None, shown_as("PX", "the protocol's")] = None
+    """what `segacc train` takes as --crop"""
+    batch_size: Annotated[int | None, shown_as("INT", "the recipe's")] = None
+    """what `segacc train` takes as --batch-size"""
+    loss: Annotated[str | None, shown_as("STR", "the recipe's")] = None
+    """what `segacc train` takes as --loss"""
+    lr: Annotated[float | None, shown_as("FLOAT", "the recipe's")] = None
+    """what `segacc train` takes as --lr"""
+    augment: Annotated[str | None, shown_as("none|flips|light|strong|FILE", "the recipe's")] = None
+    """what `segacc train` takes as --augment"""
+
+    def over(self, other: Budget) -> Budget:
+        """This one, with the other's values where it gives none."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return dataclasses.replace(other, **given)
+
+    def to_flags(self) -> list[str]:
+        """As the arguments of a command; what is not given is left out."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if self.size is not None:
+            given["size"] = size_text(self.size)
+        return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+
+
+NO_BUDGET = Budget()
+BudgetFlags = Annotated[Budget, tyro.conf.OmitArgPrefixes]
 
 
 def with_home(args: Sequence[str]) -> list[str]:

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from segacc.config.evaluate import EvaluateConfig
 from segacc.data.classes.palettes import with_palette
 from segacc.errors import InputError, disk_errors, write_text
-from segacc.evaluation.compare import comma_separated, print_table
-from segacc.evaluation.ensemble import load_ensemble
-from segacc.evaluation.load import Evaluation, load_evaluation
-from segacc.evaluation.members import (
+from segacc.evaluation.ensembles.load import load_ensemble
+from segacc.evaluation.ensembles.members import (
     Predicted,
     members_lines,
     members_record,
@@ -29,12 +27,14 @@ from segacc.evaluation.members import (
     predict_members,
     write_ensemble,
 )
+from segacc.evaluation.load import Evaluation, load_evaluation
 from segacc.evaluation.results import (
     calibration_table,
     class_table,
     print_results,
     write_results,
 )
+from segacc.evaluation.tables import comma_separated, print_table
 from segacc.metrics.counts import (
     confusion_matrices,
     constant_mask_iou,

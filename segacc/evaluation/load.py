@@ -20,7 +20,7 @@ from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import Source
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError
-from segacc.evaluation.members import Member
+from segacc.evaluation.ensembles.members import Member
 from segacc.evaluation.notes import notes_on
 from segacc.evaluation.results import results_folder
 from segacc.labels import check_same_classes

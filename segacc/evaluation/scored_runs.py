@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,28 @@ def with_interval(score: dict[str, float | None]) -> str:
     if score["low"] is None:
         return f"{score['value']:.3f}"
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
+@dataclass(frozen=True)
+class Course:
+    """How the training of a run went."""
+
+    best_epoch: int
+    epochs: int
+    minutes: float
+    img_per_s: float
+
+
+def course_of(run: ScoredRun) -> Course | None:
+    """How the training went; None of several runs that were scored together."""
+    if not run.epochs:
+        return None
+    return Course(
+        best_epoch=int(max(run.epochs, key=lambda line: line["valid_iou"])["epoch"]),
+        epochs=len(run.epochs),
+        minutes=sum(line["seconds"] for line in run.epochs) / 60,
+        img_per_s=statistics.median(line["img_per_s"] for line in run.epochs),
+    )
 
 
 def numbers_of(name: str, score: Mapping[str, float | None]) -> dict[str, str]:

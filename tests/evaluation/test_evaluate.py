@@ -329,8 +329,12 @@ def test_runs_are_compared_from_what_evaluation_wrote(run, tmp_path, capsys):
     said = capsys.readouterr().out
     table = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open(encoding="utf-8")))
     assert [row["run"] for row in table] == ["run", "twin", "run"]
-    assert all(row["iou on test"].startswith(f"{record['iou']['value']:.3f} [") for row in table)
-    assert "+0.000 [+0.000, +0.000], p 1.000" in table[1]["against best"]
+    for name, score in record.items():
+        for column, end in ((name, "value"), (f"{name}_low", "low"), (f"{name}_high", "high")):
+            assert float(table[0][column]) == pytest.approx(score[end], abs=1e-6)
+    beside_best = ("difference", "difference_low", "difference_high", "p")
+    assert [float(table[1][name]) for name in beside_best] == [0, 0, 0, 1]
+    assert [row["is_best"] for row in table] == ["1", "0", "0"]
     assert (tmp_path / "out" / "comparison.md").read_text().count("linknet") == 3
     assert (tmp_path / "out" / "report-blobs.html").stat().st_size > 10_000
     assert "comparison.md" in said and "report-blobs.html" in said

@@ -25,7 +25,7 @@ from segacc.labels import Labels, colours_for
 from segacc.study import schedule
 from segacc.study.cells import Cell, cells_of, check_same, check_same_data
 from segacc.study.study import study, write_tables
-from segacc.study.table import study_note, study_table, transfer_table
+from segacc.study.table import study_note, study_rows, study_table, transfer_table
 
 
 def cells(
@@ -90,7 +90,7 @@ def test_the_table_is_over_seeds_in_the_order_of_the_study(tmp_path):
         make_run(tmp_path / "b", [0.5, 0.7], model="fpn", size=512, crop=256, weights="none"),
         make_run(tmp_path / "c", [0.7, 0.9], seed=1, weights="none", recipe="study"),
     ]
-    both, single = study_table([read_scored_run(run, "test") for run in runs])
+    both, single = study_table(study_rows([read_scored_run(run, "test") for run in runs]))
     assert both["iou on test"] == "0.700 ± 0.141" and both["published"] == "0.781"
     assert both["95 % interval"] == "0.600 to 0.800"  # of two images: either one twice
     assert (both["model"], both["data"], both["seeds"]) == ("linknet", "gland 256", "2")
@@ -237,13 +237,13 @@ def test_the_table_of_sets_with_classes_says_miou(tmp_path):
         rows = [["name", *columns], ["image0", *map(str, columns.values())]]
         (run / "test" / "per_image.csv").write_text("\n".join(map(",".join, rows)))
     found = [read_scored_run(run, "test") for run in runs]
-    (row,) = study_table(found)
+    (row,) = study_table(study_rows(found))
     assert row["miou on test"] == "0.500 ± 0.000" and "iou on test" not in row
     assert row["threshold"] == "" and row["seeds"] == "2"
     assert study_note(found).startswith("miou is the mean over the classes")
     binary = [read_scored_run(make_run(tmp_path / "binary", [0.5]), "test")]
     assert study_note(binary).startswith("iou is over all pixels of the test split, iou_image")
-    assert "iou on test" in study_table(binary + found)[0]
+    assert "iou on test" in study_table(study_rows(binary + found))[0]
 
 
 @pytest.mark.soak
@@ -252,7 +252,7 @@ def test_a_study_of_a_set_with_classes_ends_in_a_table_of_miou(tmp_path):
     flags = ["--dataset", data, "--models", "linknet,unet", "--classes", "ground,disc,box"]
     done = run_program("-m", "segacc", "study", "--fast", *flags, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "miou on test" in (tmp_path / "out" / "study.csv").read_text()
+    assert "miou on test" in (tmp_path / "out" / "study.md").read_text()
     assert "| disc | " in (tmp_path / "out" / "comparison.md").read_text()
 
 
@@ -289,7 +289,7 @@ def test_the_transfer_table_says_what_pretrained_weights_gave(tmp_path, monkeypa
         "0.850",
         "+0.200",
     )
-    assert len(study_table(scored)) == 3
+    assert len(study_table(study_rows(scored))) == 3
     runs.append(make_run(tmp_path / "e", [0.4, 0.4], weights="mine.pt"))
     table = transfer_table([read_scored_run(run, "test") for run in runs])
     assert [(row["pretrained"], row["gain"]) for row in table] == [
@@ -307,7 +307,7 @@ def test_published_figures_stand_only_beside_runs_of_the_study(tmp_path):
         [({}, "0.781"), ({"encoder": "resnet18"}, ""), ({"recipe": "default"}, "")]
     ):
         run = make_run(tmp_path / f"{number}", [0.5], **{"recipe": "study"} | given)
-        assert study_table([read_scored_run(run, "test")])[0]["published"] == shown
+        assert study_table(study_rows([read_scored_run(run, "test")]))[0]["published"] == shown
 
 
 def test_an_encoder_that_is_wrong_or_without_effect_is_refused_before_a_run(tmp_path):

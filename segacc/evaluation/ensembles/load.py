@@ -21,6 +21,7 @@ from segacc.data.reading.division.folds import pooled
 from segacc.data.rows import Source
 from segacc.data.split import Prepared
 from segacc.errors import InputError
+from segacc.evaluation.ensembles.members import Member
 from segacc.evaluation.load import (
     Evaluation,
     at_own_sizes,
@@ -28,7 +29,6 @@ from segacc.evaluation.load import (
     find_to_score,
     split_to_score,
 )
-from segacc.evaluation.members import Member
 from segacc.evaluation.notes import notes_on
 from segacc.evaluation.results import results_folder
 from segacc.evaluation.scored_runs import OUT_OF_FOLD

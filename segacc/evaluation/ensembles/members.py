@@ -119,36 +119,42 @@ def _at_scored_size(
         )
 
 
-def scores_of_member(counts: Tensor) -> dict[str, Score]:
-    """`iou`, `iou_image` and `dice` with intervals, as `segacc.metrics.scores` defines them.
+def mean_scores(*runs: Tensor) -> dict[str, Score]:
+    """`iou`, `iou_image` and `dice` with intervals, as `segacc.metrics.scores` defines them; of
+    several runs their mean.
 
     Args:
-        counts: (N, K, 4) float64 of the images that the member predicted.
+        runs: (N, K, 4) float64 counts of each run, of the same images.
     """
-    counted = (counts[:, 0].sum(dim=-1) > 0).double()
-    own = mean_over_classes(iou_of(counts), counts).nan_to_num(0)
+    images = len(runs[0])
 
     def values(weights: Tensor) -> Tensor:
-        whole = (weights @ counts.flatten(1)).unflatten(1, counts.shape[1:])
-        images = (weights * counted).sum(dim=1).clamp_min(1)
-        found = (
-            mean_over_classes(iou_of(whole), whole),
-            (weights * counted) @ own / images,
-            mean_over_classes(dice_of(whole), whole),
-        )
-        return torch.stack(found, dim=1)
+        return torch.stack([_values(counts, weights) for counts in runs]).mean(dim=0)
 
-    (value,) = values(torch.ones(1, len(counts), dtype=torch.double))
+    (value,) = values(torch.ones(1, images, dtype=torch.double))
     names = ("iou", "iou_image", "dice")
-    if len(counts) == 1:
+    if images == 1:
         return {
             name: Score(one, None, None) for name, one in zip(names, value.tolist(), strict=True)
         }
-    drawn = bootstrap(values, len(counts))
+    drawn = bootstrap(values, images)
     return {
         name: Score(one, *percentile_interval(column))
         for name, one, column in zip(names, value.tolist(), drawn.T, strict=True)
     }
+
+
+def _values(counts: Tensor, weights: Tensor) -> Tensor:
+    """(R, 3) of counts (N, K, 4), where image i is there weights[r, i] times."""
+    counted = weights * (counts[:, 0].sum(dim=-1) > 0)
+    whole = (weights @ counts.flatten(1)).unflatten(1, counts.shape[1:])
+    own = mean_over_classes(iou_of(counts), counts).nan_to_num(0)
+    found = (
+        mean_over_classes(iou_of(whole), whole),
+        counted @ own / counted.sum(dim=1).clamp_min(1),
+        mean_over_classes(dice_of(whole), whole),
+    )
+    return torch.stack(found, dim=1)
 
 
 def model_name(members: Sequence[Member]) -> str:
@@ -201,7 +207,7 @@ def members_record(
             "threshold": (given or member.model.threshold) if counts.shape[2] == 1 else None,
             "scores": {
                 name: asdict(score)
-                for name, score in scores_of_member(counts[sorted(member.predicts), number]).items()
+                for name, score in mean_scores(counts[sorted(member.predicts), number]).items()
             },
         }
         for number, member in enumerate(members)
