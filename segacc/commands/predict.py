@@ -47,7 +47,8 @@ def predict(
 
     Args:
         model: a run's folder, a from_pretrained folder, the Hub id of a segacc model, or an ONNX
-            file of `segacc export`.
+            file of `segacc export`. Several of them, one after the other before the images, predict
+            together: the mean of their probabilities, at the mean of their thresholds.
         images: files, folders (with the folders in them), or globs in quotes, with ** too.
         out: a new folder. A mask is named after its image; folders below a given one are kept.
         probabilities: write DIR/probabilities too: 8-bit gray, where a value v means a probability
@@ -65,10 +66,11 @@ def predict(
     Returns:
         1 when an image could not be read, else 0.
     """
-    from segacc.prediction.find import plan
+    from segacc.prediction.find import models_and_images, plan
 
-    jobs = plan(images, out, probabilities, overlays)  # before the slow import of torch
-    from segacc.models.load import load_predictor
+    models, paths = models_and_images(model, images)
+    jobs = plan(paths, out, probabilities, overlays)  # before the slow import of torch
+    from segacc.prediction.ensemble import load_models, members_of
     from segacc.prediction.files import predict_images
     from segacc.prediction.writing import write_legend
     from segacc.runtime.accelerator import make_accelerator
@@ -76,9 +78,11 @@ def predict(
 
     accelerator = make_accelerator("fp32")
     set_threads(accelerator)
-    segmenter = load_predictor(model).to(accelerator.device)
-    write_legend(out, segmenter.labels)
-    done = predict_images(segmenter, jobs, threshold, tta, tile, size, batch_size)
+    predictor = load_models(models)
+    for one in members_of(predictor):
+        one.to(accelerator.device)
+    write_legend(out, predictor.labels)
+    done = predict_images(predictor, jobs, threshold, tta, tile, size, batch_size)
     if done.failed:
         print(f"without a mask, {len(done.failed)} of {len(jobs)} images:", file=sys.stderr)
         print("\n".join(f"  {sentence}" for sentence in done.failed), file=sys.stderr)
