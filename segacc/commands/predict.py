@@ -70,7 +70,7 @@ def predict(
 
     models, paths = models_and_images(model, images)
     jobs = plan(paths, out, probabilities, overlays)  # before the slow import of torch
-    from segacc.prediction.ensemble import load_models, members_of
+    from segacc.prediction.ensemble import load_models
     from segacc.prediction.files import predict_images
     from segacc.prediction.writing import write_legend
     from segacc.runtime.accelerator import make_accelerator
@@ -78,9 +78,7 @@ def predict(
 
     accelerator = make_accelerator("fp32")
     set_threads(accelerator)
-    predictor = load_models(models)
-    for one in members_of(predictor):
-        one.to(accelerator.device)
+    predictor = load_models(models, accelerator.device)
     write_legend(out, predictor.labels)
     done = predict_images(predictor, jobs, threshold, tta, tile, size, batch_size)
     if done.failed:

@@ -60,6 +60,7 @@ def check_evaluate(config: EvaluateConfig) -> None:
     Reading.of(vars(config)).check()
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
+    assert config.mm_per_px is None or config.spacing
     if config.out is not None and not config.others:
         raise InputError(
             f"--out {config.out} has no effect on a single run, whose results go into its folder: "

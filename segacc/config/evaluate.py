@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from segacc.config.options import shown_as
+from segacc.config.sizes import spacing_of_text
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class EvaluateConfig:
     """average over flips of the image: `h` horizontal, `hv` also vertical and both"""
     tile: Annotated[int | None, shown_as("PX", "none")] = None
     """predict in overlapping windows of this width and height, blended"""
+    spacing: Annotated[str | None, shown_as("MM|WxH", "none")] = None
+    """mm per pixel of an image in its file, such as 0.5, or 0.5x0.4 (along width x height): `hd95`
+    in mm as well"""
     batch_size: int = 8
     """images per step of each process; does not change the scores"""
     out: Annotated[Path | None, shown_as("DIR", "a folder beside the first run")] = None
@@ -65,3 +69,8 @@ class EvaluateConfig:
     """print the formula of each score"""
     debug: bool = False
     """show the traceback of an error"""
+
+    @property
+    def mm_per_px(self) -> tuple[float, float] | None:
+        """What --spacing says, along height and width; InputError as `spacing_of_text`."""
+        return None if self.spacing is None else spacing_of_text(self.spacing)

@@ -25,6 +25,7 @@ from segacc.evaluation.ensembles.members import (
     members_table,
     model_name,
     predict_members,
+    scale_of,
     write_ensemble,
 )
 from segacc.evaluation.load import Evaluation, load_evaluation
@@ -42,7 +43,7 @@ from segacc.metrics.counts import (
     predicted_labels,
 )
 from segacc.metrics.intervals import INTERVALS, Score
-from segacc.metrics.scores import ImageStats, formulas, image_stats, scores_with_intervals
+from segacc.metrics.scores import ImageStats, image_stats, scores_with_intervals
 from segacc.metrics.thresholds import levels_of
 from segacc.report.page import write_report
 from segacc.report.pictures import detail_folder, picture_name, triptych
@@ -125,15 +126,16 @@ def score_images(evaluation: Evaluation) -> SplitStats:
     beside = 4 * labels.logits * len(members) if len(members) > 1 else 0
     own = [torch.zeros(0, 2 * width + beside, dtype=torch.double)]
     confusion = torch.zeros(labels.classes, labels.classes, dtype=torch.long)
-    order: list[int] = []
+    order, spacing = list[int](), evaluation.config.mm_per_px
     seconds, began = 0.0, time.perf_counter()
     for found in predict_members(evaluation.config, members, split, accelerator):
         probabilities, label_maps = found.mean, found.label_maps
         seconds += time.perf_counter() - began
-        stats = image_stats(probabilities, label_maps, threshold)
+        scales = [scale_of(split, index) for index in found.indices]
+        stats = image_stats(probabilities, label_maps, threshold, scales, spacing)
         at_half = stats
         if threshold != HALF and labels.logits == 1:
-            at_half = image_stats(probabilities, label_maps, HALF)
+            at_half = image_stats(probabilities, label_maps, HALF, scales, spacing)
         parts = [stats.packed(), at_half.packed()]
         own.append(torch.cat([*parts, *_counts_beside(evaluation, found)], dim=1))
         order += found.indices
@@ -229,7 +231,8 @@ def record_of(
         **_of_members(evaluation, found),
         **(_of_two_classes if labels.logits == 1 else _of_more_classes)(evaluation, found),
         "constant_mask_iou": constant_mask_iou(found.at_threshold.counts),
-        "formulas": formulas(labels.logits),
+        "formulas": found.at_threshold.formulas,
+        "spacing": config.spacing,
         "intervals": INTERVALS,
         "seconds": found.seconds,
         "img_per_s": images / found.seconds,  # of all processes, which work at the same time

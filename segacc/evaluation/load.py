@@ -130,7 +130,12 @@ def find_to_score(config: EvaluateConfig, known: KnownData) -> tuple[Source | Pr
 
 
 def check_decides(config: EvaluateConfig, data: Prepared) -> None:
-    """Raises InputError for a --threshold that decides nothing."""
+    """Raises InputError for a --threshold that decides nothing, and a --spacing without a use."""
+    if config.spacing is not None and data.labels.logits > 1:
+        raise InputError(
+            f"--spacing {config.spacing} has no effect on {config.run}, which has "
+            f"{data.labels.classes} classes: hd95 is of two; leave it out."
+        )
     if config.threshold is not None and data.labels.logits > 1:
         raise InputError(
             f"--threshold {config.threshold} decides between two classes, and {config.run} has "

@@ -22,6 +22,7 @@ from segacc.metrics.counts import FN, TP
 from segacc.metrics.intervals import INTERVALS, Score
 from segacc.metrics.scores import (
     CALIBRATION_BINS,
+    DISTANCES,
     LOWER_IS_BETTER,
     ImageStats,
     class_scores_with_intervals,
@@ -107,9 +108,8 @@ def write_results(folder: Path, split: Split, stats: ImageStats, record: dict[st
     pictures = [folder / "overlays" / picture_name(split.names[i]) for i in chosen]
     overview(pictures).save(folder / "overview.png")
     columns, labels = stats.columns(), Labels.from_config(record["labels"])
-    more = {name: columns[name] for name in ("boundary_iou", "hd95", "ece")}
-    if labels.logits > 1:
-        del more["hd95"]
+    distances = [name for name in DISTANCES if name in record["scores"]]
+    more = {name: columns[name] for name in ("boundary_iou", *distances, "ece")}
     table = per_image_csv(split.names, split.sizes, stats.counts, labels, **more)
     write_text(folder / "per_image.csv", table)
     write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")

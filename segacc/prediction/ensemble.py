@@ -87,13 +87,15 @@ def mean_maps(maps: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
         yield torch.stack(of_class).mean(dim=0)
 
 
-def load_models(sources: Sequence[str | os.PathLike[str]]) -> Predictor | Ensemble:
-    """One model, or several to predict together, on the CPU.
+def load_models(
+    sources: Sequence[str | os.PathLike[str]], device: torch.device
+) -> Predictor | Ensemble:
+    """One model, or several to predict together, on a device.
 
     Raises:
         InputError: one cannot be had, or they have different classes.
     """
-    return together([load_predictor(source) for source in sources], sources)
+    return together([load_predictor(source).to(device) for source in sources], sources)
 
 
 def together(

@@ -14,7 +14,7 @@ from PIL import Image
 from small import TINY, evaluate, write_blobs
 
 from segacc.config.evaluate import EvaluateConfig
-from segacc.config.flags import parse_train
+from segacc.config.flags import parse_evaluate, parse_train
 from segacc.data.known import absolute, data_record, find_again, known_data, prepare_found
 from segacc.errors import InputError
 from segacc.evaluation.compare import compare
@@ -338,3 +338,22 @@ def test_runs_are_compared_from_what_evaluation_wrote(run, tmp_path, capsys):
     assert (tmp_path / "out" / "comparison.md").read_text().count("linknet") == 3
     assert (tmp_path / "out" / "report-blobs.html").stat().st_size > 10_000
     assert "comparison.md" in said and "report-blobs.html" in said
+
+
+def test_distances_are_also_in_own_pixels_and_in_mm(run):
+    """The images of 80 px are scored at 64 px."""
+    scores = evaluate(EvaluateConfig(run, spacing="0.5"))
+    assert scores["hd95_own"] == pytest.approx(scores["hd95"] * 80 / 64)
+    assert scores["hd95_mm"] == pytest.approx(scores["hd95_own"] / 2)
+    rows = list(csv.DictReader((run / "test" / "per_image.csv").open(encoding="utf-8")))
+    mean = np.mean([float(row["hd95_mm"]) for row in rows])
+    assert mean == pytest.approx(scores["hd95_mm"], abs=1e-6)
+    text = (run / "test" / "report.html").read_text()
+    assert f"{scores['hd95_mm']:.1f} mm" in text
+    assert "hd95_mm" not in evaluate(EvaluateConfig(run))
+
+
+@pytest.mark.parametrize("spacing", ["0", "0.5x", "1x1x1", "-1", "inf", "a"])
+def test_a_spacing_that_is_none_is_refused(spacing):
+    with pytest.raises(InputError, match="expected mm per pixel, one number such as 0.5"):
+        parse_evaluate(["runs/a", f"--spacing={spacing}"])

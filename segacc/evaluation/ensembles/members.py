@@ -119,6 +119,12 @@ def _at_scored_size(
         )
 
 
+def scale_of(split: Split, index: int) -> tuple[float, float]:
+    """Height and width of a pixel of an image that is scored, in px of the image's own size."""
+    own, shape = split.sizes[index].tolist(), split.shape_of(index)
+    return own[0] / shape[0], own[1] / shape[1]
+
+
 def mean_scores(*runs: Tensor) -> dict[str, Score]:
     """`iou`, `iou_image` and `dice` with intervals, as `segacc.metrics.scores` defines them; of
     several runs their mean.
