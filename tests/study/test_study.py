@@ -1,5 +1,6 @@
 """segacc study: its cells, its table, and runs that fail, are killed and go on."""
 
+import csv
 import json
 import shutil
 import signal
@@ -10,10 +11,10 @@ from dataclasses import fields
 
 import pytest
 from runs import make_run
-from small import ROOT, lines, run_program, write_blobs, write_classes
+from small import ROOT, TINY, lines, run_program, write_blobs, write_classes
 
 from segacc.config.flags import parse_train
-from segacc.config.options import Reading
+from segacc.config.options import Budget, Reading
 from segacc.config.train import SEGFORMER_B0, STUDY_MODELS
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
@@ -53,6 +54,53 @@ def test_seeds_and_weights_reach_every_cell_and_folders_differ(tmp_path):
     assert len(found) == len({cell.run for cell in found}) == 28
     assert [c.seed for c in configs] == [3] * 14 + [5] * 14
     assert {c.weights for c in configs} == {"none"}
+
+
+def test_each_fold_is_a_run_and_the_budget_reaches_all(tmp_path):
+    budget = Budget(epochs=3, size=(96, 64), batch_size=4, loss="focal", lr=0.01, patience=2)
+    found = cells(tmp_path, ["gland"], seeds=(0, 1), budget=budget, folds=3)
+    configs = [parse_train(cell.flags) for cell in found]
+    assert len(found) == len({cell.run for cell in found}) == 2 * 6 * 3  # without the crops
+    assert {config.fold for config in configs} == {"1/3", "2/3", "3/3"}
+    assert found[1].run.name == "gland-unet-seed0-fold2of3"
+    assert len({cell.together for cell in found}) == 6
+    assert {(c.epochs, c.size, c.batch_size, c.loss, c.lr, c.patience) for c in configs} == {
+        (3, (96, 64), 4, "focal", 0.01, 2)
+    }
+    with pytest.raises(InputError, match="--fold 1/3 is one of --folds 3: give one of the two"):
+        cells(tmp_path, reading=Reading(fold="1/3"), folds=3)
+
+
+def test_figures_of_the_study_do_not_stand_beside_runs_of_another_budget(tmp_path):
+    for name, budget in (("usual", {}), ("short", {"epochs": 3})):
+        run = make_run(tmp_path / name, [0.5, 0.6], model="fpn", recipe="study", **budget)
+        (row,) = study_table(study_rows([read_scored_run(run, "test")]))
+        assert row["published"] == ("0.768" if name == "usual" else "")
+
+
+@pytest.mark.slow
+def test_folds_are_trained_and_scored_together(tmp_path):
+    data = write_blobs(tmp_path / "blobs")
+    flags = ["--dataset", data, "--models", "linknet", "--encoder", TINY[3], "--weights", "none"]
+    flags += ["--folds", "2", "--epochs", "1", "--size", "64", "--batch-size", "4"]
+    command = ["-m", "segacc", "study", *flags, "--tracker", "none", "--out", tmp_path / "out"]
+    done = run_program(*command)
+    assert done.returncode == 0, done.stderr
+    assert "blobs-linknet: its 2 folds are scored together" in done.stdout
+    together = tmp_path / "out" / "folds" / "blobs-linknet"
+    scores = {
+        split: json.loads((together / split / "metrics.json").read_text())["scores"]["iou"]
+        for split in ("test", "out-of-fold")
+    }
+    (row,) = csv.DictReader((tmp_path / "out" / "study.csv").open())
+    assert row["runs"] == "2" and row["iou_sd"]
+    for column, split in (("mean_of_folds", "test"), ("out_of_fold", "out-of-fold")):
+        for end, name in (("", "value"), ("_low", "low"), ("_high", "high")):
+            assert float(row[column + end]) == pytest.approx(scores[split][name], abs=1e-6)
+    assert "| out of fold |" in (tmp_path / "out" / "study.md").read_text()
+    again = run_program(*command)
+    assert again.returncode == 0 and "trains" not in again.stdout
+    assert "scored together" not in again.stdout
 
 
 def test_the_fast_one_has_the_same_cells_on_smaller_images(tmp_path):
