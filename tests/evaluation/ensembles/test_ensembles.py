@@ -89,7 +89,8 @@ def test_the_scores_are_those_of_the_mean_of_the_probabilities(folds, places, tm
         for found, p, threshold in zip(beside, own, thresholds, strict=True):
             found.append(count_pixels(predicted_labels(p, threshold), label_map, 2).double())
         assert row["name"] == views[0].names[i]
-    stats = image_stats(torch.cat(maps), torch.cat(truth), record["threshold"])
+    scales = [(80 / 64, 80 / 64)] * len(rows)
+    stats = image_stats(torch.cat(maps), torch.cat(truth), record["threshold"], scales)
     for name, score in scores_with_intervals(stats).items():
         assert record["scores"][name]["value"] == pytest.approx(score.value, abs=1e-5), name
     for found, member, run in zip(beside, record["members"], runs, strict=True):
