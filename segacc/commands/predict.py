@@ -41,14 +41,11 @@ def predict(
     """Write a mask for each image: a PNG at the image's own size, foreground 255, the rest 0.
 
     With more than two classes a mask holds the number of the class, and a palette of their colours;
-    DIR/classes.txt lists both.
-
-    Images that cannot be read are listed at the end and do not stop the rest.
+    DIR/classes.txt lists both. Images that cannot be read are listed at the end; the others go on.
 
     Args:
         model: a run's folder, a from_pretrained folder, the Hub id of a segacc model, or an ONNX
-            file of `segacc export`. Several of them, one after the other before the images, predict
-            together: the mean of their probabilities, at the mean of their thresholds.
+            file of `segacc export`; several in a row predict by their mean probabilities.
         images: files, folders (with the folders in them), or globs in quotes, with ** too.
         out: a new folder. A mask is named after its image; folders below a given one are kept.
         probabilities: write DIR/probabilities too: 8-bit gray, where a value v means a probability

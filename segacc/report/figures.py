@@ -39,16 +39,14 @@ def number_text(value: float | None, name: str = "", digits: int = 4) -> str:
         return "\N{EN DASH}"
     if math.isinf(value):
         return "\N{INFINITY}"
-    unit = DISTANCES.get(name)
-    return f"{value:.1f} {unit}" if unit else f"{value:.{digits}f}"
+    return f"{value:.1f} {DISTANCES[name]}" if name in DISTANCES else f"{value:.{digits}f}"
 
 
 def interval_text(score: dict[str, float | None], name: str = "", digits: int = 4) -> str:
     """The 95 % interval of a score as text; empty if it has none."""
     if score.get("low") is None or score.get("high") is None:
         return ""
-    unit = f" {DISTANCES.get(name)}"
-    ends = [number_text(score[end], name, digits).removesuffix(unit) for end in ("low", "high")]
+    ends = [number_text(score[end], name, digits).split()[0] for end in ("low", "high")]
     return "\N{EN DASH}".join(ends)
 
 

@@ -13,6 +13,7 @@ import pytest
 from runs import make_run
 from small import ROOT, TINY, lines, run_program, write_blobs, write_classes
 
+from segacc.config.evaluate import EvaluateConfig
 from segacc.config.flags import parse_train
 from segacc.config.options import Budget, Reading
 from segacc.config.train import SEGFORMER_B0, STUDY_MODELS
@@ -21,12 +22,14 @@ from segacc.data.reading.convert import convert_folder
 from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import Source
 from segacc.errors import InputError
+from segacc.evaluation.evaluate import evaluate
 from segacc.evaluation.scored_runs import read_scored_run
 from segacc.labels import Labels, colours_for
 from segacc.study import schedule
 from segacc.study.cells import Cell, cells_of, check_same, check_same_data
 from segacc.study.study import study, write_tables
 from segacc.study.table import study_note, study_rows, study_table, transfer_table
+from segacc.training.fit import fit
 
 
 def cells(
@@ -78,29 +81,29 @@ def test_figures_of_the_study_do_not_stand_beside_runs_of_another_budget(tmp_pat
         assert row["published"] == ("0.768" if name == "usual" else "")
 
 
-@pytest.mark.slow
-def test_folds_are_trained_and_scored_together(tmp_path):
-    data = write_blobs(tmp_path / "blobs")
-    flags = ["--dataset", data, "--models", "linknet", "--encoder", TINY[3], "--weights", "none"]
-    flags += ["--folds", "2", "--epochs", "1", "--size", "64", "--batch-size", "4"]
-    command = ["-m", "segacc", "study", *flags, "--tracker", "none", "--out", tmp_path / "out"]
-    done = run_program(*command)
-    assert done.returncode == 0, done.stderr
-    assert "blobs-linknet: its 2 folds are scored together" in done.stdout
-    together = tmp_path / "out" / "folds" / "blobs-linknet"
+def test_folds_that_are_done_are_scored_together_once(tmp_path, capsys):
+    data, out = write_blobs(tmp_path / "blobs"), tmp_path / "out"
+    more = {"encoder": TINY[3], "folds": 2}
+    more |= {"budget": Budget(epochs=1, size=64, batch_size=4)}
+    found = cells_of([str(data)], ["linknet"], [0], ["none"], "none", False, out, **more)
+    for cell in found:
+        fit(parse_train([*cell.flags, "--output-dir", str(cell.run)]))
+        evaluate(EvaluateConfig(cell.run))
+        cell.mark_done()
+    assert study(found, out) == 0
+    assert "blobs-linknet: its 2 folds are scored together" in capsys.readouterr().out
     scores = {
-        split: json.loads((together / split / "metrics.json").read_text())["scores"]["iou"]
+        split: json.loads((out / "folds" / "blobs-linknet" / split / "metrics.json").read_text())
         for split in ("test", "out-of-fold")
     }
-    (row,) = csv.DictReader((tmp_path / "out" / "study.csv").open())
+    (row,) = csv.DictReader((out / "study.csv").open())
     assert row["runs"] == "2" and row["iou_sd"]
     for column, split in (("mean_of_folds", "test"), ("out_of_fold", "out-of-fold")):
         for end, name in (("", "value"), ("_low", "low"), ("_high", "high")):
-            assert float(row[column + end]) == pytest.approx(scores[split][name], abs=1e-6)
-    assert "| out of fold |" in (tmp_path / "out" / "study.md").read_text()
-    again = run_program(*command)
-    assert again.returncode == 0 and "trains" not in again.stdout
-    assert "scored together" not in again.stdout
+            iou = scores[split]["scores"]["iou"]
+            assert float(row[column + end]) == pytest.approx(iou[name], abs=1e-6)
+    assert "| out of fold |" in (out / "study.md").read_text()
+    assert study(found, out) == 0 and "scored together" not in capsys.readouterr().out
 
 
 def test_the_fast_one_has_the_same_cells_on_smaller_images(tmp_path):
