@@ -20,7 +20,7 @@ def study(
     out: Annotated[Path | None, shown_as("DIR", "runs/study, or runs/study-fast")] = None,
     tracker: Annotated[TrackerName | None, shown_as("NAME", "wandb, with --fast none")] = None,
     fast: bool = False,
-    folds: int | None = None,
+    folds: Annotated[int | None, shown_as("N", "none")] = None,
     budget: BudgetFlags = NO_BUDGET,
     reading: ReadingFlags = NO_FLAGS,
 ) -> int:
