@@ -167,7 +167,8 @@ def image_stats(
             boundary[i, place] = torch.tensor(boundary_counts(*masks)).double()
             if classes == 1:
                 scale = scales[i] if scales else (1.0, 1.0)
-                hd95[i] = torch.tensor(hausdorff_distances(*masks, scale, spacing)).double()
+                distances = hausdorff_distances(*masks, scale, spacing)
+                hd95[i] = torch.tensor(distances, dtype=torch.double)
         is_right = truth == (FOREGROUND if classes == 1 else found)
         calibration.append(_calibration(p[counted], is_right[counted]))
     return ImageStats(counts, boundary, hd95, torch.stack(calibration))
