@@ -17,7 +17,7 @@ from segacc.data.classes.coding import make_coding
 from segacc.data.classes.files import read_class_file
 from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import read_row
-from segacc.evaluation.compare import compare, comparison_note, comparison_table
+from segacc.evaluation.compare import compare, comparison_note, comparison_table, places_of
 from segacc.evaluation.evaluate import evaluate
 from segacc.evaluation.per_class import class_lines, class_tables
 from segacc.evaluation.scored_runs import read_scored_run, report_groups
@@ -61,9 +61,10 @@ def test_two_class_runs_are_compared_by_miou_and_class_by_class(runs, tmp_path, 
     table = list(csv.DictReader((tmp_path / "comparison.csv").open(encoding="utf-8")))
     assert [row["run"] for row in table] == ["long", "short"]
     best = metrics(runs[1])["scores"]["iou"]
-    assert table[0]["miou on test"].startswith(f"{best['value']:.3f} [{best['low']:.3f}, ")
-    assert "iou on test" not in table[0] and table[0]["threshold"] == ""
-    assert table[0]["against best"] == "best" and table[1]["against best"].startswith("-0.")
+    assert float(table[0]["iou"]) == pytest.approx(best["value"], abs=1e-6)
+    assert float(table[0]["iou_low"]) == pytest.approx(best["low"], abs=1e-6)
+    assert table[0]["threshold"] == "" and table[0]["is_best"] == "1"
+    assert table[0]["difference"] == "" and float(table[1]["difference"]) < 0
 
     text = (tmp_path / "comparison.md").read_text()
     assert "miou is the mean over the classes of their iou over all pixels" in text
@@ -96,7 +97,7 @@ def test_runs_with_and_without_classes_stand_in_one_table(runs, tmp_path):
     assert class_lines(both)[5]["iou"] == ""
 
     binary = read_scored_run(make_run(tmp_path / "binary", [0.5, 0.7]), "test")
-    mixed = comparison_table([binary, *both])
+    mixed = comparison_table(places_of([binary, *both]))
     assert {"iou on test"} <= mixed[0].keys() and len(mixed) == 3
     assert "with more than two classes the mean over these (miou)" in comparison_note(
         [binary, *both]
@@ -111,7 +112,9 @@ def test_runs_of_other_classes_on_the_same_images_are_not_compared(runs, tmp_pat
     table = tmp_path / "other" / "test" / "per_image.csv"
     table.write_text(table.read_text().replace("/disc", "/ring"))
     found = [read_scored_run(run, "test") for run in (*runs, tmp_path / "other")]
-    assert [row["against best"][:4].rstrip("0123456789") for row in comparison_table(found)] == [
+    assert [
+        row["against best"][:4].rstrip("0123456789") for row in comparison_table(places_of(found))
+    ] == [
         "best",
         "-0.",
         "best",

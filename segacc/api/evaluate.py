@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 from segacc.api.flags import checked, with_flags_of
 from segacc.config.checks import check_evaluate
 from segacc.config.evaluate import EvaluateConfig
+from segacc.errors import InputError
 from segacc.evaluation.evaluate import evaluate as evaluate_run
 from segacc.metrics.intervals import Score
 
@@ -32,6 +34,9 @@ class Scores:
     takes it. NaN is the IoU of a class that an image neither has nor was predicted to have"""
     per_class: dict[str, dict[str, Score]]
     """for each class its scores; empty where there are two classes"""
+    members: dict[str, dict[str, Score]]
+    """of several runs each, by the path of its folder: iou, iou_image and dice on the images that
+    it predicted; empty of one run"""
     threshold: float | None
     """above which a pixel is foreground; None with more than two classes"""
 
@@ -47,13 +52,19 @@ class Scores:
 
 
 @with_flags_of(EvaluateConfig)
-def evaluate(run: str | os.PathLike[str], *, net: nn.Module | None = None, **flags: Any) -> Scores:
+def evaluate(
+    run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    net: nn.Module | None = None,
+    **flags: Any,
+) -> Scores:
     """Score a trained model: every flag of evaluate.py is an argument of the same name.
 
     The results are written into the run's folder and printed, as evaluate.py does.
 
     Args:
-        run: what `segacc.train` has returned, or a run's folder.
+        run: what `segacc.train` has returned, or a run's folder; or a list of several, of which the
+            mean of the probabilities is scored, and each beside it (`Scores.members`).
         net: the network of the run, where it was given as an object.
         **flags: such as `split="valid"`; the test split is scored without it.
 
@@ -66,7 +77,12 @@ def evaluate(run: str | os.PathLike[str], *, net: nn.Module | None = None, **fla
     >>> 0 <= scores.iou <= 1 and scores.report.exists()
     True
     """
-    config = EvaluateConfig(Path(run).expanduser(), **checked(EvaluateConfig, flags, "evaluate"))
+    several = run if isinstance(run, Sequence) and not isinstance(run, str) else [run]
+    if not several:
+        raise InputError("run: expected a run or several, found an empty list.")
+    first, *others = [Path(one).expanduser() for one in several]
+    given = {"others": tuple(others)} | checked(EvaluateConfig, flags, "evaluate")
+    config = EvaluateConfig(first, **given)
     check_evaluate(config)
     return read_scores(evaluate_run(config, net))
 
@@ -86,6 +102,10 @@ def read_scores(folder: Path) -> Scores:
         per_class={
             of_class["name"]: {k: Score(**v) for k, v in of_class.items() if isinstance(v, dict)}
             for of_class in record.get("per_class", [])
+        },
+        members={
+            one["run"]: {name: Score(**score) for name, score in one["scores"].items()}
+            for one in record.get("members", [])
         },
         threshold=record["threshold"],
     )

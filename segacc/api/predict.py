@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,10 +16,10 @@ from segacc.api.flags import checked
 from segacc.api.images import image_values
 from segacc.config.checks import check_device_name
 from segacc.config.sizes import AnySize
-from segacc.data.reading.decode import Encoded, decode_image
-from segacc.data.reading.depth import WHOLE, ValueRange, to_8_bits
+from segacc.data.reading.decode import Encoded, read_values
 from segacc.errors import InputError
 from segacc.models.load import Predictor, load_predictor
+from segacc.prediction.ensemble import together
 from segacc.prediction.files import predict_masks
 from segacc.runtime.accelerator import settings_put_back, uses_gpu
 from segacc.runtime.device import check_device
@@ -70,7 +70,7 @@ def load(
 
 
 def predict(
-    model: Predictor | str | os.PathLike[str],
+    model: Predictor | str | os.PathLike[str] | Sequence[Predictor | str | os.PathLike[str]],
     images: OneImage | Iterable[OneImage],
     *,
     threshold: float | None = None,
@@ -83,7 +83,8 @@ def predict(
     """The masks of images, equal to the files that `segacc predict` writes.
 
     Args:
-        model: of `segacc.load`, or what that takes.
+        model: of `segacc.load`, or what that takes; or a list of several, which predict together:
+            the mean of their probabilities, at the mean of their thresholds.
         images: one or many: files, PIL images, or arrays (H, W, 3) or (H, W) uint8 in 0..255, of
             any sizes.
         threshold: foreground is where the probability is above this; None is the model's.
@@ -117,16 +118,19 @@ def predict(
     with settings_put_back():
         if not uses_gpu() or device == "cpu":
             torch.set_num_threads(cores_of_process())
-        predictor = load(model, device=device) if isinstance(model, str | os.PathLike) else model
-        pixels = _pixels(many, predictor.value_range or WHOLE)
-        return list(predict_masks(predictor, pixels, **vars(options)))
+        several = model if isinstance(model, Sequence) and not isinstance(model, str) else [model]
+        members = [
+            load(one, device=device) if isinstance(one, str | os.PathLike) else one
+            for one in several
+        ]
+        return list(predict_masks(together(members), _values(many), **vars(options)))
 
 
-def _pixels(images: Iterable[Any], value_range: ValueRange) -> Iterator[np.ndarray]:
-    """The images as (H, W, 3) uint8."""
+def _values(images: Iterable[Any]) -> Iterator[np.ndarray]:
+    """The images as `segacc.data.reading.depth.to_8_bits` takes them."""
     for number, image in enumerate(images):
         if isinstance(image, str | os.PathLike):
             path = os.path.expanduser(os.fspath(image))
-            yield decode_image(Encoded(path=path, bytes=None), value_range)
+            yield read_values(Encoded(path=path, bytes=None))
         else:
-            yield to_8_bits(image_values(image, f"image {number}"), value_range)
+            yield image_values(image, f"image {number}")

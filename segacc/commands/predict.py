@@ -5,7 +5,9 @@ Libraries are imported by the commands that need them, so that every --help is i
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +18,7 @@ from segacc.config.checks import check_device_name
 from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.options import SIZE_SPEC, Device, shown_as
 from segacc.config.sizes import AnySize
-from segacc.errors import InputError, plural, quoted
+from segacc.errors import InputError, plural
 
 if TYPE_CHECKING:
     from segacc.prediction.find import Target
@@ -59,13 +61,12 @@ def predict(
     """Write a mask for each image, at the image's own size.
 
     A mask is a PNG, foreground 255, the rest 0. With more than two classes it holds the number of
-    the class, and a palette of their colours; DIR/classes.txt lists both.
-
-    Images that cannot be read are listed at the end and do not stop the rest.
+    the class, and a palette of their colours; DIR/classes.txt lists both. Images that cannot be
+    read are listed at the end; the others go on.
 
     Args:
         model: a run's folder, a from_pretrained folder, the Hub id of a segacc model, or an ONNX
-            file of `segacc export`.
+            file of `segacc export`; several in a row predict by their mean probabilities.
         images: files, folders (with the folders in them), or globs in quotes, with ** too.
         out: a new folder, unless --skip-existing is given. A mask is named after its image; folders
             below a given one are kept.
@@ -87,32 +88,43 @@ def predict(
     Returns:
         1 when an image could not be read, else 0.
     """
-    folder = _check_given(model, images, out, device)
-    jobs, before = _jobs(images, folder, probabilities, overlays, skip_existing)
+    models, paths = _models_and_images(model, images)
+    folder = _check_given(models, paths, out, device)
+    jobs, before = _jobs(paths, folder, probabilities, overlays, skip_existing)
     if not jobs:
         print(f"nothing to do: all {plural(before, 'mask')} are in {folder}")
         return 0
     options = (threshold, tta, tile, size, batch_size)
     said = f"; {before:,} were there before" if skip_existing else ""
-    return _write_masks(model, jobs, folder, device, options, said)
+    return _write_masks(models, jobs, folder, device, options, said)
 
 
-def _check_given(model: str, images: tuple[str, ...], out: Path | None, device: str | None) -> Path:
+def _models_and_images(model: str, images: tuple[str, ...]) -> tuple[Sequence[str], Sequence[str]]:
+    """The models, of which there may be several, and the images."""
+    from segacc.prediction.find import models_and_images
+
+    return models_and_images(model, images)
+
+
+def _check_given(
+    models: Sequence[str], images: Sequence[str], out: Path | None, device: str | None
+) -> Path:
     """--out; raises InputError that names all that is missing, or a model that is not there."""
-    given = {"a model": model, "images": images, "--out": out}
+    given = {"a model": any(models), "images": images, "--out": out}
     missing = [what for what, value in given.items() if not value]
     if out is None or missing:
         raise InputError(
             f"segacc predict lacks {', '.join(missing)}: expected such as `segacc predict "
-            f"{quoted(model) if model else 'runs/NAME'} photos --out masks`."
+            f"{shlex.join(models) or 'runs/NAME'} photos --out masks`."
         )
     check_device_name(device)
-    check_place("the model", model, A_TRAINED_MODEL)
+    for model in models:
+        check_place("the model", model, A_TRAINED_MODEL)
     return out
 
 
 def _jobs(
-    images: tuple[str, ...], out: Path, probabilities: bool, overlays: bool, skip_existing: bool
+    images: Sequence[str], out: Path, probabilities: bool, overlays: bool, skip_existing: bool
 ) -> tuple[list[Target], int]:
     """What is to be predicted, and the number of images that have their files already."""
     from segacc.prediction.find import plan, without_existing
@@ -123,7 +135,7 @@ def _jobs(
 
 
 def _write_masks(
-    model: str,
+    models: Sequence[str],
     jobs: list[Target],
     out: Path,
     device: str | None,
@@ -136,7 +148,7 @@ def _write_masks(
         options: those of `predict_images`, in their order.
         said: the end of the last line.
     """
-    from segacc.models.load import load_predictor
+    from segacc.prediction.ensemble import load_models
     from segacc.prediction.files import predict_images
     from segacc.prediction.writing import write_legend
     from segacc.runtime.accelerator import make_accelerator
@@ -146,9 +158,9 @@ def _write_masks(
     with on_device(device):
         accelerator = make_accelerator("fp32")
         set_threads(accelerator)
-        segmenter = load_predictor(model).to(accelerator.device)
-        write_legend(out, segmenter.labels)
-        done = predict_images(segmenter, jobs, *options)
+        predictor = load_models(models, accelerator.device)
+        write_legend(out, predictor.labels)
+        done = predict_images(predictor, jobs, *options)
     if done.failed:
         print(f"without a mask, {len(done.failed)} of {len(jobs)} images:", file=sys.stderr)
         print("\n".join(f"  {sentence}" for sentence in done.failed), file=sys.stderr)

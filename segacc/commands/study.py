@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from segacc.config.names import encoder_name, model_name
-from segacc.config.options import NO_FLAGS, ReadingFlags, shown_as
+from segacc.config.options import NO_BUDGET, NO_FLAGS, BudgetFlags, ReadingFlags, shown_as
 from segacc.config.train import STUDY_MODELS, RecipeName, TrackerName
 from segacc.errors import InputError
 
@@ -21,6 +21,8 @@ def study(
     out: Annotated[Path | None, shown_as("DIR", "runs/study, or runs/study-fast")] = None,
     tracker: Annotated[TrackerName | None, shown_as("NAME", "wandb, with --fast none")] = None,
     fast: bool = False,
+    folds: Annotated[int | None, shown_as("N", "none")] = None,
+    budget: BudgetFlags = NO_BUDGET,
     reading: ReadingFlags = NO_FLAGS,
 ) -> int:
     """Train, score and compare many models: one command, one table.
@@ -30,7 +32,8 @@ def study(
 
     Args:
         dataset: what `segacc train` takes as --dataset; several with commas between them.
-        models: what `segacc train` takes as --model; several with commas, all for the study's six.
+        models: what `segacc train` takes as --model, also any other architecture and Hub ids;
+            several with commas, all for the study's six.
         seeds: numbers with commas between them; each is another run of every cell.
         encoder: what `segacc train` takes as --encoder, for the models that take one.
         weights: what `segacc train` takes as --weights; none for random weights. With several, with
@@ -40,15 +43,16 @@ def study(
         tracker: what `segacc train` takes as --tracker; W&B shows the runs as one group.
         fast: the demo sets at half the size for two epochs from random weights: the whole table in
             minutes, to see it work.
+        folds: cross-validation: this many runs of every cell, each with another part of train and
+            valid for validation, and their out-of-fold score (docs/cross-validation.md).
+        budget: how all runs are trained.
         reading: how the files of all sets are read.
 
     Returns:
         1 when a run has failed, else 0.
     """
-    try:
-        seed_numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise InputError(f"--seeds {seeds}: expected numbers such as 0,1,2.") from None
+    if folds is not None and folds < 2:
+        raise InputError(f"--folds {folds}: expected 2 or more.")
     named = list(STUDY_MODELS) if models == "all" else [model_name(m) for m in _words(models)]
     from segacc.study.cells import cells_of
     from segacc.study.study import study as run_study
@@ -57,7 +61,7 @@ def study(
     cells = cells_of(
         datasets=_words(dataset or ("demo-pedestrian,demo" if fast else "pedestrian,gland")),
         models=named,
-        seeds=seed_numbers,
+        seeds=_numbers(seeds),
         encoder=encoder and encoder_name(encoder),
         weights=_words(weights or ("none" if fast else "imagenet")),
         recipe=recipe,
@@ -65,8 +69,17 @@ def study(
         fast=fast,
         out=out,
         reading=reading,
+        budget=budget,
+        folds=folds,
     )
     return run_study(cells, out)
+
+
+def _numbers(seeds: str) -> list[int]:
+    try:
+        return [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise InputError(f"--seeds {seeds}: expected numbers such as 0,1,2.") from None
 
 
 def _words(text: str) -> list[str]:

@@ -85,6 +85,15 @@ def check_evaluate(config: EvaluateConfig) -> None:
     check_device_name(config.device)
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
+    assert config.mm_per_px is None or config.spacing
+    if config.out is not None and not config.others:
+        raise InputError(
+            f"--out {config.out} has no effect on a single run, whose results go into its folder: "
+            "leave it out."
+        )
+    runs = [config.run, *config.others]
+    if twice := next((run for run in runs if runs.count(run) > 1), None):
+        raise InputError(f"{twice} is given twice: name each run once.")
     if config.batch_size < 1:
         raise InputError(f"--batch-size {config.batch_size}: expected 1 or more.")
     if config.tile is not None and config.tile < 32:

@@ -13,6 +13,7 @@ import tyro
 
 from segacc.command_line import Groups
 from segacc.config.options import Device, shown_as
+from segacc.config.sizes import spacing_of_text
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,16 @@ class EvaluateConfig:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """the run's folder, such as runs/gland-linknet-20260101-120000"""
+    others: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="(default: none)"),
+    ] = ()
+    """more runs: the mean of all probabilities is scored, and each run beside it
+    (docs/cross-validation.md)"""
     split: str = "test"
-    """train, valid or test"""
+    """train, valid or test. `valid` of several folds is out of fold: each image is predicted by the
+    runs that had it for validation"""
     dataset: Annotated[str | None, shown_as("STR", "the run's")] = None
     """another data set than the one the model was trained on"""
     pairs: Annotated[tuple[str, ...], shown_as("IMAGES=MASKS", "the run's, without --dataset")] = ()
@@ -35,6 +44,8 @@ class EvaluateConfig:
     """classes or values whose pixels do not count, as for training"""
     group_by: Annotated[str | None, shown_as("REGEX", "the run's, without --dataset")] = None
     """which images stay together, as for training"""
+    fold: Annotated[str | None, shown_as("K/N", "the run's, without --dataset")] = None
+    """which part of train and valid is for validation, as for training"""
     image_column: Annotated[str | None, shown_as("NAME", "the run's, without --dataset")] = None
     """the column with the images, as for training"""
     mask_column: Annotated[str | None, shown_as("NAME", "the run's, without --dataset")] = None
@@ -48,22 +59,32 @@ class EvaluateConfig:
     """average over flips of the image: `h` horizontal, `hv` also vertical and both"""
     tile: Annotated[int | None, shown_as("PX", "none")] = None
     """predict in overlapping windows of this width and height, blended"""
+    spacing: Annotated[str | None, shown_as("MM|WxH", "none")] = None
+    """mm per pixel of an image in its file, such as 0.5, or 0.5x0.4 (along width x height): `hd95`
+    in mm as well"""
     batch_size: int = 8
     """images per step of each process; does not change the scores"""
     device: Device = None
     """where to compute: cpu, cuda, or one of several GPUs, such as cuda:1"""
+    out: Annotated[Path | None, shown_as("DIR", "a folder beside the first run")] = None
+    """of several runs: the folder for the results"""
     explain: bool = False
     """print the formula of each score"""
     debug: bool = False
     """show the traceback of an error"""
 
+    @property
+    def mm_per_px(self) -> tuple[float, float] | None:
+        """What --spacing says, along height and width; InputError as `spacing_of_text`."""
+        return None if self.spacing is None else spacing_of_text(self.spacing)
+
 
 EVALUATE_GROUPS: Groups = {
     "data": (
-        *("split", "dataset", "pairs", "binarise", "classes", "ignore", "group_by"),
+        *("split", "dataset", "pairs", "binarise", "classes", "ignore", "group_by", "fold"),
         *("image_column", "mask_column"),
     ),
-    "prediction": ("at", "threshold", "tta", "tile", "batch_size", "device"),
-    "output": ("explain",),
+    "prediction": ("at", "threshold", "tta", "tile", "batch_size", "spacing", "device"),
+    "output": ("out", "explain"),
 }
 """Where --help shows the flags."""

@@ -38,7 +38,7 @@ from segacc.errors import InputError, quoted
 
 # The data set may lie in another place: its fingerprint is compared once it is read.
 RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "resume", "output_dir", "debug", "config"}
-RESUME_MAY_CHANGE |= {field.name for field in dataclasses.fields(Reading)}
+RESUME_MAY_CHANGE |= {field.name for field in dataclasses.fields(Reading)} - {"fold"}
 # Of these the results do not depend, so the command that repeats a run is without them.
 NOT_OF_RESULTS = {*MAY_CHANGE, "output_dir", "resume", "debug", "config", "name", "project"} - {
     "epochs",

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from segacc.config.sizes import parse_size, size_text
+from segacc.config.sizes import AnySize, parse_size, size_text
 from segacc.errors import InputError
 
 
@@ -44,6 +44,7 @@ GroupBy = Annotated[str | None, shown_as("REGEX", "none; look-alikes stay togeth
 Device = Annotated[
     str | None, shown_as("cpu|cuda|cuda:N", "a GPU where there is one, else the CPU")
 ]
+Fold = Annotated[str | None, shown_as("K/N", "none: the splits as they are")]
 Column = Annotated[str | None, shown_as("NAME", "found by usual names")]
 
 
@@ -60,7 +61,9 @@ class Reading:
     ignore: Ignore = None
     """what `segacc train` takes as --ignore"""
     group_by: GroupBy = None
-    """what `segacc train` takes as --group-by, for a data set without splits"""
+    """what `segacc train` takes as --group-by, for a data set without splits, or with --fold"""
+    fold: Fold = None
+    """what `segacc train` takes as --fold"""
     image_column: Column = None
     """what `segacc train` takes as --image-column"""
     mask_column: Column = None
@@ -68,7 +71,8 @@ class Reading:
 
     def check(self) -> None:
         """Raises InputError for a --binarise that is no value of a pixel above black, or that
-        stands beside classes, and for a --group-by that is no regular expression."""
+        stands beside classes, for a --group-by that is no regular expression, and for a --fold that
+        is none."""
         value = self.binarise
         if value is not None and not 1 <= value <= 255:
             raise InputError(
@@ -86,6 +90,8 @@ class Reading:
                 f"--group-by '{self.group_by}' is no regular expression ({error}): give one that "
                 r"finds the patient or scene in the name of each image, such as '^(.+)_\d+$'."
             ) from None
+        if self.fold is not None:
+            fold_of_text(self.fold)
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> Reading:
@@ -112,9 +118,58 @@ class Reading:
         return dataclasses.asdict(self) | {"pairs": list(self.pairs)}
 
 
+def fold_of_text(text: str) -> tuple[int, int]:
+    """K and N of `--fold K/N`; raises InputError for what is no fold."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]) or int(found[2]) < 2:
+        raise InputError(
+            f"--fold {text}: expected K/N, the Kth of N parts, with N of 2 or more and K from 1 to "
+            "N, such as 1/5."
+        )
+    return int(found[1]), int(found[2])
+
+
 NO_FLAGS = Reading()
 ReadingFlags = Annotated[Reading, tyro.conf.OmitArgPrefixes]
 """As an argument of a command: each field is a flag of its own."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all runs of a study have in common beside their data: flags of training."""
+
+    epochs: Annotated[int | None, shown_as("INT", "the recipe's")] = None
+    """what `segacc train` takes as --epochs"""
+    patience: Annotated[int | None, shown_as("INT", "10")] = None
+    """what `segacc train` takes as --patience"""
+    size: Annotated[AnySize | None, shown_as("PX|WxH|native", "the protocol's"), SIZE_SPEC] = None
+    """what `segacc train` takes as --size"""
+    crop: Annotated[int | None, shown_as("PX", "the protocol's")] = None
+    """what `segacc train` takes as --crop"""
+    batch_size: Annotated[int | None, shown_as("INT", "the recipe's")] = None
+    """what `segacc train` takes as --batch-size"""
+    loss: Annotated[str | None, shown_as("STR", "the recipe's")] = None
+    """what `segacc train` takes as --loss"""
+    lr: Annotated[float | None, shown_as("FLOAT", "the recipe's")] = None
+    """what `segacc train` takes as --lr"""
+    augment: Annotated[str | None, shown_as("none|flips|light|strong|FILE", "the recipe's")] = None
+    """what `segacc train` takes as --augment"""
+
+    def over(self, other: Budget) -> Budget:
+        """This one, with the other's values where it gives none."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return dataclasses.replace(other, **given)
+
+    def to_flags(self) -> list[str]:
+        """As the arguments of a command; what is not given is left out."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if self.size is not None:
+            given["size"] = size_text(self.size)
+        return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+
+
+NO_BUDGET = Budget()
+BudgetFlags = Annotated[Budget, tyro.conf.OmitArgPrefixes]
 
 
 def with_home(args: Sequence[str]) -> list[str]:

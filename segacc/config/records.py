@@ -18,6 +18,9 @@ from segacc.config.sizes import size_of_json
 from segacc.config.train import TrainConfig
 from segacc.errors import InputError
 
+ENSEMBLE = "ensemble.json"
+"""what the folder of several runs that were scored together has in place of config.json"""
+
 
 def to_json(config: TrainConfig) -> dict[str, object]:
     """The config as plain JSON values."""
@@ -40,6 +43,20 @@ def read_run_record(run: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is not a run's config or is damaged: give the folder that training made, not "
             "one inside it."
+        ) from None
+
+
+def read_scored_record(folder: Path) -> dict[str, Any]:
+    """The config.json of a run, or the ensemble.json of several; raises as `read_run_record`."""
+    path = folder / ENSEMBLE
+    if not path.is_file():
+        return read_run_record(folder)
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {**record, "config": dict(record["config"])}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path} is damaged: score the runs together again, which writes it."
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
@@ -64,6 +65,22 @@ def parse_size(words: Sequence[str]) -> AnySize:
             f"{words[0]} is no size: expected 256, 480x360 (width x height), or native"
         )
     return size_of(int(found[1]), int(found[2] or found[1]))
+
+
+def spacing_of_text(text: str) -> tuple[float, float]:
+    """Height and width of a pixel in mm, of `--spacing 0.5` or `0.5x0.4` (width x height). Raises
+    InputError."""
+    words = text.split("x")
+    try:
+        width, height = float(words[0]), float(words[-1])
+    except ValueError:
+        width = height = 0.0
+    if len(words) > 2 or not (0 < width < math.inf and 0 < height < math.inf):
+        raise InputError(
+            f"--spacing {text}: expected mm per pixel, one number such as 0.5, or width x height "
+            "such as 0.5x0.4."
+        )
+    return height, width
 
 
 def size_of_json(value: Any) -> AnySize:

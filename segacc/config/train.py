@@ -16,6 +16,7 @@ from segacc.config.options import (
     Binarise,
     Classes,
     Column,
+    Fold,
     GroupBy,
     Ignore,
     Pairs,
@@ -70,8 +71,12 @@ class TrainConfig:
     ignore: Ignore = None
     """classes or values whose pixels do not count, with commas between them"""
     group_by: GroupBy = None
-    """in a data set without splits, keep images together in whose names this regular expression
-    finds the same text, such as '^(patient\\d+)'"""
+    """in a data set without splits, or with --fold, keep images together in whose names this
+    regular expression finds the same text, such as '^(patient\\d+)'"""
+    fold: Fold = None
+    """cross-validation, such as 1/5: the images of train and valid together are divided into N
+    parts, of which the Kth is for validation and the others for training; the test split stays
+    (docs/cross-validation.md)"""
     image_column: Column = None
     """of a Hub id, a saved set or parquet: the column with the images"""
     mask_column: Column = None
@@ -200,7 +205,7 @@ class TrainConfig:
 
 TRAIN_GROUPS: Groups = {
     "data": (
-        *("dataset", "pairs", "binarise", "classes", "ignore", "group_by", "image_column"),
+        *("dataset", "pairs", "binarise", "classes", "ignore", "group_by", "fold", "image_column"),
         *("mask_column", "size", "crop", "flips", "augment"),
     ),
     "model": ("model", "encoder", "weights", "keep_head", "freeze_encoder", "freeze_bn"),

@@ -10,6 +10,7 @@ from multiprocessing import get_start_method
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from segacc.data.reading.decode import Decoded, DecodeError, Encoded, read_pair
+from segacc.data.reading.pairing import Pair
 from segacc.labels import BINARY_CODING, Coding, Labels
 from segacc.runtime.threads import cores
 
@@ -32,6 +33,15 @@ class Source:
     def labels(self) -> Labels:
         """The classes."""
         return self.coding.labels
+
+
+def row_of(pair: Pair) -> dict[str, Any]:
+    """A row {image, mask, name} of encoded files."""
+    return {
+        "image": Encoded(path=pair.image, bytes=None),
+        "mask": Encoded(path=pair.mask, bytes=pair.shapes),
+        "name": pair.name,
+    }
 
 
 def read_row(row: dict[str, Any], coding: Coding = BINARY_CODING) -> Decoded:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import statistics
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -22,18 +20,21 @@ from segacc.evaluation.per_class import class_lines, class_tables
 from segacc.evaluation.scored_runs import (
     ScoredRun,
     best_first,
+    course_of,
     data_labels,
     data_name,
     groups_of,
     iou_name,
     iou_note,
     notes_of,
+    numbers_of,
     read_scored_run,
     report_groups,
     sizes_shown,
     way_of_scoring,
     with_interval,
 )
+from segacc.evaluation.tables import comma_separated, markdown, print_table
 from segacc.metrics.counts import resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
 from segacc.report.page import write_report
@@ -81,51 +82,131 @@ def paired_bootstrap(best: Tensor, other: Tensor) -> Paired:
     return Paired(two - one, *percentile_interval(drawn), p)
 
 
-def comparison_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
-    """The table, best first within each data set; every value as text.
+@dataclass(frozen=True)
+class Place:
+    """A run in the comparison."""
+
+    run: ScoredRun
+    best: str
+    """what the best run is called, of that; else empty"""
+    pair: Paired | None
+    """beside the best run, where both were scored on several images, the same ones"""
+
+
+def places_of(runs: list[ScoredRun]) -> list[Place]:
+    """The runs, best first within each data set.
 
     Runs are compared only if they were scored on the same images in the same way: the fingerprint
     says which images, whatever the data set was called.
     """
-    rows = []
-    labels, score = data_labels(runs), iou_name(runs)
+    places = []
     for group in groups_of(runs).values():
         by_way: dict[str, list[ScoredRun]] = {}
         for run in best_first(group):
             by_way.setdefault(way_of_scoring(run), []).append(run)
-        for way, same in by_way.items():
-            best = f"best {way}" if len(by_way) > 1 and way else "best"
-            rows += [
-                _comparison_row(run, same[0], best, score) | {"data": labels[run.run]}
-                for run in same
-            ]
-    return rows
+        for way, (best, *others) in by_way.items():
+            places.append(Place(best, f"best {way}" if len(by_way) > 1 and way else "best", None))
+            for run in others:
+                same = run.names == best.names and len(run.names) > 1
+                pair = paired_bootstrap(best.counts, run.counts) if same else None
+                places.append(Place(run, "", pair))
+    return places
 
 
-def _comparison_row(run: ScoredRun, best: ScoredRun, called: str, score: str) -> dict[str, str]:
-    metrics = run.metrics
-    best_epoch = max(run.epochs, key=lambda line: line["valid_iou"])["epoch"]
-    against = ""
-    if run is not best and run.names == best.names and len(run.names) > 1:
-        pair = paired_bootstrap(best.counts, run.counts)
+def comparison_table(places: list[Place]) -> list[dict[str, str]]:
+    """The table for people, every value as text."""
+    runs = [place.run for place in places]
+    labels, score = data_labels(runs), iou_name(runs)
+    return [_comparison_row(place, score) | {"data": labels[place.run.run]} for place in places]
+
+
+def _comparison_row(place: Place, score: str) -> dict[str, str]:
+    run, pair = place.run, place.pair
+    metrics, course = run.metrics, course_of(run)
+    against = place.best
+    if pair:
         against = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p:.3f}"
     return {
         **model_columns(run),
         f"{score} on {metrics['split']}": with_interval(metrics["scores"]["iou"]),
         "iou_image": with_interval(metrics["scores"]["iou_image"]),
-        "against best": called if run is best else against,
-        "threshold": "" if metrics["threshold"] is None else f"{metrics['threshold']:g}",
-        "best epoch": f"{best_epoch} of {len(run.epochs)}",
-        "minutes": f"{sum(line['seconds'] for line in run.epochs) / 60:.1f}",
-        "img/s": f"{statistics.median(line['img_per_s'] for line in run.epochs):.1f}",
+        "against best": against,
+        "threshold": "" if metrics["threshold"] is None else f"{metrics['threshold']:.4g}",
+        "best epoch": f"{course.best_epoch} of {course.epochs}" if course else "",
+        "minutes": f"{course.minutes:.1f}" if course else "",
+        "img/s": f"{course.img_per_s:.1f}" if course else "",
         "run": run.run.name,
+    }
+
+
+def comparison_lines(places: list[Place]) -> list[dict[str, str]]:
+    """The table for programs: a number in each column of numbers, or nothing."""
+    runs = [place.run for place in places]
+    labels = data_labels(runs)
+    scores = list(dict.fromkeys(name for run in runs for name in run.metrics["scores"]))
+    lines = []
+    for place in places:
+        run, pair, course = place.run, place.pair, course_of(place.run)
+        metrics = run.metrics
+        difference = asdict(pair) if pair else {}
+        lines.append(
+            {
+                "run": run.run.name,
+                **run_columns(run),
+                "data": labels[run.run],
+                "split": metrics["split"],
+                "images": str(len(run.names)),
+                **score_columns(scores, metrics["scores"]),
+                "is_best": str(int(bool(place.best))),
+                **{
+                    column: f"{difference[name]:.6f}" if pair else ""
+                    for column, name in (
+                        ("difference", "difference"),
+                        ("difference_low", "low"),
+                        ("difference_high", "high"),
+                        ("p", "p"),
+                    )
+                },
+                "threshold": "" if metrics["threshold"] is None else f"{metrics['threshold']:g}",
+                "best_epoch": str(course.best_epoch) if course else "",
+                "epochs": str(course.epochs) if course else "",
+                "minutes": f"{course.minutes:.3f}" if course else "",
+                "img_per_s": f"{course.img_per_s:.3f}" if course else "",
+            }
+        )
+    return lines
+
+
+def score_columns(
+    names: list[str], scores: Mapping[str, Mapping[str, float | None]]
+) -> dict[str, str]:
+    """Value, low and high of each score; empty of one that the run does not have."""
+    return {
+        column: text
+        for name in names
+        for column, text in numbers_of(name, scores.get(name, {})).items()
+    }
+
+
+def run_columns(run: ScoredRun) -> dict[str, str]:
+    """What the run is of, for programs."""
+    config = run.config["config"]
+    return {
+        "model": config["model"],
+        "encoder": config["encoder"] or "",
+        "weights": config.get("weights") or "",
+        "loss": config.get("loss") or "",
+        "seed": str(config.get("seed", "")),
+        "fold": config.get("fold") or "",
+        "crop": str(config["crop"] or ""),
+        "parameters": str(run.config["parameters"]["whole"]),
     }
 
 
 def model_columns(run: ScoredRun) -> dict[str, str]:
     """The first columns of each table: the run's model and data, as the study names them."""
     config, metrics = run.config["config"], run.metrics
-    backbone = "its own" if "/" in config["model"] else config["encoder"]
+    backbone = "its own" if "/" in config["model"] else config["encoder"] or ""
     if config["model"] == "segformer":
         backbone = SEGFORMER_B0.split("/")[1].split("-finetuned")[0]
     crop = f", crop {config['crop']}" if config["crop"] else ""
@@ -135,22 +216,6 @@ def model_columns(run: ScoredRun) -> dict[str, str]:
         "data": f"{Path(metrics['dataset'].rstrip('/')).name} {sizes_shown(run)}{crop}",
         "parameters (M)": f"{run.config['parameters']['whole'] / 1e6:.1f}",
     }
-
-
-def markdown(table: list[dict[str, str]], note: str) -> str:
-    """The table for a README, with what its columns mean."""
-    lines = [list(table[0]), ["---"] * len(table[0]), *(list(row.values()) for row in table)]
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells) + f"\n\n{note}\n"
-
-
-def comma_separated(table: list[dict[str, str]]) -> str:
-    """The table for a spreadsheet."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
 
 
 def compare(runs: list[Path], split: str, out: Path) -> None:
@@ -166,7 +231,8 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
     hint = f"`{command('evaluate')} RUN --split {split}`"
     if not scored:
         raise InputError(f"none of {len(missing)} runs has results on {split}: {hint} makes them.")
-    table = comparison_table(scored)
+    places = places_of(scored)
+    table = comparison_table(places)
     by_class = class_tables(scored)
     note = comparison_note(scored)
     print_table(table)
@@ -179,7 +245,7 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
     text = markdown(table, "\n\n".join([note, *warnings]))
     text += "".join(f"\n{markdown(lines, f'{data}: {CLASSES_NOTE}')}" for data, lines in by_class)
     write_text(out / "comparison.md", text)
-    write_text(out / "comparison.csv", comma_separated(table))
+    write_text(out / "comparison.csv", comma_separated(comparison_lines(places)))
     if by_class:
         write_text(out / "comparison-classes.csv", comma_separated(class_lines(scored)))
     files = "comparison.csv" + (", comparison-classes.csv" if by_class else "")
@@ -225,31 +291,3 @@ def _with_images(run: ScoredRun, split: str) -> Scored:
             f"give `{command('evaluate')} {quoted(run.run)} --split {metrics['split']}` again."
         )
     return read_scored(run.run, run.run / split, data.splits[metrics["split"]])
-
-
-# The columns that a narrow terminal leaves out, first to last; the files have all of them.
-LEFT_OUT = (
-    *("img/s", "minutes", "weights", "backbone", "seeds"),
-    *("best epoch", "parameters (M)", "threshold", "iou_image"),
-)
-
-
-def print_table(table: list[dict[str, str]]) -> None:
-    """The table for a terminal, with as many columns as it is wide enough for."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(markup=False, highlight=False)
-    for count in range(len(LEFT_OUT) + 1):
-        names = [name for name in table[0] if name not in LEFT_OUT[:count]]
-        shown = Table()
-        for name in names:
-            shown.add_column(name, overflow="fold")
-        for row in table:
-            shown.add_row(*(row[name] for name in names))
-        needed = console.measure(shown, options=console.options.update(width=10_000)).maximum
-        if not console.is_terminal:
-            console.width = needed
-        if needed <= console.width:
-            break
-    console.print(shown)

@@ -5,19 +5,31 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
 import segacc
 from segacc.config.evaluate import EvaluateConfig
 from segacc.data.classes.palettes import with_palette
-from segacc.errors import InputError, disk_errors
+from segacc.errors import disk_errors, write_text
+from segacc.evaluation.ensembles.load import load_ensemble
+from segacc.evaluation.ensembles.members import (
+    Predicted,
+    members_lines,
+    members_record,
+    members_table,
+    model_name,
+    predict_members,
+    scale_of,
+    write_ensemble,
+)
+from segacc.evaluation.explain import explain_evaluation_errors
 from segacc.evaluation.load import Evaluation, load_evaluation
 from segacc.evaluation.results import (
     calibration_table,
@@ -25,25 +37,25 @@ from segacc.evaluation.results import (
     print_results,
     write_results,
 )
+from segacc.evaluation.tables import comma_separated, print_table
 from segacc.metrics.counts import (
-    class_probabilities,
     confusion_matrices,
     constant_mask_iou,
+    count_pixels,
     predicted_labels,
 )
 from segacc.metrics.intervals import INTERVALS, Score
-from segacc.metrics.scores import ImageStats, formulas, image_stats, scores_with_intervals
+from segacc.metrics.scores import ImageStats, image_stats, scores_with_intervals
 from segacc.metrics.thresholds import levels_of
-from segacc.prediction.logits import predict_split, resize_logits
 from segacc.report.page import write_report
 from segacc.report.pictures import detail_folder, picture_name, triptych
 from segacc.report.scored import read_scored
 from segacc.runs.card import write_test_scores
 from segacc.runs.folder import timestamp
-from segacc.runtime.accelerator import device_name, end_run, is_out_of_memory, only_run
+from segacc.runtime.accelerator import device_name, end_run, only_run
 from segacc.runtime.bars import make_bar, show_doing
 from segacc.runtime.device import on_device
-from segacc.runtime.ranks import gather_images, is_lost_connection
+from segacc.runtime.ranks import gather_images
 
 HALF = 0.5
 
@@ -58,12 +70,15 @@ class SplitStats:
     """(classes, classes) int64: [true class, predicted class]"""
     seconds: float
     """seconds that this rank took for its predictions"""
+    of_members: Tensor | None
+    """(N, members, K, 4) float64 counts, where there are several; 0 of what one does not predict"""
 
 
 def evaluate(config: EvaluateConfig, net: nn.Module | None = None) -> Path:
     """Score the run's best model on a split, write the results into the run's folder, print them.
 
-    Each image counts once for any number of processes.
+    Each image counts once for any number of processes. Of several runs the mean of the
+    probabilities is scored, and each run beside it; the results get a folder of their own.
 
     Args:
         net: the network of a program (`segacc.models.own`), where the run is of one.
@@ -76,7 +91,7 @@ def evaluate(config: EvaluateConfig, net: nn.Module | None = None) -> Path:
             the results cannot be written.
     """
     with only_run(), on_device(config.device), explain_evaluation_errors(config):
-        evaluation = load_evaluation(config, net)
+        evaluation = load_ensemble(config) if config.others else load_evaluation(config, net)
         folder, split = evaluation.folder, evaluation.split
         with disk_errors(folder, remedy="free space there, then give the same command again."):
             make_folders(evaluation)
@@ -85,10 +100,17 @@ def evaluate(config: EvaluateConfig, net: nn.Module | None = None) -> Path:
             if evaluation.accelerator.is_main_process:
                 record = record_of(evaluation, found, scores)
                 write_results(folder, split, found.at_threshold, record)
-                write_report(folder / "report.html", [read_scored(config.run, folder, split)])
                 if folder == config.run / "test":  # the usual way of scoring
                     write_test_scores(config.run, record)
+                table = members_table(record)
+                if config.others:
+                    write_ensemble(evaluation.home, evaluation.members)
+                    write_text(folder / "members.csv", comma_separated(members_lines(record)))
+                scored = read_scored(evaluation.home, folder, split)
+                write_report(folder / "report.html", [scored], table)
                 print_results(folder, split, found.at_threshold, record, config.explain)
+                if table:
+                    print_table(table)
     evaluation.accelerator.wait_for_everyone()  # until the results are written
     end_run(evaluation.accelerator)
     return folder
@@ -106,69 +128,73 @@ def make_folders(evaluation: Evaluation) -> None:
 
 def score_images(evaluation: Evaluation) -> SplitStats:
     """Predict each image once, write its pictures, count its pixels; ends when all ranks have."""
-    accelerator, split = evaluation.accelerator, evaluation.split
+    accelerator, split, members = evaluation.accelerator, evaluation.split, evaluation.members
     threshold, labels = evaluation.threshold, evaluation.data.labels
     width = ImageStats.width(labels.logits)
-    own = [torch.zeros(0, 2 * width, dtype=torch.double)]
+    beside = 4 * labels.logits * len(members) if len(members) > 1 else 0
+    own = [torch.zeros(0, 2 * width + beside, dtype=torch.double)]
     confusion = torch.zeros(labels.classes, labels.classes, dtype=torch.long)
+    order, spacing = list[int](), evaluation.config.mm_per_px
     seconds, began = 0.0, time.perf_counter()
-    for indices, logits, label_maps in with_bar(evaluation, predict(evaluation)):
-        probabilities, label_maps = class_probabilities(logits).cpu(), label_maps.cpu()
+    predictions = predict_members(evaluation.config, members, split, accelerator)
+    for found in with_bar(predictions, len(split), accelerator):
+        probabilities, label_maps = found.mean, found.label_maps
         seconds += time.perf_counter() - began
-        stats = image_stats(probabilities, label_maps, threshold)
+        scales = [scale_of(split, index) for index in found.indices]
+        stats = image_stats(probabilities, label_maps, threshold, scales, spacing)
         at_half = stats
         if threshold != HALF and labels.logits == 1:
-            at_half = image_stats(probabilities, label_maps, HALF)
-        own.append(torch.cat([stats.packed(), at_half.packed()], dim=1))
+            at_half = image_stats(probabilities, label_maps, HALF, scales, spacing)
+        parts = [stats.packed(), at_half.packed()]
+        own.append(torch.cat([*parts, *_counts_beside(evaluation, found)], dim=1))
+        order += found.indices
         predicted = predicted_labels(probabilities, threshold)
         confusion += confusion_matrices(predicted, label_maps, labels.classes).sum(dim=0)
-        write_pictures(evaluation, indices, probabilities, predicted, stats)
+        write_pictures(evaluation, found.indices, probabilities, predicted, stats)
         began = time.perf_counter()
-    gathered = gather_images(accelerator, len(split), torch.cat(own).to(accelerator.device))
+    in_order = torch.cat(own)[torch.tensor(order, dtype=torch.long).argsort()]
+    gathered = gather_images(accelerator, len(split), in_order.to(accelerator.device))
     accelerator.wait_for_everyone()  # until all pictures are written
-    stats, at_half = (ImageStats.unpacked(part) for part in gathered.split(width, dim=1))
+    packed, packed_half, of_members = gathered.split([width, width, beside], dim=1)
+    stats, at_half = ImageStats.unpacked(packed), ImageStats.unpacked(packed_half)
     confusion = accelerator.reduce(confusion.to(accelerator.device)).cpu()
-    return SplitStats(stats, at_half, confusion, seconds)
+    counts = of_members.unflatten(1, (-1, labels.logits, 4)) if beside else None
+    return SplitStats(stats, at_half, confusion, seconds, counts)
 
 
 def with_bar(
-    evaluation: Evaluation, batches: Iterator[tuple[list[int], Tensor, Tensor]]
-) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """The batches of `predict`, with a bar over the images of rank 0."""
-    accelerator = evaluation.accelerator
-    share = -(-len(evaluation.split) // accelerator.num_processes)
+    predictions: Iterator[Predicted], images: int, accelerator: Accelerator
+) -> Iterator[Predicted]:
+    """What `predict_members` yields, with a bar over the images of rank 0."""
+    share = -(-images // accelerator.num_processes)
     show_doing()
     with make_bar(
         shown=accelerator.is_main_process, total=share, desc="scoring", unit="img", leave=False
     ) as bar:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch[0]))
+        for found in predictions:
+            yield found
+            bar.update(len(found.indices))
 
 
-def predict(evaluation: Evaluation) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Predict this rank's share of the split, at the size at which it is scored.
-
-    Yields:
-        as `predict_split`, one image at a time where the size is not the model's.
-    """
-    config, seen, split = evaluation.config, evaluation.seen, evaluation.split
-    batches = predict_split(
-        evaluation.model,
-        seen,
-        evaluation.accelerator,
-        config.batch_size,
-        tta=config.tta,
-        tile=config.tile,
-    )
-    if seen is split:
-        yield from batches
-        return
-    for indices, logits, _ in batches:
-        for index, own in zip(indices, logits.split(1), strict=True):
-            label_map = torch.from_numpy(split[index][1].copy())[None]
-            yield [index], resize_logits(own, split.shape_of(index)), label_map
-        split.forget()
+def _counts_beside(evaluation: Evaluation, found: Predicted) -> list[Tensor]:
+    """Of each of several members (B, 4 K) float64 counts at its own threshold; 0 of images that it
+    does not predict."""
+    members, labels = evaluation.members, evaluation.data.labels
+    if len(members) == 1:
+        return []
+    counts = []
+    for number, member in enumerate(members):
+        probabilities = found.of_members.get(number)
+        if probabilities is None:
+            counts.append(torch.zeros(len(found.indices), 4 * labels.logits, dtype=torch.double))
+        else:
+            given = evaluation.config.threshold
+            predicted = predicted_labels(
+                probabilities, member.model.threshold if given is None else given
+            )
+            of_images = count_pixels(predicted, found.label_maps, labels.classes)
+            counts.append(of_images.double().flatten(1))
+    return counts
 
 
 def write_pictures(
@@ -207,13 +233,13 @@ def record_of(
     """What metrics.json holds."""
     config, images, labels = evaluation.config, len(evaluation.split), evaluation.data.labels
     return {
-        "model": evaluation.trained.model,
+        "model": model_name(evaluation.members),
         "dataset": evaluation.dataset,
         **evaluation.reading.to_config(),
         "source": evaluation.source,
         "fingerprint": evaluation.data.fingerprint,
         "split_fingerprint": evaluation.split.fingerprint,
-        "split": config.split,
+        "split": evaluation.called,
         "images": images,
         "notes": list(evaluation.notes),
         "size": evaluation.data.size,
@@ -225,9 +251,11 @@ def record_of(
         "precision": evaluation.precision,
         "precision_of_training": evaluation.trained.precision,
         "scores": {name: asdict(score) for name, score in scores.items()},
+        **_of_members(evaluation, found),
         **(_of_two_classes if labels.logits == 1 else _of_more_classes)(evaluation, found),
         "constant_mask_iou": constant_mask_iou(found.at_threshold.counts),
-        "formulas": formulas(labels.logits),
+        "formulas": found.at_threshold.formulas,
+        "spacing": config.spacing,
         "intervals": INTERVALS,
         "scored": timestamp(),
         "version": segacc.__version__,
@@ -238,13 +266,25 @@ def record_of(
     }
 
 
+def _of_members(evaluation: Evaluation, found: SplitStats) -> dict[str, Any]:
+    counts, given = found.of_members, evaluation.config.threshold
+    return {} if counts is None else {"members": members_record(evaluation.members, counts, given)}
+
+
 def _of_two_classes(evaluation: Evaluation, found: SplitStats) -> dict[str, Any]:
     at_half = scores_with_intervals(found.at_half)
     return {
         "threshold": evaluation.threshold,
-        "threshold_from": "validation" if evaluation.config.threshold is None else "given",
+        "threshold_from": threshold_from(evaluation),
         "scores_at_half": {name: asdict(score) for name, score in at_half.items()},
     }
+
+
+def threshold_from(evaluation: Evaluation) -> str:
+    """Where the threshold comes from, as metrics.json says it."""
+    if evaluation.config.threshold is not None:
+        return "given"
+    return "members" if evaluation.config.others else "validation"
 
 
 def _of_more_classes(evaluation: Evaluation, found: SplitStats) -> dict[str, Any]:
@@ -254,28 +294,3 @@ def _of_more_classes(evaluation: Evaluation, found: SplitStats) -> dict[str, Any
         "per_class": class_table(found.at_threshold, evaluation.data.labels),
         "confusion": found.confusion.tolist(),
     }
-
-
-@contextmanager
-def explain_evaluation_errors(config: EvaluateConfig) -> Iterator[None]:
-    """Turn errors of libraries that have a known cause into one sentence for the user.
-
-    Raises:
-        InputError: in place of such an error; others are raised as they are.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
-            tile = f"a --tile below {config.tile}" if config.tile else "--tile 256"
-            raise InputError(
-                f"{where} has too little memory for --batch-size {config.batch_size}: give a "
-                f"smaller --batch-size, or {tile} to predict in smaller windows."
-            ) from error
-        if is_lost_connection(error):
-            raise InputError(
-                "this process cannot talk to the others, one of which has probably ended: its own "
-                "error is above; give the same command again."
-            ) from error
-        raise

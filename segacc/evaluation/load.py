@@ -14,12 +14,13 @@ from segacc.config.records import read_run_config
 from segacc.config.sizes import NATIVE, size_in_words
 from segacc.config.train import TrainConfig
 from segacc.data.content import masks_of, why_meaningless
-from segacc.data.known import absolute, find_again, known_data, prepare_found
+from segacc.data.known import KnownData, absolute, find_again, known_data, prepare_found
 from segacc.data.reading.depth import WHOLE, ValueRange, about_other_range
 from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import Source
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError
+from segacc.evaluation.ensembles.members import Member
 from segacc.evaluation.notes import notes_on
 from segacc.evaluation.results import results_folder
 from segacc.labels import check_same_classes
@@ -35,12 +36,11 @@ class Evaluation:
     """What is scored on what, and how."""
 
     config: EvaluateConfig
-    trained: TrainConfig
-    """the config of the run"""
+    members: tuple[Member, ...]
+    """the models whose mean is scored; usually one"""
     accelerator: Accelerator
     precision: str
     """fp32, bf16 or fp16"""
-    model: Segmenter
     threshold: float
     dataset: str
     reading: Reading
@@ -50,12 +50,29 @@ class Evaluation:
     """as it is scored, with `--at own` of native size"""
     split: Split
     """the images and masks that are scored"""
-    seen: Split
-    """the same images at the size at which the model sees them"""
+    home: Path
+    """the run's folder, or that of several"""
     folder: Path
-    """for the results"""
+    """for the results, in `home`"""
     notes: tuple[str, ...]
     """why the scores may mislead, in sentences"""
+    called: str
+    """the name of the split"""
+
+    @property
+    def trained(self) -> TrainConfig:
+        """The config of the run; of several, that of the first one."""
+        return self.members[0].trained
+
+    @property
+    def model(self) -> Segmenter:
+        """The model; of several, the first one."""
+        return self.members[0].model
+
+    @property
+    def seen(self) -> Split:
+        """The same images at the size at which the model sees them; of several, the first one."""
+        return self.members[0].seen
 
 
 def load_evaluation(config: EvaluateConfig, net: nn.Module | None = None) -> Evaluation:
@@ -73,50 +90,76 @@ def load_evaluation(config: EvaluateConfig, net: nn.Module | None = None) -> Eva
     show_doing("reading the data")
     known = known_data(config.run)
     dataset = config.dataset or known.dataset
-    reading = Reading.of(vars(config))
-    if config.dataset:
-        source: Source | Prepared = load_dataset(config.dataset, reading)
-    else:
-        reading = reading.over(known.reading)
-        source = find_again(replace(known, reading=reading))
+    source, reading = find_to_score(config, known)
     assert trained.size is not None
     value_range = model.value_range or WHOLE
     seen = prepare_found(source, trained.size, value_range)
     data = seen if config.at == "model" else at_own_sizes(source, seen, dataset, value_range)
     check_same_classes(data.labels, model.labels, str(config.run))
-    if config.threshold is not None and data.labels.logits > 1:
-        raise InputError(
-            f"--threshold {config.threshold} decides between two classes, and {config.run} has "
-            f"{data.labels.classes}, of which the most probable one is predicted: leave it out."
-        )
-    if config.split not in data.splits:
-        raise InputError(
-            f"--split {config.split}: {dataset} has no such split, it has {', '.join(data.splits)}."
-        )
-    split = data.splits[config.split]
-    assert split.names == seen.splits[config.split].names
-    if data.labels.classes == 2 and (why := why_meaningless(masks_of(split))):
-        raise InputError(
-            f"--split {config.split} of {dataset}: {why}; score a split with foreground and "
-            "background, or look at the masks that `segacc predict` writes."
-        )
+    check_decides(config, data)
+    split = split_to_score(config.split, data, dataset)
+    its_seen = seen.splits[config.split]
+    assert split.names == its_seen.names
     unlike = about_other_range(model.value_range, data.own_range)
     return Evaluation(
         config=config,
-        trained=trained,
+        members=(Member(config.run, trained, model, its_seen, frozenset(range(len(split)))),),
         accelerator=accelerator,
         precision=precision,
-        model=model,
         threshold=model.threshold if config.threshold is None else config.threshold,
         dataset=dataset,
         reading=reading,
         source=absolute(config.dataset or known.source or known.dataset),
         data=data,
         split=split,
-        seen=seen.splits[config.split],
+        home=config.run,
         folder=results_folder(config, data.fingerprint, seen.fingerprint == known.fingerprint),
         notes=notes_on(config, seen, known) + ((unlike,) if unlike else ()),
+        called=config.split,
     )
+
+
+def find_to_score(config: EvaluateConfig, known: KnownData) -> tuple[Source | Prepared, Reading]:
+    """The data set that is scored, and how its files are read.
+
+    Args:
+        known: what the run says of its data, which are scored where no other are named.
+    """
+    reading = Reading.of(vars(config))
+    if config.dataset:
+        return load_dataset(config.dataset, reading), reading
+    reading = reading.over(known.reading)
+    return find_again(replace(known, reading=reading)), reading
+
+
+def check_decides(config: EvaluateConfig, data: Prepared) -> None:
+    """Raises InputError for a --threshold that decides nothing, and a --spacing without a use."""
+    if config.spacing is not None and data.labels.logits > 1:
+        raise InputError(
+            f"--spacing {config.spacing} has no effect on {config.run}, which has "
+            f"{data.labels.classes} classes: hd95 is of two; leave it out."
+        )
+    if config.threshold is not None and data.labels.logits > 1:
+        raise InputError(
+            f"--threshold {config.threshold} decides between two classes, and {config.run} has "
+            f"{data.labels.classes}, of which the most probable one is predicted: leave it out."
+        )
+
+
+def split_to_score(name: str, data: Prepared, dataset: str) -> Split:
+    """The split of this name; raises InputError where there is none, or no score of it would mean
+    anything."""
+    if name not in data.splits:
+        raise InputError(
+            f"--split {name}: {dataset} has no such split, it has {', '.join(data.splits)}."
+        )
+    split = data.splits[name]
+    if data.labels.classes == 2 and (why := why_meaningless(masks_of(split))):
+        raise InputError(
+            f"--split {name} of {dataset}: {why}; score a split with foreground and "
+            "background, or look at the masks that `segacc predict` writes."
+        )
+    return split
 
 
 def at_own_sizes(

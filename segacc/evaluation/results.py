@@ -16,11 +16,13 @@ from segacc.config.evaluate import EvaluateConfig
 from segacc.config.sizes import sizes_in_words
 from segacc.data.split import Split
 from segacc.errors import write_text
+from segacc.evaluation.scored_runs import OUT_OF_FOLD
 from segacc.labels import Labels
 from segacc.metrics.counts import FN, TP
 from segacc.metrics.intervals import INTERVALS, Score
 from segacc.metrics.scores import (
     CALIBRATION_BINS,
+    DISTANCES,
     LOWER_IS_BETTER,
     ImageStats,
     class_scores_with_intervals,
@@ -29,6 +31,8 @@ from segacc.metrics.tables import per_image_csv
 from segacc.report.pictures import detail_folder, overview, picture_name
 
 OVERVIEW_IMAGES = 6
+SPLITS = {OUT_OF_FOLD: "train and valid, out of fold,"}
+THRESHOLD_FROM = {"validation": "picked on validation", "members": "mean of those of the runs"}
 
 
 def results_folder(config: EvaluateConfig, fingerprint: str, is_own: bool) -> Path:
@@ -104,9 +108,8 @@ def write_results(folder: Path, split: Split, stats: ImageStats, record: dict[st
     pictures = [folder / "overlays" / picture_name(split.names[i]) for i in chosen]
     overview(pictures).save(folder / "overview.png")
     columns, labels = stats.columns(), Labels.from_config(record["labels"])
-    more = {name: columns[name] for name in ("boundary_iou", "hd95", "ece")}
-    if labels.logits > 1:
-        del more["hd95"]
+    distances = [name for name in DISTANCES if name in record["scores"]]
+    more = {name: columns[name] for name in ("boundary_iou", *distances, "ece")}
     table = per_image_csv(split.names, split.sizes, stats.counts, labels, **more)
     write_text(folder / "per_image.csv", table)
     write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
@@ -122,7 +125,8 @@ def print_results(
         explain: with the formula of each score.
     """
     print(
-        f"{record['model']} on {record['split']} of {record['dataset']}: {len(split)} full images "
+        f"{record['model']} on {SPLITS.get(record['split'], record['split'])} of "
+        f"{record['dataset']}: {len(split)} full images "
         f"of {sizes_in_words(record)}, {_how(record)}\n"
         + "".join(f"warning: {note}\n" for note in record["notes"])
         + _heading(record)
@@ -154,7 +158,7 @@ def _heading(record: dict[str, Any]) -> str:
     """The line above the scores."""
     if record["threshold"] is None:
         return f"{'':<14}{'':<19}95 % interval"
-    chosen = {"validation": "picked on validation"}.get(record["threshold_from"], "given")
+    chosen = THRESHOLD_FROM.get(record["threshold_from"], "given")
     return f"{'':<14}threshold {record['threshold']:<9g} 95 % interval       at 0.5   ({chosen})"
 
 

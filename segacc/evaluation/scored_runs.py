@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
+import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from segacc.config.records import read_run_config
+from segacc.config.records import read_scored_record
 from segacc.config.sizes import size_of_json, size_text
 from segacc.labels import Labels
 from segacc.metrics.tables import counts_of_rows
 from segacc.runs.epochs import read_epochs
+
+OUT_OF_FOLD = "out-of-fold"
+"""the split of all images that some run had for validation, each predicted by those that had"""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class ScoredRun:
 
     run: Path
     config: dict[str, Any]
-    """config.json"""
+    """config.json, or of several runs ensemble.json"""
     metrics: dict[str, Any]
     """metrics.json"""
     epochs: list[dict[str, Any]]
@@ -45,14 +50,11 @@ def read_scored_run(run: Path, split: str) -> ScoredRun | None:
     Raises:
         InputError: the folder is not a run's.
     """
-    read_run_config(run)
+    config = read_scored_record(run)
     folder = run / split
     if not (folder / "metrics.json").exists():
         return None
-    config, metrics = (
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in (run / "config.json", folder / "metrics.json")
-    )
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     rows = list(csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()))
     counts = counts_of_rows(rows, Labels.from_config(metrics.get("labels")))
     names = [row["name"] for row in rows]
@@ -88,6 +90,35 @@ def with_interval(score: dict[str, float | None]) -> str:
     if score["low"] is None:
         return f"{score['value']:.3f}"
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
+@dataclass(frozen=True)
+class Course:
+    """How the training of a run went."""
+
+    best_epoch: int
+    epochs: int
+    minutes: float
+    img_per_s: float
+
+
+def course_of(run: ScoredRun) -> Course | None:
+    """How the training went; None of several runs that were scored together."""
+    if not run.epochs:
+        return None
+    return Course(
+        best_epoch=int(max(run.epochs, key=lambda line: line["valid_iou"])["epoch"]),
+        epochs=len(run.epochs),
+        minutes=sum(line["seconds"] for line in run.epochs) / 60,
+        img_per_s=statistics.median(line["img_per_s"] for line in run.epochs),
+    )
+
+
+def numbers_of(name: str, score: Mapping[str, float | None]) -> dict[str, str]:
+    """A score of metrics.json for a program: its columns, with a number or nothing in each."""
+    ends = {name: "value", f"{name}_low": "low", f"{name}_high": "high"}
+    values = {column: score.get(end) for column, end in ends.items()}
+    return {column: "" if v is None else f"{v:.6f}" for column, v in values.items()}
 
 
 def groups_of(runs: list[ScoredRun]) -> dict[tuple[str, str, tuple[str, ...]], list[ScoredRun]]:

@@ -14,7 +14,7 @@ import torch
 
 from segacc.labels import Labels
 from segacc.metrics.intervals import Score
-from segacc.metrics.scores import CALIBRATION_BINS, ImageStats, formulas, scores_with_intervals
+from segacc.metrics.scores import CALIBRATION_BINS, DISTANCES, ImageStats, scores_with_intervals
 from segacc.metrics.tables import counts_of_rows
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _of_validation(table: Path, labels: Labels) -> ScoredSplit:
     rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
     counts = counts_of_rows(rows, labels)
     images, classes = counts.shape[:2]
-    empty = (torch.zeros(images, classes, 2), torch.zeros(images))
+    empty = (torch.zeros(images, classes, 2), torch.zeros(images, len(DISTANCES)))
     calibration = torch.zeros(images, 3 * CALIBRATION_BINS)
     stats = ImageStats(counts, *(part.double() for part in (*empty, calibration)))
     scores = scores_with_intervals(stats)
@@ -89,7 +89,7 @@ def _of_validation(table: Path, labels: Labels) -> ScoredSplit:
         images=images,
         threshold=0.5 if labels.logits == 1 else None,
         scores=_defined({name: scores[name] for name in OF_COUNTS}),
-        formulas=formulas(labels.logits),
+        formulas=stats.formulas,
         notes=("training has chosen the epoch by this split, so its scores are optimistic",),
     )
 

@@ -6,7 +6,7 @@ With two classes all are of the foreground. With more they are means over the cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,7 @@ from segacc.metrics.counts import (
     recall_of,
 )
 from segacc.metrics.intervals import Score, bootstrap, percentile_interval
-from segacc.metrics.surfaces import boundary_counts, hausdorff_95
+from segacc.metrics.surfaces import UNKNOWN, Step, boundary_counts, hausdorff_distances
 
 FORMULAS = {
     "iou": "TP / (TP + FP + FN) over all pixels of the split",
@@ -40,6 +40,9 @@ FORMULAS = {
     "outline (Cheng et al. 2021), mean over images",
     "hd95": "95 % Hausdorff distance of the outlines in px; 0 where mask and prediction are empty, "
     "the image's diagonal where one is; mean over images",
+    "hd95_own": "the same in px of the image's own size, whose resize to the size that was scored "
+    "is undone along each side",
+    "hd95_mm": "the same in mm, by --spacing",
     "ece": "expected calibration error: |share of foreground - mean probability| in 15 bins of the "
     "probability, mean over all pixels of the split",
 }
@@ -61,7 +64,9 @@ CLASS_FORMULAS = {
 }
 OF_CLASS = ("iou", "dice", "precision", "recall")
 """Scores that each class has by itself."""
-LOWER_IS_BETTER = ("hd95", "ece")
+DISTANCES = {"hd95": "px", "hd95_own": "px", "hd95_mm": "mm"}
+"""Scores that have a unit."""
+LOWER_IS_BETTER = (*DISTANCES, "ece")
 CALIBRATION_BINS = 15
 
 
@@ -75,7 +80,8 @@ class ImageStats:
     boundary: Tensor
     """(N, K, 2): intersection and union of the boundaries"""
     hd95: Tensor
-    """(N,) px; for two classes only, else 0"""
+    """(N, 3) in px that were scored, in px of the image's own size, in mm, which is UNKNOWN where
+    nobody said how large a pixel is; for two classes only, else 0"""
     calibration: Tensor
     """(N, 3 * CALIBRATION_BINS): of each bin of the probability the number of pixels, then of each
     the sum of their probabilities, then of each the number of foreground pixels (with more than two
@@ -83,26 +89,34 @@ class ImageStats:
 
     def packed(self) -> Tensor:
         """One row per image, (N, width(K)), so that ranks can gather them at once."""
-        parts = (self.counts, self.boundary, self.hd95[:, None], self.calibration)
+        parts = (self.counts, self.boundary, self.hd95, self.calibration)
         return torch.cat([part.flatten(1) for part in parts], dim=1)
 
     @staticmethod
     def width(classes: int) -> int:
         """Columns of `packed` for K = `classes`."""
-        return 6 * classes + 1 + 3 * CALIBRATION_BINS
+        return 6 * classes + len(DISTANCES) + 3 * CALIBRATION_BINS
 
     @staticmethod
     def unpacked(packed: Tensor) -> ImageStats:
         """The inverse of `packed`."""
         classes = (packed.shape[1] - ImageStats.width(0)) // 6
         counts, boundary, hd95, calibration = packed.split(
-            [4 * classes, 2 * classes, 1, 3 * CALIBRATION_BINS], dim=1
+            [4 * classes, 2 * classes, len(DISTANCES), 3 * CALIBRATION_BINS], dim=1
         )
         counts, boundary = counts.unflatten(1, (classes, 4)), boundary.unflatten(1, (classes, 2))
-        return ImageStats(counts, boundary, hd95[:, 0], calibration)
+        return ImageStats(counts, boundary, hd95, calibration)
 
     def __len__(self) -> int:
         return len(self.counts)
+
+    @property
+    def formulas(self) -> dict[str, str]:
+        """The formula of each score; distances in mm only where the size of a pixel is known."""
+        known = formulas(self.counts.shape[1])
+        if bool((self.hd95[:, 2] == UNKNOWN).any()):
+            known = {name: text for name, text in known.items() if name != "hd95_mm"}
+        return known
 
     def columns(self) -> dict[str, Tensor]:
         """The scores of each image alone, (N,) each; 0 for one that is ignored as a whole, which
@@ -110,13 +124,19 @@ class ImageStats:
         boundary = ratio(self.boundary[..., 0], self.boundary[..., 1])
         of_image = scores_of_counts(self.counts) | {
             "boundary_iou": mean_over_classes(boundary, self.counts),
-            "hd95": self.hd95,
+            **dict(zip(DISTANCES, self.hd95.unbind(1), strict=True)),
             "ece": calibration_error(self.calibration),
         }
         return {name: values.nan_to_num(0) for name, values in of_image.items()}
 
 
-def image_stats(probabilities: Tensor, label_maps: Tensor, threshold: float) -> ImageStats:
+def image_stats(
+    probabilities: Tensor,
+    label_maps: Tensor,
+    threshold: float,
+    scales: Sequence[Step] | None = None,
+    spacing: Step | None = None,
+) -> ImageStats:
     """The numbers of a batch. Where the label map says nothing, neither truth nor prediction has
     a class that is looked for, and no pixel is counted.
 
@@ -124,13 +144,16 @@ def image_stats(probabilities: Tensor, label_maps: Tensor, threshold: float) -> 
         probabilities: (B, K, H, W) in 0..1, of `class_probabilities`.
         label_maps: (B, H, W) uint8.
         threshold: for K = 1, foreground is where the probability is above this.
+        scales: of each image, the height and the width of a pixel in px of the image's own size; 1
+            where it was not resized.
+        spacing: mm along the height and the width of a px of an image's own size.
     """
     images, classes, *size = probabilities.shape
     assert label_maps.shape == (images, *size), "one label per pixel"
     predicted = predicted_labels(probabilities, threshold)
     counts = count_pixels(predicted, label_maps, max(2, classes)).double().cpu()
     boundary = torch.zeros(images, classes, 2, dtype=torch.double)
-    hd95, calibration = torch.zeros(images, dtype=torch.double), []
+    hd95, calibration = torch.zeros(images, len(DISTANCES), dtype=torch.double), []
     likeliest = probabilities.amax(dim=1).cpu()
     for i, (p, found, truth) in enumerate(
         zip(likeliest, predicted.cpu(), label_maps.cpu(), strict=True)
@@ -143,7 +166,9 @@ def image_stats(probabilities: Tensor, label_maps: Tensor, threshold: float) -> 
             place = 0 if classes == 1 else number
             boundary[i, place] = torch.tensor(boundary_counts(*masks)).double()
             if classes == 1:
-                hd95[i] = hausdorff_95(*masks)
+                scale = scales[i] if scales else (1.0, 1.0)
+                distances = hausdorff_distances(*masks, scale, spacing)
+                hd95[i] = torch.tensor(distances, dtype=torch.double)
         is_right = truth == (FOREGROUND if classes == 1 else found)
         calibration.append(_calibration(p[counted], is_right[counted]))
     return ImageStats(counts, boundary, hd95, torch.stack(calibration))
@@ -191,10 +216,10 @@ def split_scores(stats: ImageStats, weights: Tensor) -> dict[str, Tensor]:
         "recall": of_split["recall"],
         "accuracy": counts[..., TP].sum(dim=-1) / counts[:, 0].sum(dim=-1),
         "boundary_iou": (weights @ own["boundary_iou"]) / images,
-        "hd95": (weights @ own["hd95"]) / images,
+        **{name: (weights @ own[name]) / images for name in DISTANCES},
         "ece": calibration_error(weights @ stats.calibration),
     }
-    return {name: found[name] for name in formulas(stats.counts.shape[1])}
+    return {name: found[name] for name in stats.formulas}
 
 
 def formulas(classes: int) -> dict[str, str]:

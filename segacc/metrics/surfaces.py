@@ -7,6 +7,11 @@ import numpy as np
 
 BOUNDARY_SHARE = 0.02  # of the diagonal, as in the paper
 
+Step = tuple[float, float]
+"""Height and width of a pixel."""
+UNKNOWN = -1.0
+"""in place of a distance in a unit of which nobody said how long it is"""
+
 
 def boundary_counts(found: np.ndarray, truth: np.ndarray) -> tuple[int, int]:
     """Intersection and union, in pixels, of what of each mask lies within 2 % of the image's
@@ -27,22 +32,44 @@ def _rim(mask: np.ndarray) -> np.ndarray:
     return mask & (core == 0)
 
 
-def hausdorff_95(found: np.ndarray, truth: np.ndarray) -> float:
-    """95 % Hausdorff distance in pixels: 95 % of each outline's pixels are nearer to the other
-    outline than this. 0 where both masks are empty, and the image's diagonal where only one is.
+def hausdorff_95(found: np.ndarray, truth: np.ndarray, step: Step = (1.0, 1.0)) -> float:
+    """95 % Hausdorff distance: 95 % of each outline's pixels are nearer to the other outline than
+    this. 0 where both masks are empty, and the image's diagonal where only one is.
 
     Args:
         found, truth: (H, W) bool.
+        step: the height and the width of a pixel, in whose unit the distance is.
     """
     from scipy import ndimage  # here, since training does not need it
 
     if not found.any() or not truth.any():
-        return float(np.hypot(*found.shape)) if found.any() or truth.any() else 0.0
+        height, width = found.shape
+        diagonal = float(np.hypot(height * step[0], width * step[1]))
+        return diagonal if found.any() or truth.any() else 0.0
     one, other = (mask & ~ndimage.binary_erosion(mask) for mask in (found, truth))
-    return max(_distance_95(one, other), _distance_95(other, one))
+    return max(_distance_95(one, other, step), _distance_95(other, one, step))
 
 
-def _distance_95(outline: np.ndarray, other: np.ndarray) -> float:
+def _distance_95(outline: np.ndarray, other: np.ndarray, step: Step) -> float:
     from scipy import ndimage
 
-    return float(np.percentile(ndimage.distance_transform_edt(~other)[outline], 95))
+    return float(np.percentile(ndimage.distance_transform_edt(~other, step)[outline], 95))
+
+
+def hausdorff_distances(
+    found: np.ndarray, truth: np.ndarray, scale: Step, spacing: Step | None
+) -> tuple[float, float, float]:
+    """`hausdorff_95` in px that were scored, in px of the image's own size, and in mm.
+
+    Args:
+        found, truth: (H, W) bool.
+        scale: the height and the width of a pixel in px of the image's own size.
+        spacing: those of a px of this size in mm; without it the distance in mm is UNKNOWN.
+    """
+    scored = hausdorff_95(found, truth)
+
+    def in_unit(step: Step) -> float:
+        return scored * step[0] if step[0] == step[1] else hausdorff_95(found, truth, step)
+
+    mm = in_unit((scale[0] * spacing[0], scale[1] * spacing[1])) if spacing else UNKNOWN
+    return scored, in_unit(scale), mm

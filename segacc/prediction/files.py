@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,12 +15,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from segacc.config.sizes import NATIVE, AnySize, width_height
-from segacc.data.prepare import resize_image
-from segacc.data.reading.decode import DecodeError, Encoded, decode_image
-from segacc.data.reading.depth import WHOLE
+from segacc.config.sizes import AnySize, width_height
+from segacc.data.reading.decode import DecodeError, Encoded, read_values
 from segacc.errors import InputError
 from segacc.models.load import Predictor
+from segacc.prediction.ensemble import Ensemble, mean_maps, members_of, seen_by, views_of
 from segacc.prediction.find import Target
 from segacc.prediction.logits import TTA_FLIPS, predict_logits
 from segacc.prediction.reading import Notes, Read, readable
@@ -34,10 +32,10 @@ STEP_PIXELS = 2**22  # in one step at most, but for a single image that has more
 
 @dataclass(frozen=True, eq=False)
 class Resized:
-    """An image in memory, as the model gets it."""
+    """An image in memory, as the models get it."""
 
-    pixels: np.ndarray
-    """(H, W, 3) uint8"""
+    pixels: tuple[np.ndarray, ...]
+    """(H, W, 3) uint8, for each model"""
     shape: tuple[int, int]
     """its own height and width"""
 
@@ -65,7 +63,7 @@ class Done:
 
 
 def predict_image(
-    model: Predictor,
+    model: Predictor | Ensemble,
     image: str | Path | np.ndarray,
     tta: str = "none",
     tile: int | None = None,
@@ -74,7 +72,8 @@ def predict_image(
     """Predict one image.
 
     Args:
-        model: of `segacc.models.load.load_predictor`, on the device that is to compute.
+        model: of `segacc.models.load.load_predictor`, on the device that is to compute; or several
+            (`segacc.prediction.ensemble.load_models`), of which the mean is taken.
         image: a file, or (H, W, 3) uint8 RGB.
         tta: `none`, or the mean over flips: `h` the horizontal one, `hv` both and their product.
         tile: side in px of windows that overlap by half, for images that are too large to be
@@ -91,22 +90,21 @@ def predict_image(
     """
     _check_options(tta, tile, size)
     if not isinstance(image, np.ndarray):
-        encoded = Encoded(path=os.path.expanduser(image), bytes=None)
-        image = decode_image(encoded, model.value_range or WHOLE)
+        image = read_values(Encoded(path=os.path.expanduser(image), bytes=None))
     elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(
             f"the image is an array of shape {image.shape} and type {image.dtype}: expected RGB, "
             "(H, W, 3) uint8 in 0..255."
         )
-    pixels = resize_image(image, _size(model, tile, size))
-    logits = _logits(model, [pixels], tta, tile)
-    maps = probability_maps(logits, (image.shape[0], image.shape[1]))
+    views = views_of(model, tile, size)
+    one = Resized(seen_by(views, image), (image.shape[0], image.shape[1]))
+    (maps,) = _maps(_logits(model, [one], tta, tile), [one])
     found = np.stack([of_class.numpy() for of_class in maps])
     return found[0] if len(found) == 1 else found
 
 
 def predict_images(
-    model: Predictor,
+    model: Predictor | Ensemble,
     targets: Sequence[Target],
     threshold: float | None = None,
     tta: str = "none",
@@ -141,22 +139,22 @@ def predict_images(
     failed: list[str] = []
     notes = Notes(model.value_range)
     ahead = 0 if tile else batch_size
-    images = readable(targets, _size(model, tile, size), model.value_range, ahead)
+    images = readable(targets, views_of(model, tile, size), ahead)
     with make_bar(total=len(targets), desc="predicting", unit="img") as bar:
         for batch in _batches(_read_ones(images, failed, notes, bar), batch_size):
             logits = _try_logits(model, batch, tta, tile, bar)
             if logits is None:
                 failed += [_too_large(one, tile) for one in batch]
             else:
-                for one, own in zip(batch, logits.split(1), strict=True):
-                    write_files(one, probability_maps(own, one.shape), threshold, model.labels)
+                for one, maps in zip(batch, _maps(logits, batch), strict=True):
+                    write_files(one, maps, threshold, model.labels)
             bar.update(len(batch))
     seconds = time.perf_counter() - started
     return Done(len(targets) - len(failed), failed, notes.sentences(), seconds)
 
 
 def predict_masks(
-    model: Predictor,
+    model: Predictor | Ensemble,
     images: Iterable[np.ndarray],
     threshold: float | None = None,
     tta: str = "none",
@@ -167,7 +165,7 @@ def predict_masks(
     """Predict images that are in memory; the masks are those that `predict_images` writes.
 
     Args:
-        images: (H, W, 3) uint8 RGB, of any sizes.
+        images: (H, W, 3) uint8 RGB, of any sizes; or of 16 bits, as `to_8_bits` takes them.
         threshold, tta, tile, size, batch_size: as in `predict_images`.
 
     Yields:
@@ -179,19 +177,18 @@ def predict_masks(
     """
     _check_options(tta, tile, size, threshold, batch_size)
     threshold = _threshold(model, threshold)
-    to_size = partial(resize_image, size=_size(model, tile, size))
-    resized = (Resized(to_size(image), (image.shape[0], image.shape[1])) for image in images)
+    views = views_of(model, tile, size)
+    resized = (Resized(seen_by(views, image), (image.shape[0], image.shape[1])) for image in images)
     for batch in _batches(resized, 1 if tile else batch_size):
-        logits = _logits(model, [one.pixels for one in batch], tta, tile)
-        for one, own in zip(batch, logits.split(1), strict=True):
-            maps = probability_maps(own, one.shape)
-            if own.shape[1] == 1:
+        logits = _logits(model, batch, tta, tile)
+        for maps in _maps(logits, batch):
+            if logits[0].shape[1] == 1:
                 yield (next(maps) > threshold).numpy()
             else:
                 yield label_map_of(maps)
 
 
-def _threshold(model: Predictor, given: float | None) -> float:
+def _threshold(model: Predictor | Ensemble, given: float | None) -> float:
     """The one that was given, or the model's; raises InputError where it decides nothing."""
     if given is not None and model.labels and model.labels.logits > 1:
         raise InputError(
@@ -215,15 +212,15 @@ def _read_ones(
 
 
 def _try_logits(
-    model: Predictor, batch: list[Read], tta: str, tile: int | None, bar: tqdm
-) -> Tensor | None:
+    model: Predictor | Ensemble, batch: list[Read], tta: str, tile: int | None, bar: tqdm
+) -> list[Tensor] | None:
     """`_logits` of a batch; None where the memory is too small for it."""
 
     def show(share: float) -> None:
         bar.set_postfix_str(f"{batch[0].target.image.name} {share:.0%}")
 
     try:
-        return _logits(model, [one.pixels for one in batch], tta, tile, show)
+        return _logits(model, batch, tta, tile, show)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -251,21 +248,17 @@ def _check_options(
         raise InputError(f"--tta {tta}: expected {', '.join(TTA_FLIPS)}.")
 
 
-def _size(model: Predictor, tile: int | None, size: AnySize | None) -> AnySize:
-    """What images are resized to."""
-    return size or (NATIVE if tile else model.size or NATIVE)
-
-
 def _batches(images: Iterable[Image], batch_size: int) -> Iterator[list[Image]]:
     """Neighbours that have the same shape, as many as fit into a step."""
     batch: list[Image] = []
     for one in images:
-        if batch and one.pixels.shape != batch[0].pixels.shape:
+        shapes = [pixels.shape for pixels in one.pixels]
+        if batch and shapes != [pixels.shape for pixels in batch[0].pixels]:
             yield batch
             batch = []
         batch.append(one)
-        height, width = one.pixels.shape[:2]
-        if len(batch) == batch_size or (len(batch) + 1) * height * width > STEP_PIXELS:
+        largest = max(height * width for height, width, _ in shapes)
+        if len(batch) == batch_size or (len(batch) + 1) * largest > STEP_PIXELS:
             yield batch
             batch = []
     if batch:
@@ -273,21 +266,32 @@ def _batches(images: Iterable[Image], batch_size: int) -> Iterator[list[Image]]:
 
 
 def _logits(
-    model: Predictor,
-    images: list[np.ndarray],
+    model: Predictor | Ensemble,
+    batch: Sequence[Resized | Read],
     tta: str,
     tile: int | None,
     progress: Callable[[float], object] | None = None,
-) -> Tensor:
-    """(B, K, H, W) float32 logits of images (H, W, 3), with `tile` on the CPU."""
-    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    if not tile:
-        batch = batch.to(model.device)
-    return predict_logits(model, batch, tta, tile, progress)
+) -> list[Tensor]:
+    """Of each model (B, K, H, W) float32 logits of images of one shape, with `tile` on the CPU."""
+    found = []
+    for number, one in enumerate(members_of(model)):
+        pixels = np.stack([image.pixels[number] for image in batch])
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        if not tile:
+            images = images.to(one.device)
+        found.append(predict_logits(one, images, tta, tile, progress))
+    return found
+
+
+def _maps(logits: list[Tensor], batch: Sequence[Resized | Read]) -> Iterator[Iterator[Tensor]]:
+    """Of each image `probability_maps`, of several models their mean."""
+    of_images = zip(*(of_model.split(1) for of_model in logits), strict=True)
+    for one, of_models in zip(batch, of_images, strict=True):
+        yield mean_maps([probability_maps(own, one.shape) for own in of_models])
 
 
 def _too_large(one: Read, tile: int | None) -> str:
-    height, width = one.pixels.shape[:2]
+    height, width = one.pixels[0].shape[:2]
     remedy = f"a --tile below {tile}" if tile else "--tile 256, a smaller --size or --batch-size"
     return (
         f"image {one.target.image} needs more memory than there is (predicted at {width} x "

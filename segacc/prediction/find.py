@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -136,3 +136,22 @@ def _check_files(targets: Iterable[Target]) -> None:
                 raise InputError(
                     f"{other} and {target.image} would both be written to {file}: {remedy}."
                 )
+
+
+def models_and_images(model: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Which arguments of `segacc predict MODEL ...` are more models: those before the first image,
+    if they are folders with a model, or ONNX files."""
+    more = []
+    for word in given:
+        if not is_model(word):
+            break
+        more.append(word)
+    return [model, *more], list(given[len(more) :])
+
+
+def is_model(word: str) -> bool:
+    """Whether a path is that of a run, of a saved model or of an ONNX file."""
+    path = Path(word).expanduser()
+    if path.suffix == ".onnx":
+        return path.is_file()
+    return any((folder / "model.safetensors").is_file() for folder in (path, path / "best"))

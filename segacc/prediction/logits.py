@@ -151,8 +151,32 @@ def predict_split(
         indices = list(share[first : first + batch_size])
         if not indices:
             continue
-        filled = indices + indices[-1:] * (batch_size - len(indices))
-        images, label_maps = to_device(whole_images(split, filled), accelerator.device)
-        with accelerator.autocast():
-            logits = predict_logits(model, images, tta, tile)
-        yield indices, logits[: len(indices)], label_maps[: len(indices)]
+        logits, label_maps = predict_batch(
+            model, split, indices, accelerator, batch_size, tta, tile
+        )
+        yield indices, logits, label_maps
+
+
+@torch.no_grad()
+def predict_batch(
+    model: Segmenter,
+    split: Split | Resident,
+    indices: list[int],
+    accelerator: Accelerator,
+    batch_size: int,
+    tta: str = "none",
+    tile: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Predict some images of a split in one step; arguments as of `predict_split`.
+
+    Args:
+        indices: of `batch_size` images at most, of one shape.
+
+    Returns:
+        logits (B, K, H, W) float32; label maps (B, H, W) uint8.
+    """
+    filled = indices + indices[-1:] * (batch_size - len(indices))
+    images, label_maps = to_device(whole_images(split, filled), accelerator.device)
+    with accelerator.autocast():
+        logits = predict_logits(model, images, tta, tile)
+    return logits[: len(indices)], label_maps[: len(indices)]

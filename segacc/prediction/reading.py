@@ -11,11 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from segacc.config.sizes import AnySize
-from segacc.data.prepare import resize_image
 from segacc.data.reading.decode import DecodeError, Encoded, read_values
 from segacc.data.reading.depth import WHOLE, ValueRange, share_outside, to_8_bits
 from segacc.errors import some_names
+from segacc.prediction.ensemble import View, seen_by
 from segacc.prediction.find import Target
 from segacc.runtime.threads import cores, in_order
 
@@ -30,8 +29,8 @@ class Read:
     """An image that was read."""
 
     target: Target
-    pixels: np.ndarray
-    """(H, W, 3) uint8 as the model gets it"""
+    pixels: tuple[np.ndarray, ...]
+    """(H, W, 3) uint8 as each model gets it"""
     shape: tuple[int, int]
     """its own height and width"""
     original: np.ndarray | None
@@ -43,31 +42,35 @@ class Read:
 
 
 def readable(
-    targets: Sequence[Target], size: AnySize, value_range: ValueRange | None, ahead: int
+    targets: Sequence[Target], views: Sequence[View], ahead: int
 ) -> Iterator[Read | DecodeError]:
     """The images in order, or why one cannot be read.
 
     Args:
-        size: what images are resized to.
-        value_range: the model's.
+        views: how each model sees an image.
         ahead: images that are read while the ones before them are predicted. With tiles it is 0,
             so that one large image is in memory at a time.
     """
-    read_one = partial(_read, size=size, value_range=value_range)
+    read_one = partial(_read, views=views)
     with ThreadPoolExecutor(min(4, cores())) as pool:
         yield from in_order(pool, read_one, targets, most=ahead)
 
 
-def _read(target: Target, size: AnySize, value_range: ValueRange | None) -> Read | DecodeError:
+def _read(target: Target, views: Sequence[View]) -> Read | DecodeError:
     try:
         values = read_values(Encoded(path=str(target.image), bytes=None))
     except DecodeError as error:
         return error
-    image = to_8_bits(values, value_range or WHOLE)
-    pixels = resize_image(image, size)
-    shape = (image.shape[0], image.shape[1])
-    original = image if target.overlay else None
-    return Read(target, pixels, shape, original, _unlike(values, value_range), int(values.max()))
+    value_range = views[0].value_range
+    original = to_8_bits(values, value_range or WHOLE) if target.overlay else None
+    return Read(
+        target=target,
+        pixels=seen_by(views, values),
+        shape=(values.shape[0], values.shape[1]),
+        original=original,
+        unlike=_unlike(values, value_range),
+        brightest=int(values.max()),
+    )
 
 
 def _unlike(values: np.ndarray, value_range: ValueRange | None) -> Unlike | None:

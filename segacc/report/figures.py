@@ -14,6 +14,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from segacc.metrics.counts import iou_of
+from segacc.metrics.scores import DISTANCES
 from segacc.metrics.thresholds import LEVELS, counts_at_thresholds
 from segacc.report import charts
 from segacc.report.charts import Point, Series, chart, dot, fit_axis, line, unit_axis, upright
@@ -38,14 +39,14 @@ def number_text(value: float | None, name: str = "", digits: int = 4) -> str:
         return "\N{EN DASH}"
     if math.isinf(value):
         return "\N{INFINITY}"
-    return f"{value:.1f} px" if name == "hd95" else f"{value:.{digits}f}"
+    return f"{value:.1f} {DISTANCES[name]}" if name in DISTANCES else f"{value:.{digits}f}"
 
 
 def interval_text(score: dict[str, float | None], name: str = "", digits: int = 4) -> str:
     """The 95 % interval of a score as text; empty if it has none."""
     if score.get("low") is None or score.get("high") is None:
         return ""
-    ends = [number_text(score[end], name, digits).removesuffix(" px") for end in ("low", "high")]
+    ends = [number_text(score[end], name, digits).split()[0] for end in ("low", "high")]
     return "\N{EN DASH}".join(ends)
 
 

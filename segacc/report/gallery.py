@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from segacc.metrics.scores import DISTANCES
 from segacc.report import figures
 from segacc.report.pictures import encoded, reduced
 from segacc.report.scored import Scored
@@ -16,7 +17,7 @@ from segacc.report.scored import Scored
 UNCOUNTED = 128  # in pictures of masks of two classes
 SIDE = 256  # px of a picture in the page, at most
 QUALITY = 80  # of its JPEG
-IN_DIALOG = ("dice", "precision", "recall", "boundary_iou", "hd95", "ece")  # of per_image.csv
+IN_DIALOG = ("dice", "precision", "recall", "boundary_iou", *DISTANCES, "ece")  # of per_image.csv
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from segacc.config.flags import command_of
-from segacc.config.records import read_config
+from segacc.config.records import read_config, read_scored_record
 from segacc.data.split import Split
 from segacc.errors import InputError, command
 from segacc.labels import Labels
@@ -109,9 +109,9 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
     Raises:
         InputError: a file is missing or damaged, or belongs to other images.
     """
-    path = run / "config.json"
+    path = run
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_scored_record(run)
         config = record["config"]
         path = folder / "metrics.json"
         metrics = json.loads(path.read_text(encoding="utf-8"))
@@ -126,8 +126,9 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
             f"{_again(folder)}."
         )
     labels = Labels.from_config(metrics.get("labels"))
-    # As in the run's banner: models of transformers have no separate encoder.
-    whole = config["model"] == "segformer" or "/" in config["model"]
+    # As in the run's banner: models of transformers have no separate encoder, and several runs none
+    # that all have.
+    whole = config["model"] == "segformer" or "/" in config["model"] or not config.get("encoder")
     return Scored(
         name=run.resolve().name,
         model=config["model"] if whole else f"{config['model']} ({config['encoder']})",
@@ -145,7 +146,29 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
 def facts(run: Scored) -> list[tuple[str, str]]:
     """What a reader asks first about a run: names, and what is to be said; what an older version
     did not write is left out."""
-    config, record, metrics = read_config(run.config), run.record, run.metrics
+    record, metrics = run.record, run.metrics
+    scored = [day(metrics.get("scored")), metrics.get("device", "")]
+    scored.append(f"segacc {metrics['version']}" if "version" in metrics else "")
+    rows = _facts_of_members(record) if "members" in record else _facts_of_training(run)
+    rows |= {
+        "scored on": f"{metrics['images']} images of {metrics['split']}",
+        "scored": ", ".join(filter(None, scored)),
+    }
+    command = None if "members" in record else command_of(read_config(run.config))
+    return [(name, text) for name, text in [*rows.items(), ("command", command)] if text]
+
+
+def _facts_of_members(record: dict[str, Any]) -> dict[str, str]:
+    """Of several runs whose mean was scored."""
+    return {
+        "mean of": ", ".join(Path(run).name for run in record["members"]),
+        "parameters": f"{record['parameters']['whole'] / 1e6:.1f} M of all together",
+    }
+
+
+def _facts_of_training(run: Scored) -> dict[str, str]:
+    """Of one run."""
+    config, record = read_config(run.config), run.record
     images = record.get("data", {}).get("images", {})
     parameters = record.get("parameters", {}).get("whole")
     epochs = f"{len(run.epochs)} of at most {config.epochs}, the best was {run.best_epoch}"
@@ -153,21 +176,15 @@ def facts(run: Scored) -> list[tuple[str, str]]:
     if record.get("processes", 1) > 1:
         trained.append(f"{record['processes']} processes")
     trained.append(about_version(record.get("versions", {}), record.get("git_commit")))
-    scored = [day(metrics.get("scored")), metrics.get("device", "")]
-    scored.append(f"segacc {metrics['version']}" if "version" in metrics else "")
-    rows = {
+    return {
         "model": run.model + (f", {parameters / 1e6:.1f} M parameters" if parameters else ""),
         "weights": f"started from {config.weights}" if config.weights else "",
         "loss": config.loss,
         "epochs": epochs if run.epochs else "",
         "learnt from": f"{images['train']} images" if "train" in images else "",
         "validated on": f"{images['valid']} images" if "valid" in images else "",
-        "scored on": f"{metrics['images']} images of {metrics['split']}",
         "trained": ", ".join(filter(None, trained)),
-        "scored": ", ".join(filter(None, scored)),
-        "command": command_of(config) or "",
     }
-    return [(name, text) for name, text in rows.items() if text]
 
 
 def day(stamp: str | None) -> str:

@@ -206,10 +206,12 @@ def timestamp() -> str:
 
 
 def generated_name(config: TrainConfig, now: datetime) -> str:
-    """What a run is called that was given no name: its data, model, encoder, seed and time."""
+    """What a run is called that was given no name: its data, model, encoder, seed, fold
+    and time."""
     place = Path(config.dataset).expanduser()
     dataset = place.resolve().stem if place.exists() else config.dataset
     parts = [dataset, config.model.removeprefix(OWN), config.encoder or "", f"seed{config.seed}"]
+    parts.append(f"fold{config.fold.replace('/', 'of')}" if config.fold else "")
     parts = [re.sub(r"[^\w.+]+", "-", part) for part in parts if part]
     return "-".join([*parts, now.strftime("%Y%m%d-%H%M%S")])
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 from segacc.config.defaults import has_own_encoder
 from segacc.config.flags import RESUME_MAY_CHANGE, parse_train
-from segacc.config.options import NO_FLAGS, Reading
+from segacc.config.options import NO_BUDGET, NO_FLAGS, Budget, Reading
 from segacc.config.records import read_run_config, read_run_record
 from segacc.config.sizes import AnySize
 from segacc.config.train import STUDY_MODELS, RecipeName
@@ -33,11 +33,23 @@ class Cell:
     dataset: str
     flags: tuple[str, ...]
     """of the program that trains"""
+    name: str = ""
+    """that all seeds and folds of the cell have in common"""
 
     @property
     def reading(self) -> Reading:
         """How its data set is read."""
         return Reading.of(vars(parse_train(self.flags)))
+
+    @property
+    def has_fold(self) -> bool:
+        """Whether it is one of several folds."""
+        return self.reading.fold is not None and bool(self.name)
+
+    @property
+    def together(self) -> Path:
+        """The folder for the scores of all its folds and seeds together."""
+        return self.run.parent / "folds" / self.name
 
     @property
     def is_done(self) -> bool:
@@ -60,17 +72,61 @@ def cells_of(
     reading: Reading = NO_FLAGS,
     encoder: str | None = None,
     recipe: RecipeName = "study",
+    budget: Budget = NO_BUDGET,
+    folds: int | None = None,
 ) -> list[Cell]:
-    """A run for each cell of the table and each seed; all runs of the first seed come first.
+    """A run for each cell of the table, each seed and each fold; all runs of the first seed come
+    first.
 
     Args:
         weights: one or several; `imagenet` is also each model's own pretrained ones.
         encoder: of the models that have none of their own.
         reading: how all the data sets are read.
+        budget: flags of all runs. With a size or a crop of one's own, the study's crops are left
+            out.
+        folds: into how many parts train and valid of each data set are divided.
 
     Raises:
         InputError: the training would refuse a flag, or two cells are the same.
     """
+    check_models(models, encoder)
+    if folds is not None and reading.fold:
+        raise InputError(f"--fold {reading.fold} is one of --folds {folds}: give one of the two.")
+    cells: dict[Path, Cell] = {}
+    parts = [f"{k}/{folds}" for k in range(1, folds + 1)] if folds else [None]
+    for seed, dataset in product(seeds, datasets):
+        plans = [(model, False) for model in models]
+        if _is_gland(dataset) and (budget.size, budget.crop) == (None, None):
+            plans += [(model, True) for model in models if model in CROPPED]
+        for (model, cropped), start, fold in product(plans, weights, parts):
+            flags = ["--dataset", dataset, "--model", model, "--seed", str(seed)]
+            flags += ["--recipe", recipe, *_start_flags(model, start, encoder)]
+            flags += (replace(reading, fold=fold) if fold else reading).to_flags()
+            flags += budget.over(_protocol(dataset, cropped, fast)).to_flags()
+            flags += ["--tracker", tracker]
+            parse_train(flags)
+            name = f"{Path(dataset.rstrip('/')).name}-{model.replace('/', '-')}"
+            name += "-crop" if cropped else ""
+            name += f"-{Path(start).name}" if len(weights) > 1 else ""
+            of_fold = f"-fold{fold.replace('/', 'of')}" if fold else ""
+            run = out / f"{name}-seed{seed}{of_fold}"
+            if run in cells:
+                raise InputError(
+                    f"two cells would be {run}: give each set, model, start and seed "
+                    "once, and sets and weights of different names."
+                )
+            cells[run] = Cell(run, dataset, tuple(flags), name)
+    return list(cells.values())
+
+
+def _start_flags(model: str, weights: str, encoder: str | None) -> list[str]:
+    if has_own_encoder(model):
+        return [] if weights == "imagenet" else ["--weights", weights]
+    return ["--weights", weights, *(["--encoder", encoder] if encoder else [])]
+
+
+def check_models(models: list[str], encoder: str | None) -> None:
+    """Raises InputError for a model or an encoder that is not known, or that has no effect."""
     for model in models:
         if model not in STUDY_MODELS and "/" not in model:
             check_architecture(model)
@@ -81,46 +137,18 @@ def cells_of(
             f"--encoder {encoder} has no effect on {', '.join(models)}, which have their own: "
             "leave it out."
         )
-    cells: dict[Path, Cell] = {}
-    for seed in seeds:
-        for dataset in datasets:
-            plans = [(model, False) for model in models]
-            plans += [(m, True) for m in models if _is_gland(dataset) and m in CROPPED]
-            for (model, cropped), start in product(plans, weights):
-                flags = ["--dataset", dataset, "--model", model, "--seed", str(seed)]
-                flags += ["--recipe", recipe]
-                if has_own_encoder(model):
-                    flags += [] if start == "imagenet" else ["--weights", start]
-                else:
-                    flags += ["--weights", start]
-                    flags += ["--encoder", encoder] if encoder else []
-                flags += reading.to_flags()
-                flags += [*_size_flags(dataset, cropped, fast), "--tracker", tracker]
-                parse_train(flags)
-                data, name = Path(dataset.rstrip("/")).name, model.replace("/", "-")
-                name += "-crop" if cropped else ""
-                name += f"-{Path(start).name}" if len(weights) > 1 else ""
-                run = out / f"{data}-{name}-seed{seed}"
-                if run in cells:
-                    raise InputError(
-                        f"two cells would be {run}: give each set, model, start and seed "
-                        "once, and sets and weights of different names."
-                    )
-                cells[run] = Cell(run, dataset, tuple(flags))
-    return list(cells.values())
 
 
 def _is_gland(dataset: str) -> bool:
     return dataset in ("gland", "demo")
 
 
-def _size_flags(dataset: str, cropped: bool, fast: bool) -> list[str]:
-    """The protocol gives the sizes; a fast study halves them and the number of epochs."""
+def _protocol(dataset: str, cropped: bool, fast: bool) -> Budget:
+    """What the study's protocol says of sizes; a fast study halves them and shortens training."""
     if not fast:
-        return ["--crop", "256"] if cropped else []
+        return Budget(crop=256) if cropped else NO_BUDGET
     size = 256 if cropped else 128 if _is_gland(dataset) else 64
-    flags = ["--crop", "128"] if cropped else []
-    return [*flags, "--size", str(size), "--epochs", "2", "--batch-size", "8"]
+    return Budget(crop=128 if cropped else None, size=size, epochs=2, batch_size=8)
 
 
 def check_same(cell: Cell) -> None:

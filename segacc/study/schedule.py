@@ -14,10 +14,10 @@ from rich.live import Live
 from rich.table import Table
 
 import segacc
-from segacc.errors import InputError, Stopped
+from segacc.errors import InputError, Stopped, write_text
 from segacc.runs.epochs import read_epochs
 from segacc.runtime.programs import Programs
-from segacc.study.cells import Cell
+from segacc.study.cells import DONE, Cell
 
 CONFIGS = Path(segacc.__file__).parent / "accelerate_configs"
 
@@ -73,6 +73,43 @@ def run_cells(cells: list[Cell], out: Path) -> dict[str, str]:
     if stopped:
         raise Stopped("stopped: the same command goes on from here.")
     return failed
+
+
+def score_folds(cells: list[Cell], out: Path) -> dict[str, str]:
+    """Score the folds of each cell together, where all are done: the mean of the models on test,
+    and all images of train and valid out of fold. What was scored stays.
+
+    Returns:
+        name -> error of what could not be scored.
+
+    Raises:
+        Stopped: by a signal.
+    """
+    groups: dict[Path, list[Cell]] = {}
+    for cell in cells:
+        if cell.has_fold:
+            groups.setdefault(cell.together, []).append(cell)
+    failed: dict[str, str] = {}
+    programs = Programs()
+    for folder, group in groups.items():
+        runs = [str(cell.run) for cell in group]
+        if not all(cell.is_done for cell in group) or _scored_together(folder) == runs:
+            continue
+        print(f"{folder.name}: its {len(group)} folds are scored together", flush=True)
+        base = [sys.executable, "-m", "segacc", "evaluate", *runs, "--out", str(folder)]
+        log = out / "logs" / f"{folder.name}-folds.log"
+        try:
+            for split in ("test", "valid"):
+                programs.run([*base, "--split", split], dict(os.environ), log)
+            write_text(folder / DONE, "\n".join(runs))
+        except (InputError, OSError) as error:
+            failed[f"{folder.name}-folds"] = str(error)
+    return failed
+
+
+def _scored_together(folder: Path) -> list[str]:
+    done = folder / DONE
+    return done.read_text(encoding="utf-8").split("\n") if done.exists() else []
 
 
 def wait_for(threads: list[threading.Thread], programs: Programs) -> bool:

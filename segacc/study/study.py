@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from segacc.errors import InputError, write_text
-from segacc.evaluation.compare import (
-    comma_separated,
-    compare,
-    markdown,
-    print_table,
-)
+from segacc.evaluation.compare import compare
 from segacc.evaluation.scored_runs import read_scored_run
+from segacc.evaluation.tables import comma_separated, markdown, print_table
 from segacc.study.cells import Cell, check_same, check_test_split
-from segacc.study.schedule import run_cells
-from segacc.study.table import study_note, study_table, transfer_table
+from segacc.study.schedule import run_cells, score_folds
+from segacc.study.table import (
+    FOLDS_NOTE,
+    NO_FOLDS,
+    study_lines,
+    study_note,
+    study_rows,
+    study_table,
+    transfer_table,
+)
 
 
 def study(cells: list[Cell], out: Path) -> int:
@@ -41,22 +46,32 @@ def study(cells: list[Cell], out: Path) -> int:
             f"--out {out} cannot be written ({error}): give another folder."
         ) from error
     failed = run_cells(cells, out)
-    write_tables([cell.run for cell in cells if cell.is_done], out)
+    failed |= score_folds(cells, out)
+    together = {cell.run: cell.together for cell in cells if cell.has_fold}
+    write_tables([cell.run for cell in cells if cell.is_done], out, together)
     for name, sentence in failed.items():
         log = out / "logs" / f"{name}.log"
         print(f"failed: {name}: {sentence} (the whole output: {log})", file=sys.stderr)
-    return int(not all(cell.is_done for cell in cells))
+    return int(bool(failed) or not all(cell.is_done for cell in cells))
 
 
-def write_tables(done: list[Path], out: Path) -> None:
-    """Print the study's table and write it, with the comparison and the reports, into `out`."""
+def write_tables(done: list[Path], out: Path, together: Mapping[Path, Path] = NO_FOLDS) -> None:
+    """Print the study's table and write it, with the comparison and the reports, into `out`.
+
+    Args:
+        done: the runs that were scored.
+        together: of runs that are folds, the folder with the scores of these together.
+    """
     runs = [scored for run in done if (scored := read_scored_run(run, "test"))]
     if not runs:
         return
-    table, transfer, note = study_table(runs), transfer_table(runs), study_note(runs)
+    rows = study_rows(runs, together)
+    table, transfer, note = study_table(rows), transfer_table(runs), study_note(runs)
+    if together:
+        note += FOLDS_NOTE
     print_table(table)
     text = markdown(table, note)
-    write_text(out / "study.csv", comma_separated(table))
+    write_text(out / "study.csv", comma_separated(study_lines(rows)))
     if transfer:
         print_table(transfer)
         text += f"\n\nWhat pretrained weights gave:\n\n{markdown(transfer, '')}"
@@ -64,4 +79,5 @@ def write_tables(done: list[Path], out: Path) -> None:
     write_text(out / "study.md", text)
     more = ", transfer.csv" if transfer else ""
     print(f"{note}\nwritten: {out / 'study.md'}, study.csv{more}\n")
-    compare([scored.run for scored in runs], "test", out)
+    means = [row.together for row in rows if row.together]
+    compare([scored.run for scored in runs] + means, "test", out)

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
-from segacc.evaluation.compare import model_columns
-from segacc.evaluation.scored_runs import ScoredRun, iou_name, iou_note, size_of_scores
+from segacc.config.train import TrainConfig
+from segacc.evaluation.compare import model_columns, run_columns, score_columns
+from segacc.evaluation.ensembles.members import mean_scores
+from segacc.evaluation.scored_runs import (
+    OUT_OF_FOLD,
+    ScoredRun,
+    course_of,
+    data_name,
+    iou_name,
+    iou_note,
+    numbers_of,
+    read_scored_run,
+    size_of_scores,
+    with_interval,
+)
 from segacc.metrics.counts import constant_mask_iou, resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
 
@@ -30,24 +48,126 @@ STUDY_NOTE = (
     "pretrained weights; it does not say which IoU."
 )
 
+FOLDS_NOTE = (
+    " With folds, mean and spread are over the folds as well. mean of folds: iou on test of the "
+    "mean of their probabilities. out of fold: iou over all images of train and valid, each "
+    "predicted by the run that had it for validation."
+)
+NO_FOLDS: Mapping[Path, Path] = MappingProxyType({})
+DEFAULT = TrainConfig()
+
 
 def study_note(runs: list[ScoredRun]) -> str:
     """What the columns of the table mean."""
     return iou_note(runs, "the test split") + STUDY_NOTE
 
 
-def study_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
-    """A line for each model and data set, over its seeds, in the study's order."""
-    score = f"{iou_name(runs)} on test"
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: the runs that differ only in their seed and their fold."""
+
+    runs: list[ScoredRun]
+    published: float | None
+    """the figure of the study"""
+    together: Path | None
+    """the folder with the scores of the folds together"""
+
+
+def study_rows(runs: list[ScoredRun], together: Mapping[Path, Path] = NO_FOLDS) -> list[Row]:
+    """A line for each model and data set, over its seeds and folds, in the study's order.
+
+    Args:
+        together: of runs that are folds, the folder with the scores of these together.
+    """
     rows = []
     for seeds in _by_cell(runs, "weights").values():
         config = seeds[0].config["config"]
-        is_the_studys = config.get("encoder") in ("resnet34", None)
-        is_the_studys &= config.get("recipe", "study") == "study"
+        folder = together.get(seeds[0].run)
+        if folder and not (folder / OUT_OF_FOLD / "metrics.json").exists():
+            folder = None
         cell = (config["dataset"], bool(config["crop"]))
-        published = PUBLISHED.get(cell, {}) if is_the_studys else {}
-        rows.append(_study_row(seeds, score, published.get(config["model"])))
+        published = PUBLISHED.get(cell, {}) if _is_the_studys(config) else {}
+        rows.append(Row(seeds, published.get(config["model"]), folder))
     return rows
+
+
+def _is_the_studys(config: Mapping[str, Any]) -> bool:
+    """Whether a run was trained as the published ones, so that they may stand side by side."""
+    usual = {name: getattr(DEFAULT, name) for name in ("epochs", "batch_size", "lr", "fold")}
+    return (
+        config.get("encoder") in ("resnet34", None)
+        and config.get("recipe", "study") == "study"
+        and all(config.get(name, value) == value for name, value in usual.items())
+    )
+
+
+def study_table(rows: list[Row]) -> list[dict[str, str]]:
+    """The table for people, every value as text."""
+    score = iou_name([run for row in rows for run in row.runs])
+    table = [_study_row(row, score) for row in rows]
+    columns = max(table, key=len)
+    return [{name: row.get(name, "") for name in columns} for row in table]
+
+
+def study_lines(rows: list[Row]) -> list[dict[str, str]]:
+    """The table for programs: a number in each column of numbers, or nothing.
+
+    Scores are means over the runs. Those that pixel counts give have an interval of the mean, by a
+    bootstrap over images; the others have that of the run, where it is one.
+    """
+    names = list(
+        dict.fromkeys(n for row in rows for run in row.runs for n in run.metrics["scores"])
+    )
+    beside = {"mean_of_folds": "test", "out_of_fold": OUT_OF_FOLD}
+    beside = beside if any(row.together for row in rows) else {}
+    return [
+        _study_line(row, names)
+        | {
+            column: text
+            for name, split in beside.items()
+            for column, text in numbers_of(name, _together(row, split) or {}).items()
+        }
+        for row in rows
+    ]
+
+
+def _study_line(row: Row, names: list[str]) -> dict[str, str]:
+    first = row.runs[0]
+    ious = _scores(row.runs)
+    courses = [course for run in row.runs if (course := course_of(run))]
+    of_run = run_columns(first)
+    return {
+        **{name: of_run[name] for name in ("model", "encoder", "weights", "loss", "crop")},
+        "parameters": of_run["parameters"],
+        "data": data_name(first),
+        "size": size_of_scores(first),
+        "images": str(len(first.counts)),
+        "runs": str(len(row.runs)),
+        **score_columns(names, _mean_of_scores(row.runs)),
+        "iou_sd": f"{statistics.stdev(ious):.6f}" if len(ious) > 1 else "",
+        "constant": f"{constant_mask_iou(first.counts):.6f}",
+        "published": "" if row.published is None else f"{row.published:g}",
+        "minutes": f"{statistics.mean(course.minutes for course in courses):.3f}",
+        "img_per_s": f"{statistics.mean(course.img_per_s for course in courses):.3f}",
+    }
+
+
+def _mean_of_scores(runs: list[ScoredRun]) -> dict[str, dict[str, Any]]:
+    """The mean of each score over the runs, as in metrics.json."""
+    if len(runs) == 1:
+        return dict(runs[0].metrics["scores"])
+    means = {
+        name: {"value": statistics.mean(run.metrics["scores"][name]["value"] for run in runs)}
+        for name in runs[0].metrics["scores"]
+    }
+    of_counts = mean_scores(*(run.counts for run in runs))
+    return means | {name: asdict(score) for name, score in of_counts.items() if name in means}
+
+
+def _together(row: Row, split: str) -> dict[str, float | None] | None:
+    """The iou of the folds together: of the mean of their models on test, or out of fold."""
+    found = row.together and read_scored_run(row.together, split)
+    return found.metrics["scores"]["iou"] if found else None
 
 
 def transfer_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
@@ -87,33 +207,33 @@ def _by_cell(runs: list[ScoredRun], *others: str) -> dict[tuple[object, ...], li
     return cells
 
 
-def _study_row(seeds: list[ScoredRun], score: str, published: float | None) -> dict[str, str]:
-    """The line of runs that differ only in their seed; `score` is the name of its main column."""
-    first = seeds[0]
-    images = len(first.counts)
-    best_epochs = [max(run.epochs, key=lambda line: line["valid_iou"])["epoch"] for run in seeds]
-    minutes = [sum(line["seconds"] for line in run.epochs) / 60 for run in seeds]
-    speeds = [statistics.median(line["img_per_s"] for line in run.epochs) for run in seeds]
+def _study_row(row: Row, score: str) -> dict[str, str]:
+    """The line for people; `score` is what the main score is called."""
+    runs = row.runs
+    first, images = runs[0], len(runs[0].counts)
+    courses = [course for run in runs if (course := course_of(run))]
+    seeds = {run.config["config"].get("seed", 0) for run in runs}
     ious = bootstrap(
-        lambda w: torch.stack([resampled_iou(run.counts, w) for run in seeds]).mean(dim=0), images
+        lambda w: torch.stack([resampled_iou(run.counts, w) for run in runs]).mean(dim=0), images
     )
     low, high = percentile_interval(ious)
-    thresholds = [t for run in seeds if (t := run.metrics["threshold"]) is not None]
+    thresholds = [t for run in runs if (t := run.metrics["threshold"]) is not None]
+    mean, out_of_fold = _together(row, "test"), _together(row, OUT_OF_FOLD)
     return {
         **model_columns(first),
-        score: _over_seeds(_scores(seeds), 3),
+        f"{score} on test": _over_seeds(_scores(runs), 3),
         "95 % interval": f"{low:.3f} to {high:.3f}" if images > 1 else "",
-        "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in seeds], 3),
+        **({"mean of folds": with_interval(mean)} if mean else {}),
+        **({"out of fold": with_interval(out_of_fold)} if out_of_fold else {}),
+        "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in runs], 3),
         "constant": f"{constant_mask_iou(first.counts):.3f}",
-        "published": "" if published is None else f"{published:.3f}",
+        "published": "" if row.published is None else f"{row.published:.3f}",
         "weights": first.config["config"]["weights"],
         "seeds": f"{len(seeds)}",
         "threshold": _over_seeds(thresholds, 2) if thresholds else "",
-        "best epoch": ", ".join(
-            f"{best} of {len(run.epochs)}" for best, run in zip(best_epochs, seeds, strict=True)
-        ),
-        "minutes": _over_seeds(minutes, 1),
-        "img/s": _over_seeds(speeds, 1),
+        "best epoch": ", ".join(f"{course.best_epoch} of {course.epochs}" for course in courses),
+        "minutes": _over_seeds([course.minutes for course in courses], 1),
+        "img/s": _over_seeds([course.img_per_s for course in courses], 1),
     }
 
 

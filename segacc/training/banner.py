@@ -59,7 +59,9 @@ def banner(
         "device": f"{device_name(accelerator.device)}, {resolved_precision(accelerator)}, "
         f"{torch.get_num_threads()} threads and {loading} per process",
         "batch": batch,
-        "data": f"{counts}; {size_in_words(data.size)}"
+        "data": counts
+        + (f", fold {config.fold}" if config.fold else "")
+        + f"; {size_in_words(data.size)}"
         + (f", crops of {config.crop} px in training only" if config.crop else "")
         + f", flips {config.flips}"
         + about_range(data.value_range)

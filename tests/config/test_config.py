@@ -250,6 +250,7 @@ def test_a_command_to_go_on_with_works_when_it_is_pasted():
 
 
 CHANGED = {
+    "fold": "1/5",
     "size": 64,
     "crop": 32,
     "flips": "d4",

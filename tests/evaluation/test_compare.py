@@ -13,11 +13,11 @@ from segacc.evaluation.compare import (
     COMPARISON_NOTE,
     compare,
     comparison_table,
-    markdown,
     paired_bootstrap,
-    print_table,
+    places_of,
 )
 from segacc.evaluation.scored_runs import notes_of, read_scored_run, report_groups
+from segacc.evaluation.tables import markdown, print_table
 
 
 def results(*runs):
@@ -30,7 +30,7 @@ def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
         make_run(tmp_path / "b", [0.7, 0.8, 0.9], model="segformer"),
         make_run(tmp_path / "c", [0.1, 0.2], dataset="/some/pedestrian/", size=128),
     ]
-    table = comparison_table(results(*runs))
+    table = comparison_table(places_of(results(*runs)))
     assert [row["run"] for row in table] == ["b", "a", "c"]
     assert [row["data"] for row in table] == ["gland 256", "gland 256", "pedestrian 128"]
     assert [row["model"] for row in table] == ["segformer", "linknet", "linknet"]
@@ -56,7 +56,7 @@ def test_the_fingerprint_groups_runs_and_not_what_the_data_set_was_called(tmp_pa
         make_run(tmp_path / "b", [0.8, 0.9], dataset="/x/gland", scored=one),
         make_run(tmp_path / "c", [0.1, 0.2], dataset="/y/gland", scored=other),
     )
-    table = comparison_table(runs)
+    table = comparison_table(places_of(runs))
     assert [(row["run"], row["data"]) for row in table] == [
         ("b", "gland 256 (55555555)"),
         ("a", "gland 256 (55555555)"),
@@ -84,7 +84,7 @@ def test_runs_that_were_scored_in_different_ways_are_marked_and_not_compared(tmp
         make_run(tmp_path / "c", [0.1, 0.2], scored={"threshold_from": "given", "tta": "hv"}),
         make_run(tmp_path / "d", [0.8, 0.9], scored={"tile": 64}),
     )
-    table = {row["run"]: row["against best"] for row in comparison_table(runs)}
+    table = {row["run"]: row["against best"] for row in comparison_table(places_of(runs))}
     assert table["a"] == "best" and table["b"].startswith("-0.10")
     assert table["c"] == "best with --threshold 0.4375 --tta hv"
     assert table["d"] == "best with --tile 64"
@@ -96,7 +96,7 @@ def test_runs_that_were_scored_in_different_ways_are_marked_and_not_compared(tmp
 
 def test_a_name_with_a_bar_does_not_break_the_table(tmp_path):
     run = make_run(tmp_path / "a|b", [0.5, 0.6])
-    assert "a\\|b |" in markdown(comparison_table(results(run)), COMPARISON_NOTE)
+    assert "a\\|b |" in markdown(comparison_table(places_of(results(run))), COMPARISON_NOTE)
 
 
 def counts_of(ious):
@@ -145,7 +145,10 @@ def test_what_cannot_be_compared_is_said(tmp_path):
 
 def test_other_images_are_not_paired(tmp_path):
     runs = make_run(tmp_path / "a", [0.5, 0.6]), make_run(tmp_path / "b", [0.4, 0.5, 0.3])
-    assert [row["against best"] for row in comparison_table(results(*runs))] == ["best", ""]
+    assert [row["against best"] for row in comparison_table(places_of(results(*runs)))] == [
+        "best",
+        "",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ def test_other_images_are_not_paired(tmp_path):
 def test_a_narrow_terminal_shows_fewer_columns(
     tmp_path, monkeypatch, capsys, columns, shown, left_out
 ):
-    table = comparison_table(results(make_run(tmp_path / "a", [0.5, 0.6])))
+    table = comparison_table(places_of(results(make_run(tmp_path / "a", [0.5, 0.6]))))
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("FORCE_COLOR", "1")  # so that rich takes the pipe for a terminal
     print_table(table)

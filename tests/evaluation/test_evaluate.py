@@ -17,7 +17,7 @@ from PIL import Image
 from small import TINY, evaluate, write_blobs
 
 from segacc.config.evaluate import EvaluateConfig
-from segacc.config.flags import parse_train
+from segacc.config.flags import parse_evaluate, parse_train
 from segacc.data.known import absolute, data_record, find_again, known_data, prepare_found
 from segacc.errors import InputError
 from segacc.evaluation.compare import compare
@@ -362,8 +362,31 @@ def test_runs_are_compared_from_what_evaluation_wrote(run, tmp_path, capsys):
     said = capsys.readouterr().out
     table = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open(encoding="utf-8")))
     assert [row["run"] for row in table] == ["run", "twin", "run"]
-    assert all(row["iou on test"].startswith(f"{record['iou']['value']:.3f} [") for row in table)
-    assert "+0.000 [+0.000, +0.000], p 1.000" in table[1]["against best"]
+    for name, score in record.items():
+        for column, end in ((name, "value"), (f"{name}_low", "low"), (f"{name}_high", "high")):
+            assert float(table[0][column]) == pytest.approx(score[end], abs=1e-6)
+    beside_best = ("difference", "difference_low", "difference_high", "p")
+    assert [float(table[1][name]) for name in beside_best] == [0, 0, 0, 1]
+    assert [row["is_best"] for row in table] == ["1", "0", "0"]
     assert (tmp_path / "out" / "comparison.md").read_text().count("linknet") == 3
     assert (tmp_path / "out" / "report-blobs.html").stat().st_size > 10_000
     assert "comparison.md" in said and "report-blobs.html" in said
+
+
+def test_distances_are_also_in_own_pixels_and_in_mm(run):
+    """The images of 80 px are scored at 64 px."""
+    scores = evaluate(EvaluateConfig(run, spacing="0.5"))
+    assert scores["hd95_own"] == pytest.approx(scores["hd95"] * 80 / 64)
+    assert scores["hd95_mm"] == pytest.approx(scores["hd95_own"] / 2)
+    rows = list(csv.DictReader((run / "test" / "per_image.csv").open(encoding="utf-8")))
+    mean = np.mean([float(row["hd95_mm"]) for row in rows])
+    assert mean == pytest.approx(scores["hd95_mm"], abs=1e-6)
+    text = (run / "test" / "report.html").read_text()
+    assert f"{scores['hd95_mm']:.1f} mm" in text
+    assert "hd95_mm" not in evaluate(EvaluateConfig(run))
+
+
+@pytest.mark.parametrize("spacing", ["0", "0.5x", "1x1x1", "-1", "inf", "a"])
+def test_a_spacing_that_is_none_is_refused(spacing):
+    with pytest.raises(InputError, match="expected mm per pixel, one number such as 0.5"):
+        parse_evaluate(["runs/a", f"--spacing={spacing}"])

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from segacc.metrics.surfaces import BOUNDARY_SHARE, boundary_counts, hausdorff_95
+from segacc.metrics.surfaces import (
+    BOUNDARY_SHARE,
+    UNKNOWN,
+    boundary_counts,
+    hausdorff_95,
+    hausdorff_distances,
+)
 
 
 def square(top, left, side, shape=(50, 60)):
@@ -67,3 +73,24 @@ def test_empty_and_full_masks(shape):
     inside, union = boundary_counts(full, full)
     assert inside == union > 0
     assert boundary_counts(full, empty) == (0, union)
+
+
+def test_distances_in_own_pixels_and_mm_are_those_of_the_masks_at_that_size():
+    """A mask that was halved in width only: its distances are those of the whole one."""
+    wide = np.zeros((2, 20, 40), bool)
+    wide[0, 5:15, 6:20] = wide[1, 5:15, 12:26] = True
+    half = wide[:, :, ::2]
+    scored, own, mm = hausdorff_distances(half[0], half[1], (1.0, 2.0), (0.5, 0.25))
+    assert scored == hausdorff_95(half[0], half[1]) == 3
+    assert own == hausdorff_95(wide[0], wide[1]) == 6
+    assert mm == 1.5  # 6 px along the width
+    same = hausdorff_distances(half[0], half[1], (2.0, 2.0), None)
+    assert same[1:] == (6, UNKNOWN)
+
+
+def test_the_distance_to_an_empty_mask_is_the_diagonal_in_each_unit():
+    one = np.zeros((3, 4), bool)
+    other = one.copy()
+    other[1, 1] = True
+    assert hausdorff_distances(one, other, (2.0, 2.0), (0.5, 0.5)) == (5, 10, 5)
+    assert hausdorff_distances(one, one, (2.0, 1.0), (0.5, 0.5)) == (0, 0, 0)

@@ -1,5 +1,6 @@
 """segacc study: its cells, its table, and runs that fail, are killed and go on."""
 
+import csv
 import json
 import shutil
 import signal
@@ -10,22 +11,25 @@ from dataclasses import fields
 
 import pytest
 from runs import make_run
-from small import ROOT, lines, run_program, write_blobs, write_classes
+from small import ROOT, TINY, lines, run_program, write_blobs, write_classes
 
+from segacc.config.evaluate import EvaluateConfig
 from segacc.config.flags import parse_train
-from segacc.config.options import Reading
+from segacc.config.options import Budget, Reading
 from segacc.config.train import SEGFORMER_B0, STUDY_MODELS
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import Source
 from segacc.errors import InputError
+from segacc.evaluation.evaluate import evaluate
 from segacc.evaluation.scored_runs import read_scored_run
 from segacc.labels import Labels, colours_for
 from segacc.study import schedule
 from segacc.study.cells import Cell, cells_of, check_same, check_same_data
 from segacc.study.study import study, write_tables
-from segacc.study.table import study_note, study_table, transfer_table
+from segacc.study.table import study_note, study_rows, study_table, transfer_table
+from segacc.training.fit import fit
 
 
 def cells(
@@ -53,6 +57,53 @@ def test_seeds_and_weights_reach_every_cell_and_folders_differ(tmp_path):
     assert len(found) == len({cell.run for cell in found}) == 28
     assert [c.seed for c in configs] == [3] * 14 + [5] * 14
     assert {c.weights for c in configs} == {"none"}
+
+
+def test_each_fold_is_a_run_and_the_budget_reaches_all(tmp_path):
+    budget = Budget(epochs=3, size=(96, 64), batch_size=4, loss="focal", lr=0.01, patience=2)
+    found = cells(tmp_path, ["gland"], seeds=(0, 1), budget=budget, folds=3)
+    configs = [parse_train(cell.flags) for cell in found]
+    assert len(found) == len({cell.run for cell in found}) == 2 * 6 * 3  # without the crops
+    assert {config.fold for config in configs} == {"1/3", "2/3", "3/3"}
+    assert found[1].run.name == "gland-unet-seed0-fold2of3"
+    assert len({cell.together for cell in found}) == 6
+    assert {(c.epochs, c.size, c.batch_size, c.loss, c.lr, c.patience) for c in configs} == {
+        (3, (96, 64), 4, "focal", 0.01, 2)
+    }
+    with pytest.raises(InputError, match="--fold 1/3 is one of --folds 3: give one of the two"):
+        cells(tmp_path, reading=Reading(fold="1/3"), folds=3)
+
+
+def test_figures_of_the_study_do_not_stand_beside_runs_of_another_budget(tmp_path):
+    for name, budget in (("usual", {}), ("short", {"epochs": 3})):
+        run = make_run(tmp_path / name, [0.5, 0.6], model="fpn", recipe="study", **budget)
+        (row,) = study_table(study_rows([read_scored_run(run, "test")]))
+        assert row["published"] == ("0.768" if name == "usual" else "")
+
+
+def test_folds_that_are_done_are_scored_together_once(tmp_path, capsys):
+    data, out = write_blobs(tmp_path / "blobs"), tmp_path / "out"
+    more = {"encoder": TINY[3], "folds": 2}
+    more |= {"budget": Budget(epochs=1, size=64, batch_size=4)}
+    found = cells_of([str(data)], ["linknet"], [0], ["none"], "none", False, out, **more)
+    for cell in found:
+        fit(parse_train([*cell.flags, "--output-dir", str(cell.run)]))
+        evaluate(EvaluateConfig(cell.run))
+        cell.mark_done()
+    assert study(found, out) == 0
+    assert "blobs-linknet: its 2 folds are scored together" in capsys.readouterr().out
+    scores = {
+        split: json.loads((out / "folds" / "blobs-linknet" / split / "metrics.json").read_text())
+        for split in ("test", "out-of-fold")
+    }
+    (row,) = csv.DictReader((out / "study.csv").open())
+    assert row["runs"] == "2" and row["iou_sd"]
+    for column, split in (("mean_of_folds", "test"), ("out_of_fold", "out-of-fold")):
+        for end, name in (("", "value"), ("_low", "low"), ("_high", "high")):
+            iou = scores[split]["scores"]["iou"]
+            assert float(row[column + end]) == pytest.approx(iou[name], abs=1e-6)
+    assert "| out of fold |" in (out / "study.md").read_text()
+    assert study(found, out) == 0 and "scored together" not in capsys.readouterr().out
 
 
 def test_the_fast_one_has_the_same_cells_on_smaller_images(tmp_path):
@@ -90,7 +141,7 @@ def test_the_table_is_over_seeds_in_the_order_of_the_study(tmp_path):
         make_run(tmp_path / "b", [0.5, 0.7], model="fpn", size=512, crop=256, weights="none"),
         make_run(tmp_path / "c", [0.7, 0.9], seed=1, weights="none", recipe="study"),
     ]
-    both, single = study_table([read_scored_run(run, "test") for run in runs])
+    both, single = study_table(study_rows([read_scored_run(run, "test") for run in runs]))
     assert both["iou on test"] == "0.700 ± 0.141" and both["published"] == "0.781"
     assert both["95 % interval"] == "0.600 to 0.800"  # of two images: either one twice
     assert (both["model"], both["data"], both["seeds"]) == ("linknet", "gland 256", "2")
@@ -237,13 +288,13 @@ def test_the_table_of_sets_with_classes_says_miou(tmp_path):
         rows = [["name", *columns], ["image0", *map(str, columns.values())]]
         (run / "test" / "per_image.csv").write_text("\n".join(map(",".join, rows)))
     found = [read_scored_run(run, "test") for run in runs]
-    (row,) = study_table(found)
+    (row,) = study_table(study_rows(found))
     assert row["miou on test"] == "0.500 ± 0.000" and "iou on test" not in row
     assert row["threshold"] == "" and row["seeds"] == "2"
     assert study_note(found).startswith("miou is the mean over the classes")
     binary = [read_scored_run(make_run(tmp_path / "binary", [0.5]), "test")]
     assert study_note(binary).startswith("iou is over all pixels of the test split, iou_image")
-    assert "iou on test" in study_table(binary + found)[0]
+    assert "iou on test" in study_table(study_rows(binary + found))[0]
 
 
 @pytest.mark.soak
@@ -252,7 +303,7 @@ def test_a_study_of_a_set_with_classes_ends_in_a_table_of_miou(tmp_path):
     flags = ["--dataset", data, "--models", "linknet,unet", "--classes", "ground,disc,box"]
     done = run_program("-m", "segacc", "study", "--fast", *flags, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "miou on test" in (tmp_path / "out" / "study.csv").read_text()
+    assert "miou on test" in (tmp_path / "out" / "study.md").read_text()
     assert "| disc | " in (tmp_path / "out" / "comparison.md").read_text()
 
 
@@ -289,7 +340,7 @@ def test_the_transfer_table_says_what_pretrained_weights_gave(tmp_path, monkeypa
         "0.850",
         "+0.200",
     )
-    assert len(study_table(scored)) == 3
+    assert len(study_table(study_rows(scored))) == 3
     runs.append(make_run(tmp_path / "e", [0.4, 0.4], weights="mine.pt"))
     table = transfer_table([read_scored_run(run, "test") for run in runs])
     assert [(row["pretrained"], row["gain"]) for row in table] == [
@@ -307,7 +358,7 @@ def test_published_figures_stand_only_beside_runs_of_the_study(tmp_path):
         [({}, "0.781"), ({"encoder": "resnet18"}, ""), ({"recipe": "default"}, "")]
     ):
         run = make_run(tmp_path / f"{number}", [0.5], **{"recipe": "study"} | given)
-        assert study_table([read_scored_run(run, "test")])[0]["published"] == shown
+        assert study_table(study_rows([read_scored_run(run, "test")]))[0]["published"] == shown
 
 
 def test_an_encoder_that_is_wrong_or_without_effect_is_refused_before_a_run(tmp_path):

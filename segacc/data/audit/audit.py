@@ -20,11 +20,12 @@ from segacc.data.audit.findings import AuditFinding
 from segacc.data.audit.sample import Sample, UnknownValues, look_at
 from segacc.data.classes.choose import class_files, coding_of
 from segacc.data.content import lost_in_resize
-from segacc.data.reading.convert import divided, row_of, scan_folder
+from segacc.data.reading.convert import divided, scan_folder
 from segacc.data.reading.depth import WHOLE, ValueRange
 from segacc.data.reading.division.divide import Division
 from segacc.data.reading.masks import about_unknown
 from segacc.data.reading.pairing import Finding
+from segacc.data.rows import row_of
 from segacc.data.value_range import NO_PIXELS, Histograms, range_of
 from segacc.labels import Coding
 from segacc.runtime.bars import make_bar
@@ -111,7 +112,7 @@ def open_for_check(
     for note in scan.notes:
         logging.getLogger("segacc").warning(note)
     coding = coding_of(reading, folder, scan.categories)
-    scan = divided(scan, Division(coding, reading.group_by))
+    scan = divided(scan, Division(coding, reading.group_by, reading.fold))
     splits = {split: [row_of(pair) for pair in pairs] for split, pairs in scan.pairs.items()}
     return scan.folder, scan.findings, splits, coding
 

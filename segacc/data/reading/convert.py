@@ -11,18 +11,19 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segacc.data.polygons.find import describe_annotations, find_annotations, found_of
 from segacc.data.polygons.shapes import Annotations
-from segacc.data.reading.decode import Encoded
 from segacc.data.reading.division.divide import Division, divide_rows
+from segacc.data.reading.division.folds import folded_pairs
 from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.data.reading.pairing import Finding, Found, Pair, pair_by_words, split_of, wrapper_depth
 from segacc.data.reading.recognition.listing import Listing, count_types, list_files
 from segacc.data.reading.recognition.patterns import EXAMPLE, SHOWN, describe, pattern_of
 from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_from_lists
 from segacc.data.reading.recognition.ways import find_pairs
+from segacc.data.rows import row_of
 from segacc.errors import InputError, quoted
 from segacc.labels import BINARY_CODING
 
@@ -97,7 +98,8 @@ def scan_to_load(
 
 
 def divided(scan: Scan, division: Division) -> Scan:
-    """The scan with all pairs in splits, for which the images are read; how is said.
+    """The scan with all pairs in splits, and in the fold that was asked for. Images are read for
+    it, and how it was done is said.
 
     Raises:
         InputError: as `divide_rows`; --group-by has no effect.
@@ -105,21 +107,13 @@ def divided(scan: Scan, division: Division) -> Scan:
     rest = scan.undivided
     if rest is None:
         division.require_no_effect(str(scan.folder), list(scan.pairs))
-        return scan
+        return replace(scan, pairs=folded_pairs(scan.pairs, division, str(scan.folder)))
     rows = [row_of(pair) for pair in rest.pairs]
     parts, note = divide_rows(rows, division, str(scan.folder), in_two=rest.has_test)
     pairs = {split: tuple(rest.pairs[i] for i in part) for split, part in parts.items() if part}
     logging.getLogger("segacc").warning(f"{rest.why}: {note}")
-    return replace(scan, pairs=pairs | scan.pairs, undivided=None)
-
-
-def row_of(pair: Pair) -> dict[str, Any]:
-    """A row {image, mask, name} of encoded files."""
-    return {
-        "image": Encoded(path=pair.image, bytes=None),
-        "mask": Encoded(path=pair.mask, bytes=pair.shapes),
-        "name": pair.name,
-    }
+    pairs = folded_pairs(pairs | scan.pairs, division, str(scan.folder))
+    return replace(scan, pairs=pairs, undivided=None)
 
 
 def rows_of(scan: Scan, division: Division) -> DatasetDict:

@@ -87,7 +87,7 @@ def _from_folder(folder: Path, reading: Reading) -> Source:
     require_no_columns(folder, reading)
     scan = scan_to_load(folder, reading.pairs, class_files(reading, folder))
     coding = coding_of(reading, folder, scan.categories)
-    return Source(rows_of(scan, Division(coding, reading.group_by)), coding)
+    return Source(rows_of(scan, Division(coding, reading.group_by, reading.fold)), coding)
 
 
 def require_no_columns(folder: Path, reading: Reading) -> None:

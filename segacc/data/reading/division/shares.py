@@ -83,26 +83,75 @@ def _in_proportion(
     number). A group goes into the split of its number if this lacks as many images of the class as
     the group has, else into that which lacks most.
     """
-    count = sum(len(group.rows) for group in groups)
-    has = np.ones((count, 1), dtype=bool)  # the last column is that all images have in common
+    held = _held(groups, classes)
+    goals = np.array([_goals(column[column > 0], splits) for column in held.T]).T
+    in_two = "test" not in splits
+    homes = [splits.index(split_of_number(number_of(group.name), in_two)) for group in groups]
+    return [splits[part] for part in _place(groups, held, goals, homes)]
+
+
+def share_in_folds(
+    groups: Sequence[Group], classes: np.ndarray | None, folds: int
+) -> list[list[int]]:
+    """Put the groups into parts of equal size, none of them empty.
+
+    The rarest class comes first, and the largest group of it (of equal ones that with the smallest
+    number). A group goes into the part that lacks most images of the class, of several into that
+    which lacks most images. This is the iterative stratification of Sechidis et al. (2011), with
+    groups in place of images and without chance.
+
+    Args:
+        classes: as in `share_out`.
+        folds: the number of parts, as many as there are groups at most.
+
+    Returns:
+        the indices of each part, sorted.
+    """
+    assert folds <= len(groups)
+    held = _held(groups, classes)
+    goals = np.repeat(held.sum(0, keepdims=True) / folds, folds, axis=0)
+    parts: list[list[int]] = [[] for _ in range(folds)]
+    for group, part in zip(groups, _place(groups, held, goals), strict=True):
+        parts[part].extend(group.rows)
+    return [sorted(part) for part in parts]
+
+
+def _held(groups: Sequence[Group], classes: np.ndarray | None) -> np.ndarray:
+    """(groups, columns): how many images of each group have each class. The last column is what all
+    images have in common."""
+    has = np.ones((sum(len(group.rows) for group in groups), 1), dtype=bool)
     if classes is not None:
         has = np.hstack([classes[:, classes.any(0)], has])
-    held = np.array([has[list(group.rows)].sum(0) for group in groups])  # (groups, columns)
-    goals = np.array([_goals(column[column > 0], splits) for column in held.T])
-    lacks = goals.T.copy()  # (splits, columns)
+    return np.array([has[list(group.rows)].sum(0) for group in groups])
+
+
+def _place(
+    groups: Sequence[Group],
+    held: np.ndarray,
+    goals: np.ndarray,
+    homes: Sequence[int] | None = None,
+) -> list[int]:
+    """The part of each group.
+
+    Args:
+        held: (groups, columns), of `_held`.
+        goals: (parts, columns), how many images of each column each part should get.
+        homes: the part into which a group goes as long as it lacks that many.
+    """
+    lacks = goals.copy()
     numbers = [number_of(group.name) for group in groups]
-    placed: list[str | None] = [None] * len(groups)
+    placed: list[int | None] = [None] * len(groups)
     rarest_first = np.argsort(held.sum(0)[:-1], kind="stable").tolist()
-    for column in [*rarest_first, has.shape[1] - 1]:
+    for column in [*rarest_first, held.shape[1] - 1]:
         its_groups = [g for g in range(len(groups)) if placed[g] is None and held[g, column]]
         for g in sorted(its_groups, key=lambda g: (-held[g, column], numbers[g])):
-            chosen = splits.index(split_of_number(numbers[g], in_two="test" not in splits))
-            if lacks[chosen, column] < held[g, column]:
+            chosen = homes[g] if homes else None
+            if chosen is None or lacks[chosen, column] < held[g, column]:
                 lack = [(row[column], row[-1]) for row in lacks.tolist()]
                 chosen = lack.index(max(lack))
-            placed[g] = splits[chosen]
+            placed[g] = chosen
             lacks[chosen] -= held[g]
-    return [split for split in placed if split]
+    return [part for part in placed if part is not None]
 
 
 def _goals(held: np.ndarray, splits: Sequence[str]) -> list[int]:

@@ -12,6 +12,7 @@ from segacc.config.options import Reading
 from segacc.data.cache import cache_dir
 from segacc.data.classes.choose import coding_of
 from segacc.data.reading.division.divide import Division, divide_rows
+from segacc.data.reading.division.folds import POOLED, fold_rows
 from segacc.data.reading.pairing import SPLITS
 from segacc.data.reading.recognition.listing import list_files
 from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_of
@@ -132,7 +133,7 @@ def _source(loaded: DatasetDict, source: str, reading: Reading, place: Path | st
     if isinstance(place, str):
         place = None if names or reading.classes else _folder_of_names(place)
     coding = coding_of(reading, place, names=names, colours=colours)
-    division = Division(coding, reading.group_by)
+    division = Division(coding, reading.group_by, reading.fold)
     one = list(splits) == ["train"] and len(loaded) == 1
     in_two = "valid" not in splits and "test" in splits and len(splits.get("train", ())) > 1
     if one or in_two:
@@ -150,8 +151,28 @@ def _source(loaded: DatasetDict, source: str, reading: Reading, place: Path | st
         )
     if not one and not in_two:
         division.require_no_effect(source, list(splits))
+    if reading.fold:
+        splits |= _folded(splits, division, source)
     ours = DatasetDict({name: splits[name] for name in SPLIT_NAMES if name in splits})
     return Source(ours, coding)
+
+
+def _folded(splits: dict[str, Dataset], division: Division, source: str) -> dict[str, Dataset]:
+    """The train and valid that --fold says; names and errors as of `folded_pairs`."""
+    from datasets import concatenate_datasets
+
+    taken = [splits[split] for split in POOLED]
+    if {*taken[0]["name"]} & {*taken[1]["name"]}:
+        taken = [
+            data.map(lambda row, split=split: {"name": f"{split}/{row['name']}"})
+            for data, split in zip(taken, POOLED, strict=True)
+        ]
+    whole = concatenate_datasets(taken)
+    names = list(whole["name"])
+    pool = whole.select(sorted(range(len(names)), key=names.__getitem__))
+    train, valid, note = fold_rows(pool, division, source)
+    logging.getLogger("segacc").warning(note)
+    return {"train": pool.select(train), "valid": pool.select(valid)}
 
 
 def _our_splits(loaded: DatasetDict) -> dict[str, Dataset]:

@@ -1,0 +1,1 @@
+"""Several runs that are scored as one model, and beside each other."""

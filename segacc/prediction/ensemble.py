@@ -1,0 +1,126 @@
+"""Several models that predict together: the mean of their probabilities."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segacc.config.sizes import NATIVE, AnySize
+from segacc.data.prepare import resize_image
+from segacc.data.reading.depth import WHOLE, ValueRange, to_8_bits
+from segacc.errors import InputError
+from segacc.labels import Labels, first_few
+from segacc.models.load import Predictor, load_predictor
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Models of the same classes. Each sees an image at its own size; the mean is taken of their
+    probabilities at the image's size."""
+
+    members: tuple[Predictor, ...]
+
+    @property
+    def labels(self) -> Labels | None:
+        """The classes."""
+        return self.members[0].labels
+
+    @property
+    def threshold(self) -> float:
+        """The mean of those of the models."""
+        return sum(one.threshold for one in self.members) / len(self.members)
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """That of the first model, of images with 16 bits per channel."""
+        return self.members[0].value_range
+
+
+@dataclass(frozen=True)
+class View:
+    """How a model sees an image."""
+
+    size: AnySize
+    value_range: ValueRange | None
+
+
+def members_of(model: Predictor | Ensemble) -> tuple[Predictor, ...]:
+    """The models of an ensemble; a single model is one."""
+    return model.members if isinstance(model, Ensemble) else (model,)
+
+
+def views_of(
+    model: Predictor | Ensemble, tile: int | None, size: AnySize | None
+) -> tuple[View, ...]:
+    """How each model sees an image: at the size that was given, else with windows at the image's
+    own, else at the model's."""
+    return tuple(
+        View(size or (NATIVE if tile else one.size or NATIVE), one.value_range)
+        for one in members_of(model)
+    )
+
+
+def seen_by(views: Sequence[View], values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(H, W, 3) uint8 for each view; equal views have the same array.
+
+    Args:
+        values: as `to_8_bits` takes them.
+    """
+    found = {
+        view: resize_image(to_8_bits(values, view.value_range or WHOLE), view.size)
+        for view in dict.fromkeys(views)
+    }
+    return tuple(found[view] for view in views)
+
+
+def mean_maps(maps: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
+    """The mean of what `probability_maps` gives of each model, class by class."""
+    if len(maps) == 1:
+        yield from maps[0]
+        return
+    for of_class in zip(*maps, strict=True):
+        yield torch.stack(of_class).mean(dim=0)
+
+
+def load_models(
+    sources: Sequence[str | os.PathLike[str]], device: torch.device
+) -> Predictor | Ensemble:
+    """One model, or several to predict together, on a device.
+
+    Raises:
+        InputError: one cannot be had, or they have different classes.
+    """
+    return together([load_predictor(source).to(device) for source in sources], sources)
+
+
+def together(
+    members: Sequence[Predictor], sources: Sequence[str | os.PathLike[str]] | None = None
+) -> Predictor | Ensemble:
+    """One model as it is, or several as one; raises as `load_models`.
+
+    Args:
+        sources: what they are called, for messages; they are numbered without.
+    """
+    if not members:
+        raise InputError("no model was given: name one at least.")
+    if len(members) == 1:
+        return members[0]
+    first = _names(members[0])
+    sources = sources or [f"model {number}" for number in range(len(members))]
+    for source, one in zip(sources, members, strict=True):
+        names = _names(one)
+        if names != first and not len(names) == len(first) == 2:  # what two are called is no matter
+            raise InputError(
+                f"{os.fspath(source)} has a model for the classes {first_few(names)}, and "
+                f"{os.fspath(sources[0])} for {first_few(first)}: give models of the same classes."
+            )
+    return Ensemble(tuple(members))
+
+
+def _names(model: Predictor) -> list[str]:
+    return list(model.labels.names) if model.labels else []
