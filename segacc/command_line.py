@@ -7,7 +7,7 @@ import inspect
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import docstring_parser
 import tyro
@@ -70,7 +70,12 @@ def flags_in_groups(command: Callable[..., Any], groups: Groups, default: Any = 
         if members:
             of_group = dataclasses.make_dataclass(group, members, frozen=True, kw_only=True)
             grouped.append((group, Annotated[of_group, tyro.conf.OmitArgPrefixes]))
-    return dataclasses.make_dataclass("Flags", [*fields.values(), *grouped], kw_only=True)
+    # A dataclass of flags is a group already: it comes after all others.
+    last = [
+        name for name in fields if any(map(dataclasses.is_dataclass, get_args(hints[name])[:1]))
+    ]
+    nested = [fields.pop(name) for name in last]
+    return dataclasses.make_dataclass("Flags", [*fields.values(), *grouped, *nested], kw_only=True)
 
 
 def _texts(command: Callable[..., Any]) -> dict[str, str]:

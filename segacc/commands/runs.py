@@ -21,8 +21,10 @@ Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metava
 
 
 def runs(folders: Folders = (Path("runs"),), clean: bool = False) -> None:
-    """List runs: which are trained now, stopped, failed or finished, their best score, and what to
-    do next. With --clean, free the disk of what finished runs do not need.
+    """List runs: their states, best scores, and what to do next.
+
+    A run is trained now, stopped, failed or finished. With --clean, free the disk of what finished
+    runs do not need.
 
     Args:
         folders: runs, or folders with runs in them.

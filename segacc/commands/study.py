@@ -41,8 +41,7 @@ def study(
         recipe: what `segacc train` takes as --recipe.
         out: folder for the runs, the table (study.md, study.csv) and the reports.
         tracker: what `segacc train` takes as --tracker; W&B shows the runs as one group.
-        fast: the demo sets at half the size for two epochs from random weights: the whole table in
-            minutes, to see it work.
+        fast: the demo sets at half the size, two epochs, random weights: to see it work in minutes.
         folds: cross-validation: this many runs of every cell, each with another part of train and
             valid for validation, and their out-of-fold score (docs/cross-validation.md).
         budget: how all runs are trained.
@@ -53,14 +52,13 @@ def study(
     """
     if folds is not None and folds < 2:
         raise InputError(f"--folds {folds}: expected 2 or more.")
-    named = list(STUDY_MODELS) if models == "all" else [model_name(m) for m in _words(models)]
     from segacc.study.cells import cells_of
     from segacc.study.study import study as run_study
 
     out = out or Path("runs") / ("study-fast" if fast else "study")
     cells = cells_of(
         datasets=_words(dataset or ("demo-pedestrian,demo" if fast else "pedestrian,gland")),
-        models=named,
+        models=_models(models),
         seeds=_numbers(seeds),
         encoder=encoder and encoder_name(encoder),
         weights=_words(weights or ("none" if fast else "imagenet")),
@@ -73,6 +71,10 @@ def study(
         folds=folds,
     )
     return run_study(cells, out)
+
+
+def _models(names: str) -> list[str]:
+    return list(STUDY_MODELS) if names == "all" else [model_name(name) for name in _words(names)]
 
 
 def _numbers(seeds: str) -> list[int]:

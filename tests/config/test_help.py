@@ -57,13 +57,13 @@ def test_each_flag_of_a_config_is_in_one_group_or_concerns_the_whole_run():
         assert len(grouped) == len(set(grouped))
         flags = {field.name for field in dataclasses.fields(config)}
         assert set(grouped) <= flags
-        assert flags - set(grouped) <= {"resume", "config", "debug", "run"}
+        assert flags - set(grouped) <= {"resume", "config", "debug", "run", "others"}
 
 
 def test_the_groups_of_training_come_in_their_order_with_their_flags():
     shown = help_of("train", 80)
     titles = re.findall(r"^╭─ (.*?) ─", shown, re.M)
-    assert titles == ["options", *(f"{group} options" for group in TRAIN_GROUPS)]
+    assert titles == ["options", *(f"{group} options" for group in (*TRAIN_GROUPS, "launch"))]
     boxes = dict(zip(titles, shown.split("╭─")[1:], strict=True))
     for group, names in TRAIN_GROUPS.items():
         flags = re.findall(r"^│ --([a-z-]+)", boxes[f"{group} options"], re.M)
