@@ -165,7 +165,8 @@ def test_what_is_no_model_is_named(name, tmp_path):
 
 @pytest.mark.parametrize("source", ["no/such/folder", "nothing", "/no/such", "a b/c"])
 def test_what_is_neither_a_folder_nor_an_id_is_named(source):
-    with pytest.raises(InputError, match=f"{source} (is not a model|was not found .*): expected a run's folder"):
+    said = f"{source} (is not a model|was not found .*): expected a run's folder"
+    with pytest.raises(InputError, match=said):
         load_segmenter(source)
 
 
