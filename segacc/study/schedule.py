@@ -13,13 +13,10 @@ import torch
 from rich.live import Live
 from rich.table import Table
 
-import segacc
 from segacc.errors import InputError, Stopped, write_text
 from segacc.runs.epochs import read_epochs
 from segacc.runtime.programs import Programs
 from segacc.study.cells import DONE, Cell
-
-CONFIGS = Path(segacc.__file__).parent / "accelerate_configs"
 
 
 def run_cells(cells: list[Cell], out: Path) -> dict[str, str]:
@@ -53,7 +50,7 @@ def run_cells(cells: list[Cell], out: Path) -> dict[str, str]:
             log = out / "logs" / f"{cell.run.name}.log"
             try:
                 show(cell, "trains")
-                programs.run(train_command(cell, device is not None), environment, log)
+                programs.run(train_command(cell), environment, log)
                 show(cell, "is scored")
                 programs.run(score_command(cell), environment, log)
                 cell.mark_done()
@@ -139,17 +136,11 @@ def devices() -> list[str | None]:
     return [*names[:count]] or [None]
 
 
-def train_command(cell: Cell, gpu: bool) -> list[str]:
-    """The command that trains a cell, or continues it.
-
-    It names its own config file, since accelerate would else read the user's.
-    """
-    config = CONFIGS / ("gpu.yaml" if gpu else "cpu.yaml")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    launch += ["--mixed_precision", "no"]  # training itself takes bf16 where the GPU has it
+def train_command(cell: Cell) -> list[str]:
+    """The command that trains a cell, or continues it, in one process."""
     begun = (cell.run / "config.json").exists()
     folder = ["--resume" if begun else "--output-dir", str(cell.run)]
-    return [*launch, "-m", "segacc", "train", *cell.flags, *folder]
+    return [sys.executable, "-m", "segacc", "train", *cell.flags, *folder]
 
 
 def score_command(cell: Cell) -> list[str]:
