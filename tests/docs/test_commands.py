@@ -51,6 +51,7 @@ HOW = {
     r"hf auth login": "it needs an account",
     r"(?!cp|mv).*\bme/": "start",
     r".*(--push-to-hub|predict owner/)": "docs/hub.md has the same, which is started",
+    r"accelerate launch --config_file \S*(gpu|ddp)\.yaml": "start",  # on the CPU, in one process
     r"(accelerate|torchrun|segacc train) .*(gpu|ddp|multinode)\.yaml": "it needs GPUs, or machines",
     r"segacc train .*--(gpus|machines)": "it needs GPUs; tests/runtime/ have processes on the CPU",
     r"segacc train .*--(processes|launch-config)": "start",
