@@ -210,7 +210,7 @@ def test_predict_with_another_threshold_and_size(trained, blobs, tmp_path):
 @pytest.mark.parametrize(
     ("model", "images", "flags", "word"),
     [
-        ("RUN", [], [], "no images were given"),
+        ("RUN", [], [], "segacc predict lacks images"),
         ("RUN", ["no/such.jpg"], [], "no/such.jpg was not found"),
         ("RUN", ["DATA"], [], "would both be written to"),
         ("RUN", ["DATA/*.jpg"], ["--out", "DATA"], "is not empty"),

@@ -102,7 +102,7 @@ def test_an_onnx_file_takes_any_batch_and_size(run, onnx_files):
 
 def test_what_was_compared_is_printed(run, onnx_files):
     printed = onnx_files[2]
-    differences = [float(found) for found in re.findall(r"\d\.\de[-+]\d+", printed)]
+    differences = [float(found) for found in re.findall(r"\d\.\de[-+]\d+$", printed, re.M)]
     assert len(differences) == 6 and max(differences) < 1e-4
     iou, own, lower = (
         float(re.search(rf"{before} (\d\.\d{{4}})", printed)[1])

@@ -41,7 +41,7 @@ def test_a_signal_saves_and_the_message_says_how_to_continue(blobs, tmp_path):
     process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)  # sent by a terminal and a launcher: it counts once
-    printed = read_to_end(process, within=10)
+    printed = read_to_end(process, within=30)
     assert process.returncode == EXIT_STOPPED == 75
     message = r"stopped by SIGTERM after step (\d+); continue with: accelerate launch train.py "
     stop = re.search(rf"{message}--resume {run}\n", printed)
@@ -219,7 +219,7 @@ def test_all_ranks_stop_when_one_is_told_to_and_another_world_size_continues(blo
     moment = [1, "step", 5, "SIGTERM"]
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     done = run_program(ATTEMPTS, *moment, *flags, "--output-dir", run, processes=2, **environment)
-    assert "stopped by another process after step 5; continue with: accelerate" in done.stderr
+    assert "stopped by another process after step 5; continue with: segacc train" in done.stderr
     assert done.stderr.count("stopped by") == 1
     assert "exitcode  : 75" in done.stderr  # the launcher's own is 1
     assert [path.stem for path in states(run)][-1] == "epoch-0001-step-00000005"

@@ -186,7 +186,7 @@ def test_a_push_that_is_stopped_says_how_to_push_later(run, monkeypatch):
     def stopped(*_: object) -> str:
         raise Stopped("by SIGTERM")
 
-    monkeypatch.setattr(fit, "push_run", stopped)
+    monkeypatch.setattr("segacc.hub.push.push_run", stopped)
     with pytest.raises(Stopped, match=rf"push it with: segacc export {run} --push-to-hub {NAME} "):
         fit.push(run, NAME, public=True)
 

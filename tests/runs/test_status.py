@@ -100,7 +100,7 @@ def test_a_process_that_was_forked_does_not_hold_the_run(tmp_path):
         worker = context.Process(target=time.sleep, args=(30,))
         worker.start()
     try:
-        with held_by_nobody_else(tmp_path, wait=0):
+        with held_by_nobody_else(tmp_path, wait=15):  # until the worker runs at all
             pass
     finally:
         worker.kill()

@@ -398,7 +398,7 @@ def test_tensorboard_has_what_was_logged_before_and_after_a_resume(blobs, tmp_pa
     assert len(shown) == 16
     assert shown["pictures/valid/valid0"] == [3, 6, 12] and shown["pictures/best/valid0"] == [15]
     first = found.Images("pictures/valid/valid0")[0]
-    assert first.width == 3 * 256 + 12 and first.encoded_image_string.startswith(b"\x89PNG")
+    assert first.width == 3 * 256 + 14 and first.encoded_image_string.startswith(b"\x89PNG")
     start = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     assert b"data/fingerprint" in start and b"versions/torch" in start
     folders = {path.parent for path in tmp_path.rglob("events.out.tfevents.*")}

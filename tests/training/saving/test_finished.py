@@ -44,7 +44,8 @@ def test_a_finished_run_is_not_touched_and_says_what_would_make_it_go_on(run):
     before = content(run)
     done = run_program("train.py", "--resume", run, "--tracker", "tensorboard")
     assert done.returncode == 0, done.stderr[-3000:]
-    first, more, after = done.stdout.splitlines()
+    title, first, more, after = done.stdout.splitlines()
+    assert title.startswith("segacc ")
     assert first.startswith(f"{run} is finished, all epochs are done: best epoch ")
     assert more.startswith("for more: ") and more.endswith(f"--resume {run} --epochs N (N above 2)")
     assert after.startswith("next: ") and after.endswith(f" {run}")
