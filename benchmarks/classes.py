@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +40,7 @@ from segacc.training.setup import NO_HOOKS, set_up
 from segacc.training.steps import reduce_losses, train_step
 out, dtype, steps, processes, *flags = sys.argv[1:]
 torch.set_default_dtype(getattr(torch, dtype))
-job = set_up(parse_train(flags), NO_HOOKS)
+job = set_up(parse_train(flags), NO_HOOKS, ExitStack())
 assert job.accelerator.num_processes == int(processes)
 job.model.wrapped.train()
 results = [train_step(job, step)[0] for step in range(int(steps))]
@@ -160,7 +161,7 @@ def measure_validation(args: Args, folder: Path) -> None:
 
     made = write_set(folder / "many", args.images, classes=20)
     flags = ["--dataset", str(made), *flags_of(args), "--output-dir", str(folder / "validation")]
-    job = set_up(parse_train(flags), NO_HOOKS)
+    job = set_up(parse_train(flags), NO_HOOKS, ExitStack())
     segmenter = job.model.trained.model
     ratios, seconds = [], []
     for _ in range(args.repeats):

@@ -115,7 +115,7 @@ def _check_given(
     if out is None or missing:
         raise InputError(
             f"segacc predict lacks {', '.join(missing)}: expected such as `segacc predict "
-            f"{shlex.join(models) or 'runs/NAME'} photos --out masks`."
+            f"{shlex.join(filter(None, models)) or 'runs/NAME'} photos --out masks`."
         )
     check_device_name(device)
     for model in models:

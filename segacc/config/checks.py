@@ -7,8 +7,8 @@ import re
 from segacc.config.evaluate import EvaluateConfig
 from segacc.config.names import A_DATASET, A_MODEL, WEIGHTS, check_place
 from segacc.config.options import Reading
-from segacc.config.sizes import check_size
-from segacc.config.train import TrainConfig, is_own
+from segacc.config.sizes import check_size, spacing_of_text
+from segacc.config.train import TrainConfig, default_weights, is_own
 from segacc.errors import InputError
 
 
@@ -73,7 +73,7 @@ def check_places(config: TrainConfig) -> None:
     """Raises InputError for a path where nothing is, before anything that takes time."""
     if not is_own(config.model):
         check_place("--model", config.model, A_MODEL)
-    if config.weights is not None:
+    if config.weights is not None and config.weights != default_weights(config.model):
         check_place("--weights", config.weights, WEIGHTS)
     if config.resume is None:  # else its prepared images may be in the cache
         check_place("--dataset", config.dataset, A_DATASET)
@@ -85,12 +85,15 @@ def check_evaluate(config: EvaluateConfig) -> None:
     check_device_name(config.device)
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
-    assert config.mm_per_px is None or config.spacing
+    if config.spacing is not None:
+        spacing_of_text(config.spacing)
     if config.out is not None and not config.others:
         raise InputError(
             f"--out {config.out} has no effect on a single run, whose results go into its folder: "
             "leave it out."
         )
+    if config.out is not None and (config.out / "config.json").exists():
+        raise InputError(f"--out {config.out} is the folder of a run: give one of its own.")
     runs = [config.run, *config.others]
     if twice := next((run for run in runs if runs.count(run) > 1), None):
         raise InputError(f"{twice} is given twice: name each run once.")

@@ -21,7 +21,7 @@ from segacc.config.train import (
     SEGFORMER_B0,
     TrainConfig,
     default_weights,
-    is_own,
+    has_own_encoder,
 )
 from segacc.errors import InputError
 
@@ -124,11 +124,6 @@ def with_names(config: TrainConfig) -> TrainConfig:
     """The config with our names of the model and its encoder, however they were written."""
     encoder = None if config.encoder is None else encoder_name(config.encoder)
     return dataclasses.replace(config, model=model_name(config.model), encoder=encoder)
-
-
-def has_own_encoder(model: str) -> bool:
-    """Whether --encoder says nothing to --model: one of transformers, or of a program."""
-    return model == "segformer" or "/" in model or is_own(model)
 
 
 def with_paths(config: TrainConfig) -> TrainConfig:

@@ -151,10 +151,12 @@ def command_of(config: TrainConfig) -> str | None:
     flags = []
     for name, value in vars(config).items():
         usual = getattr(TrainConfig() if name in chosen else default, name)
-        if name in NOT_OF_RESULTS or value is None or value == usual:
+        if name in NOT_OF_RESULTS or value == usual:
             continue
         if value is True:
             flags.append(_flag(name))
+        elif value is None:
+            flags += [_flag(name), "None"]
         elif name == "pairs":
             flags += ["--pairs", *value]
         else:  # with a sign of equality where a value begins with a minus

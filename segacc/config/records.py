@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 from segacc.config.names import nearest
 from segacc.config.sizes import size_of_json
-from segacc.config.train import TrainConfig
+from segacc.config.train import TrainConfig, has_own_encoder
 from segacc.errors import InputError
 
 ENSEMBLE = "ensemble.json"
@@ -85,6 +85,8 @@ def _as_now(values: dict[str, Any]) -> dict[str, Any]:
     values = {"augment": "flips", "recipe": "study"} | values
     if isinstance(values.get("freeze_encoder"), bool):
         values["freeze_encoder"] = "all" if values["freeze_encoder"] else 0
+    if has_own_encoder(values.get("model", "")):  # 0.1.0 wrote the default, which had no effect
+        values["encoder"] = None
     return values
 
 

@@ -37,6 +37,11 @@ def is_own(name: str) -> bool:
     return name.startswith(OWN)
 
 
+def has_own_encoder(model: str) -> bool:
+    """Whether --encoder says nothing to --model: one of transformers, or of a program."""
+    return model == "segformer" or "/" in model or is_own(model)
+
+
 def default_weights(model: str) -> str:
     """What a model starts from where --weights does not say it."""
     if is_own(model):

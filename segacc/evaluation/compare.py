@@ -225,6 +225,8 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
     Raises:
         InputError: a folder is not a run's, or none has results on the split.
     """
+    if not runs:
+        raise InputError("segacc compare lacks the runs to compare: give some, such as runs/*")
     found = [(run, read_scored_run(run, split)) for run in runs]
     scored = [scores for _, scores in found if scores]
     missing = [run for run, scores in found if not scores]

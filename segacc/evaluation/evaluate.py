@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import segacc
 from segacc.config.evaluate import EvaluateConfig
 from segacc.data.classes.palettes import with_palette
-from segacc.errors import disk_errors, write_text
+from segacc.errors import InputError, disk_errors, write_text
 from segacc.evaluation.ensembles.load import load_ensemble
 from segacc.evaluation.ensembles.members import (
     Predicted,
@@ -90,6 +90,8 @@ def evaluate(config: EvaluateConfig, net: nn.Module | None = None) -> Path:
         InputError: the folder has no model, the data set no such split, the memory is too small, or
             the results cannot be written.
     """
+    if config.others and net is not None:
+        raise InputError("net is for one run: several are scored together without it.")
     with only_run(), on_device(config.device), explain_evaluation_errors(config):
         evaluation = load_ensemble(config) if config.others else load_evaluation(config, net)
         folder, split = evaluation.folder, evaluation.split
@@ -100,7 +102,7 @@ def evaluate(config: EvaluateConfig, net: nn.Module | None = None) -> Path:
             if evaluation.accelerator.is_main_process:
                 record = record_of(evaluation, found, scores)
                 write_results(folder, split, found.at_threshold, record)
-                if folder == config.run / "test":  # the usual way of scoring
+                if folder == config.run / "test" and not config.others:  # the usual way of scoring
                     write_test_scores(config.run, record)
                 table = members_table(record)
                 if config.others:

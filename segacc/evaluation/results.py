@@ -43,7 +43,8 @@ def results_folder(config: EvaluateConfig, fingerprint: str, is_own: bool) -> Pa
         fingerprint: of the data set that is scored.
         is_own: whether it is the data set that the run was trained on.
     """
-    how = [] if config.at == "model" else [f"at-{config.at}"]
+    how = [] if config.fold is None else [f"fold-{config.fold.replace('/', 'of')}"]
+    how += [] if config.at == "model" else [f"at-{config.at}"]
     how += [] if config.threshold is None else [f"threshold-{config.threshold}"]
     how += [] if config.tta == "none" else [f"tta-{config.tta}"]
     how += [] if config.tile is None else [f"tile-{config.tile}"]
@@ -140,7 +141,12 @@ def print_results(
         print(f"  {shown:<13} {score.value:<17.4f}  {_interval(score):<18}  {at_half}{better}")
         if explain:
             print(f"  {'':<13} {formula}")
-    print(f"  {'constant':<13} {record['constant_mask_iou']:<17.4f}  iou of the best constant mask")
+    constant, iou = record["constant_mask_iou"], Score(**record["scores"]["iou"])
+    lowest = iou.value if iou.low is None else iou.low
+    no_better = (
+        "; the model is no better, as far as these images tell" if lowest <= constant else ""
+    )
+    print(f"  {'constant':<13} {constant:<17.4f}  iou of the best constant mask{no_better}")
     if "per_class" in record:
         _print_classes(record["per_class"])
     print("  worst         " + ", ".join(split.names[i] for i in worst_first(stats)[:3]))

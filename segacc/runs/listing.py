@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def list_runs(folders: Iterable[Path]) -> list[ListedRun]:
     found = {}
     for folder in folders:
         folder = folder.expanduser()
+        if folder == Path("runs") and not folder.exists():  # nobody has trained here
+            continue
         if not folder.is_dir():
             kind = "is a file" if folder.exists() else "does not exist"
             raise InputError(f"{folder} {kind}: expected a folder with runs, such as runs.")
@@ -97,7 +100,6 @@ def _listed(run: Path, record: dict[str, Any], held: bool = False) -> ListedRun:
     best = max(lines, key=lambda line: line["valid_iou"], default=None)  # the first of several
     status = _status_of(read_status(run, held), run, config, lines, best)
     has_model = (run / "best" / "model.safetensors").is_file()
-    states = list(_files(run / "checkpoints"))
     return ListedRun(
         path=run,
         state=status.state,
@@ -106,8 +108,8 @@ def _listed(run: Path, record: dict[str, Any], held: bool = False) -> ListedRun:
         most_epochs=config.get("epochs", 0),
         best=best["valid_iou"] if best else None,
         best_epoch=best["epoch"] if best else 0,
-        size=sum(file.stat().st_size for file in _files(run)),
-        size_of_states=sum(file.stat().st_size for file in states),
+        size=sum(_files(run).values()),
+        size_of_states=sum(_files(run / "checkpoints").values()),
         used=max((run / name).stat().st_mtime for name in _dated(run)),
         has_model=has_model,
         cleaned=status.cleaned,
@@ -119,11 +121,15 @@ def _dated(run: Path) -> Iterator[str]:
     return (name for name in ("config.json", "metrics.jsonl") if (run / name).exists())
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path) -> dict[Path, int]:
+    """The sizes of all files in a folder and in those below it."""
+    sizes = {}
     for place, _, names in os.walk(folder):
         for name in names:
-            if (path := Path(place, name)).is_file():  # not a link that leads nowhere
-                yield path
+            # A link may lead nowhere, and a training removes files.
+            with suppress(FileNotFoundError):
+                sizes[Path(place, name)] = os.stat(Path(place, name)).st_size
+    return sizes
 
 
 def _status_of(
@@ -143,7 +149,8 @@ def _status_of(
     if status is not None and ended:
         return status
     saved = [_epoch_of(file.name) for file in _files(run / "checkpoints")]
-    if status is None and ended and lines and max(saved, default=last) >= last:
+    known = [epoch for epoch in saved if epoch]
+    if status is None and ended and lines and max(known, default=last) >= last:
         return Status("finished")
     return Status("stopped")
 

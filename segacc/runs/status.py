@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -80,11 +80,12 @@ def _parsed(text: str) -> Status | None:
 
 
 @contextmanager
-def marked_as_training(run: Path | None) -> Iterator[None]:
+def marked_as_training(run: Path | None, lock: IO[bytes] | None = None) -> Iterator[None]:
     """Mark a run as one that this process trains, and in the end how that went.
 
     Args:
         run: None on the ranks that leave this to rank 0.
+        lock: of `held_by_nobody_else`, where this process has it already.
 
     Raises:
         InputError: another process trains the run.
@@ -93,7 +94,8 @@ def marked_as_training(run: Path | None) -> Iterator[None]:
         yield
         return
     host, pid = socket.gethostname(), os.getpid()
-    with _locked(run, WAIT_SECONDS) as file, _touched(file):
+    taken = nullcontext(lock) if lock else _locked(run, WAIT_SECONDS)
+    with taken as file, _touched(file):
         _write(file, Status("training", host=host, pid=pid))
         end = Status("failed", host=host, pid=pid)
         try:
@@ -101,6 +103,9 @@ def marked_as_training(run: Path | None) -> Iterator[None]:
             end = Status("finished", host=host, pid=pid)
         except Stopped as stopped:
             end = Status("stopped", str(stopped).partition(";")[0], host, pid)
+            raise
+        except KeyboardInterrupt:
+            end = Status("stopped", "stopped by Ctrl-C", host, pid)
             raise
         except Exception as error:
             why = str(error) if isinstance(error, InputError) else first_line(error)
@@ -112,14 +117,14 @@ def marked_as_training(run: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def held_by_nobody_else(run: Path, wait: float = WAIT_SECONDS) -> Iterator[None]:
+def held_by_nobody_else(run: Path, wait: float = WAIT_SECONDS) -> Iterator[IO[bytes]]:
     """Keep other processes from training a run.
 
     Raises:
         InputError: one does.
     """
-    with _locked(run, wait):
-        yield
+    with _locked(run, wait) as file:
+        yield file
 
 
 def mark_as_cleaned(run: Path) -> None:

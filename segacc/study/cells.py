@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from segacc.config.defaults import has_own_encoder
 from segacc.config.flags import RESUME_MAY_CHANGE, parse_train
 from segacc.config.options import NO_BUDGET, NO_FLAGS, Budget, Reading
 from segacc.config.records import read_run_config, read_run_record
 from segacc.config.sizes import AnySize
-from segacc.config.train import STUDY_MODELS, RecipeName
+from segacc.config.train import STUDY_MODELS, RecipeName, has_own_encoder
 from segacc.data.known import absolute, known_data
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset

@@ -88,19 +88,26 @@ def score_folds(cells: list[Cell], out: Path) -> dict[str, str]:
             groups.setdefault(cell.together, []).append(cell)
     failed: dict[str, str] = {}
     programs = Programs()
-    for folder, group in groups.items():
-        runs = [str(cell.run) for cell in group]
-        if not all(cell.is_done for cell in group) or _scored_together(folder) == runs:
-            continue
-        print(f"{folder.name}: its {len(group)} folds are scored together", flush=True)
-        base = [sys.executable, "-m", "segacc", "evaluate", *runs, "--out", str(folder)]
-        log = out / "logs" / f"{folder.name}-folds.log"
-        try:
-            for split in ("test", "valid"):
-                programs.run([*base, "--split", split], dict(os.environ), log)
-            write_text(folder / DONE, "\n".join(runs))
-        except (InputError, OSError) as error:
-            failed[f"{folder.name}-folds"] = str(error)
+
+    def work() -> None:
+        for folder, group in groups.items():
+            runs = [str(cell.run) for cell in group]
+            if not all(cell.is_done for cell in group) or _scored_together(folder) == runs:
+                continue
+            print(f"{folder.name}: its {len(group)} folds are scored together", flush=True)
+            base = [sys.executable, "-m", "segacc", "evaluate", *runs, "--out", str(folder)]
+            log = out / "logs" / f"{folder.name}-folds.log"
+            try:
+                for split in ("test", "valid"):
+                    programs.run([*base, "--split", split], dict(os.environ), log)
+                write_text(folder / DONE, "\n".join(runs))
+            except Stopped:
+                return
+            except (InputError, OSError) as error:
+                failed[f"{folder.name}-folds"] = str(error)
+
+    if wait_for([threading.Thread(target=work)], programs):
+        raise Stopped("stopped: the same command goes on from here.")
     return failed
 
 

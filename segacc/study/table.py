@@ -159,6 +159,7 @@ def _mean_of_scores(runs: list[ScoredRun]) -> dict[str, dict[str, Any]]:
     means = {
         name: {"value": statistics.mean(run.metrics["scores"][name]["value"] for run in runs)}
         for name in runs[0].metrics["scores"]
+        if all(name in run.metrics["scores"] for run in runs)  # older versions had fewer
     }
     of_counts = mean_scores(*(run.counts for run in runs))
     return means | {name: asdict(score) for name, score in of_counts.items() if name in means}

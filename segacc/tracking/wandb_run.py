@@ -73,7 +73,7 @@ def start(
         is_offline = (options.get("mode") or mode) in ("offline", "dryrun")
         if is_offline:
             upload = f"wandb sync {quoted(run)}/wandb/offline-run-*"
-            why = "" if mode else " for want of a key"
+            why = "" if mode else ", since it has no key"
             description = f"wandb, offline{why}; upload with `{upload}`"
         # Offline, all that it says of itself is in the banner. Warnings and errors stay.
         wandb.termsetup(wandb.Settings(show_info=not is_offline), None)

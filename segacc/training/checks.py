@@ -94,7 +94,7 @@ def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str
     if is_lost_connection(error):
         return (
             "this process cannot talk to the others, one of which has probably ended: its own "
-            f"error is above ({message.splitlines()[-1]}); {again}"
+            f"error is beside this one; {again}"
         )
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from segacc.training.checks import explain_errors
 from segacc.training.optim import rates_at
 from segacc.training.own import NOTHING, Own
 from segacc.training.saving.checkpoint import Progress
-from segacc.training.saving.finished import Finished, is_done, mark_tracker_closed
+from segacc.training.saving.finished import Finished, is_done
 from segacc.training.setup import NO_HOOKS, Hooks, Job, set_up
 from segacc.training.steps import (
     TrainedSteps,
@@ -57,9 +58,9 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS, own: Own = NOTHING) -> Pat
         Stopped: a signal has stopped the run, and its state is saved.
     """
     config = fill(config)
-    with only_run(), explain_errors(config):
+    with only_run(), explain_errors(config), ExitStack() as held:
         try:
-            job = set_up(config, hooks, own)
+            job = set_up(config, hooks, held, own)
         except Finished as finished:
             assert config.resume is not None
             if finished.is_main and config.push_to_hub:
@@ -75,7 +76,7 @@ def run_epochs(job: Job) -> Path:
     seconds = None  # that a whole epoch takes
     constant = -math.inf
     with (
-        marked_as_training(job.run if is_main else None),
+        marked_as_training(job.run if is_main else None, job.lock),
         explain_errors(config, job.run),
         StopRequest(prints=is_main) as request,
         job.writer,
@@ -103,7 +104,6 @@ def run_epochs(job: Job) -> Path:
             raise save_stopped(job, progress, request) from None
         leave_together(job.accelerator)
     if is_main:
-        mark_tracker_closed(job.run)
         print(final_lines(config, job.run, progress, job.data, constant), flush=True)
         if config.push_to_hub:
             push(job.run, config.push_to_hub, config.public)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import torch
 from accelerate import Accelerator
@@ -41,7 +43,7 @@ from segacc.training.saving.checkpoint import (
     load_state,
     newest_state,
 )
-from segacc.training.saving.finished import end_if_finished, mark_tracker_open
+from segacc.training.saving.finished import end_if_finished
 from segacc.training.saving.writer import Writer
 from segacc.training.trainable import TrainableModel, build, make_trainable
 
@@ -110,6 +112,8 @@ class Job:
     progress: Progress  # where the run starts or continues
     tracker: Tracker
     writer: Writer
+    lock: IO[bytes] | None = None
+    """of a resumed run, on rank 0: the file by which no other process trains it"""
 
     @property
     def is_main(self) -> bool:
@@ -117,10 +121,13 @@ class Job:
         return self.accelerator.is_main_process
 
 
-def set_up(config: TrainConfig, hooks: Hooks, own: Own = NOTHING) -> Job:
+def set_up(config: TrainConfig, hooks: Hooks, held: ExitStack, own: Own = NOTHING) -> Job:
     """Make a run ready, new or resumed, and print the settings in effect.
 
     Checks that take little time come first.
+
+    Args:
+        held: keeps a run that is resumed from other processes, until it is closed.
 
     Raises:
         InputError: a flag, the data set or the weights cannot be used.
@@ -129,7 +136,10 @@ def set_up(config: TrainConfig, hooks: Hooks, own: Own = NOTHING) -> Job:
     assert config.size is not None  # `with_protocol` has filled it in
     accelerator = start_processes(config)
     resume = config.resume
-    state = run_on_main(accelerator, lambda: find_state(resume)) if resume else None
+    lock = None
+    if resume and accelerator.is_main_process:
+        lock = held.enter_context(held_by_nobody_else(resume))
+    state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
     if resume and state:
         end_if_finished(config, resume, state, accelerator)
     check_flags(config, accelerator, own)
@@ -147,14 +157,8 @@ def set_up(config: TrainConfig, hooks: Hooks, own: Own = NOTHING) -> Job:
     show_doing("starting")
     model = make_trainable(config, accelerator, built, place)
     progress = load_state(state, model.trained) if state else Progress()
-    return open_outputs(config, hooks, own, accelerator, data, pipeline, model, progress)
-
-
-def find_state(run: Path) -> Path | None:
-    """The newest state of a run, once no other process trains it: one that was stopped a moment ago
-    may still save. Raises InputError where one goes on, and as `newest_state`."""
-    with held_by_nobody_else(run):
-        return newest_state(run)
+    job = open_outputs(config, hooks, own, accelerator, data, pipeline, model, progress)
+    return replace(job, lock=lock)
 
 
 def start_processes(config: TrainConfig) -> Accelerator:
@@ -199,8 +203,6 @@ def open_outputs(
     folder = open_run(config, data, segmenter, accelerator, progress.epoch, given)
     run = folder.path
     tracker = start_tracker(accelerator, config, folder, progress.step, progress.best_epoch)
-    if tracker.active and accelerator.is_main_process:
-        mark_tracker_open(run)
     last_step = epoch_end(config.epochs - 1, config.batch_size, len(data.splits["train"]))
     batches, valid, loading = start_loading(
         config, accelerator, data, pipeline, progress.step, last_step

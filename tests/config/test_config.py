@@ -60,6 +60,7 @@ def test_a_recipe_changes_defaults_and_flags_that_are_given_win():
         "--recipe strong --epochs 7 --dataset 'my images' --model segformer --keep-head",
         "--size 480x360 --augment none --freeze-encoder all --freeze-bn --ema 0.9 --group-by=-x",
         "--pairs 'a/{}=b/{}' 'c/{}=d/{}' --size native --crop 64 --precision bf16 --patience 3",
+        "--recipe strong --ema None",
         "--recipe study --dataset pedestrian --flips hv --class-weights balanced --ohem 0.5",
     ],
 )

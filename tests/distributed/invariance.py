@@ -7,6 +7,7 @@ MODEL-before.safetensors, MODEL-after.safetensors and losses.json.
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -53,7 +54,7 @@ for mode in modes.split(","):
         flags += ["--ema", "0.9", "--augment", "strong"] if full else ["--freeze-bn"]
         flags += ["--lr", "5e-4" if name == "sgd" else "1e-4", "--warmup", "0"]
         config = parse_train([*flags, "--output-dir", str(folder / model)])
-        job = set_up(config, NO_HOOKS)
+        job = set_up(config, NO_HOOKS, ExitStack())
         segmenter = job.model.trained.model
         before = {k: v.clone() for k, v in segmenter.tensors().items()}
         job.model.wrapped.train()

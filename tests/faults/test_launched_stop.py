@@ -24,7 +24,7 @@ from segacc.runtime.launching.launcher import run_all
 folder, *words = sys.argv[1:]
 sys.exit(run_all(replace(ALONE, processes=2), [sys.executable, *words], {LAUNCH_FOLDER: folder}))
 """
-SECOND_EPOCH = "epoch   2/"
+SECOND_EPOCH = r"\s2/500 "
 STOPPED = r"stopped by SIGINT after step \d+; continue with: "
 
 
@@ -106,7 +106,7 @@ def test_under_accelerate_ctrl_z_holds_launcher_and_training_and_fg_continues_bo
     keys = [(r"\$", f"{job}\n"), (SECOND_EPOCH, CTRL_Z), ("Stopped", "ps -o stat=,args=\n")]
     keys += [
         (r"T.*\n[^$]*ps -o", "fg\n"),
-        (r"epoch +\d+/", CTRL_C),
+        (r"\s\d+/500 ", CTRL_C),
         (STOPPED, ""),
         (r"\$ $", "exit\n"),
     ]

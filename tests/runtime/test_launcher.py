@@ -9,7 +9,7 @@ from pathlib import Path
 
 from small import ROOT
 
-from segacc.errors import LAUNCH_FOLDER
+from segacc.errors import ERROR_SAID, LAUNCH_FOLDER
 from segacc.runtime.launching.launcher import run_all
 from segacc.runtime.launching.plan import ALONE
 
@@ -64,7 +64,14 @@ sys.exit(7)
 
 
 def test_a_process_that_is_killed_is_named(tmp_path, capsys):
-    program = "os.kill(os.getpid(), signal.SIGKILL if rank == '1' else signal.SIGCONT)"
+    """Also where the others say that they have lost it, and end for that."""
+    program = f"""
+if rank == '1':
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(0.5)
+open(f"{{folder}}/{ERROR_SAID}", "w")
+sys.exit(2)
+"""
     assert launched(tmp_path, program) == 128 + signal.SIGKILL
     said = "error: the process of rank 1 was killed by SIGKILL, as the system does where memory"
     assert capsys.readouterr().err.startswith(said)

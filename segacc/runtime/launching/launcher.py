@@ -23,7 +23,6 @@ from typing import Literal
 
 from segacc.config.launch import Launch
 from segacc.errors import (
-    ERROR_SAID,
     EXIT_INTERRUPTED,
     EXIT_STOPPED,
     LAUNCH_FLAGS,
@@ -197,7 +196,6 @@ def _killed(rank: int, number: int, told: list[int], folder: Path) -> int:
             f"stopped by {name} with nothing to save: give the same command again.", file=sys.stderr
         )
         return EXIT_STOPPED
-    if not (folder / ERROR_SAID).exists():
-        why = ", as the system does where memory is short" if number == signal.SIGKILL else ""
-        print(f"error: the process of rank {rank} was killed by {name}{why}.", file=sys.stderr)
+    why = ", as the system does where memory is short" if number == signal.SIGKILL else ""
+    print(f"error: the process of rank {rank} was killed by {name}{why}.", file=sys.stderr)
     return 128 + number

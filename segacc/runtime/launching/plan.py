@@ -73,6 +73,9 @@ def plan_of(flags: Launch) -> Plan | None:
     count = number_of(flags.gpus) or flags.processes
     if flags.gpus is not None:
         count = gpus_to_use(flags.gpus, plan.environment)
+        # The config file may be one for the CPU.
+        without = {k: v for k, v in plan.environment.items() if k != "ACCELERATE_USE_CPU"}
+        plan = replace(plan, environment=without)
     plan = replace(plan, processes=count or plan.processes)
     check_machines(plan, flags)
     return None if plan == ALONE else plan

@@ -243,13 +243,11 @@ def newest_state(run: Path) -> Path | None:
         InputError: there are states and none can be used, or `segacc runs --clean` has removed
             them.
     """
+    instead = f"start a new run from its best model with --weights {quoted(run)}."
     status = read_status(run, held=True)  # by `fit`, while it looks for a state
     if status is not None and status.cleaned and not states(run):
-        raise InputError(
-            f"--resume {run}: the run is finished, and `segacc runs --clean` has removed its saved "
-            "states, so it cannot go on: start a new run from its best model with --weights "
-            f"{quoted(run)}."
-        )
+        why = "the run is finished, and `segacc runs --clean` has removed its saved states, so it"
+        raise InputError(f"--resume {run}: {why} cannot go on: {instead}")
     damaged = []
     for path in reversed(states(run)):
         try:
@@ -262,12 +260,13 @@ def newest_state(run: Path) -> Path | None:
             other.rename(other.with_suffix(".damaged"))
         return path
     folder = run / "checkpoints"
+    if any(folder.glob("step-*")):
+        why = "its states were saved by segacc 0.1.0, which this version cannot read"
+        raise InputError(f"--resume {run}: {why}: {instead}")
     # Files with other names are what a kill left of a first write, some by safetensors itself.
     if any(folder.glob("epoch-*.safetensors")) or any(folder.glob("epoch-*.damaged")):
-        raise InputError(
-            f"--resume {run}: no state in {folder} can be read: restore one from a copy, or start "
-            f"a new run from its best model with --weights {quoted(run)}."
-        )
+        why = f"no state in {folder} can be read: restore one from a copy"
+        raise InputError(f"--resume {run}: {why}, or {instead}")
     return None
 
 

@@ -10,12 +10,9 @@ from segacc.config.records import read_run_record
 from segacc.config.train import TrainConfig, is_own
 from segacc.errors import InputError, how_to_score, how_to_train_on
 from segacc.labels import Labels
+from segacc.runs.status import read_status
 from segacc.runtime.accelerator import end_run
 from segacc.training.saving.checkpoint import Progress, read_progress
-
-TRACKER_IS_OPEN = "tracker-is-open"
-"""A file in the folder of a run while it sends to its tracker. If it is there although all epochs
-are done, the run was killed before the tracker had all of it, and has to be resumed."""
 
 
 class Finished(Exception):  # noqa: N818, since it is no error
@@ -45,7 +42,9 @@ def end_if_finished(config: TrainConfig, run: Path, state: Path, accelerator: Ac
             f"--epochs {config.epochs}: {run} has done {progress.epoch} epochs already: leave the "
             f"flag out, or give more than {progress.epoch} to go on."
         )
-    if not is_done(config, progress) or (run / TRACKER_IS_OPEN).exists():
+    # A run that was killed after its last state may not have sent all to its tracker.
+    status = read_status(run, held=True)
+    if not is_done(config, progress) or (status is not None and status.state != "finished"):
         return
     if accelerator.is_main_process:
         print(about_finished(config, run, progress), flush=True)
@@ -77,14 +76,3 @@ def about_finished(config: TrainConfig, run: Path, progress: Progress) -> str:
         f"for more: {how_to_train_on(run, flags)} ({', '.join(least)})\n"
         f"next: {how_to_score(run, split, is_own(config.model))}"
     )
-
-
-def mark_tracker_open(run: Path) -> None:
-    """Note that the tracker does not have all of the run yet."""
-    text = "The tracker may lack the end of this run; `segacc train --resume` sends it.\n"
-    (run / TRACKER_IS_OPEN).write_text(text, encoding="utf-8")
-
-
-def mark_tracker_closed(run: Path) -> None:
-    """Note that the tracker has all of the run."""
-    (run / TRACKER_IS_OPEN).unlink(missing_ok=True)

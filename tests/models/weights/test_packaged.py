@@ -61,3 +61,10 @@ def test_without_the_package_the_message_says_what_brings_it(monkeypatch):
         build_model("linknet", "timm-tf_efficientnet_lite0", "imagenet")
     with pytest.raises(InputError, match="brings those of --encoder timm-tf_efficientnet_lite0"):
         build_model("linknet", "resnet18", "imagenet")
+
+
+def test_another_encoder_that_cannot_be_downloaded_names_one_whose_weights_are_here(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    said = "give --encoder timm-tf_efficientnet_lite0, whose weights are installed here"
+    with pytest.raises(InputError, match=said):
+        build_model("linknet", "resnet18", "imagenet")

@@ -1,19 +1,26 @@
 """--resume of a finished run says what would make it go on, and touches nothing."""
 
 import hashlib
+import json
 import shutil
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
+from socket import gethostname
 
 import pytest
-from small import TINY, run_program, write_blobs
+from small import ROOT, TINY, run_program, write_blobs
 
 import segacc
 from segacc.config.flags import parse_train
 from segacc.config.records import read_run_config
 from segacc.errors import InputError
+from segacc.runs.epochs import read_epochs
+from segacc.runs.status import STATUS, Status, read_status
 from segacc.training.fit import fit
 from segacc.training.saving.checkpoint import Progress
-from segacc.training.saving.finished import TRACKER_IS_OPEN, about_finished
+from segacc.training.saving.finished import about_finished
 
 
 @pytest.fixture(scope="module")
@@ -91,19 +98,18 @@ def test_what_makes_a_run_go_on_depends_on_why_it_ended(finished, epoch, without
     assert all(part in text for part in said), text
 
 
-def test_a_run_whose_tracker_missed_its_end_is_resumed(run, capsys):
-    (run / TRACKER_IS_OPEN).write_text("")
+def test_a_run_that_was_killed_after_its_last_state_is_resumed_and_then_finished(run, capsys):
+    """Its tracker may lack the end."""
+    (run / STATUS).write_text(json.dumps(asdict(Status("training", host=gethostname(), pid=1))))
     segacc.train(resume=run)
     assert "all epochs are done: best epoch" in capsys.readouterr().out
-    assert not (run / TRACKER_IS_OPEN).exists()
+    assert read_status(run).state == "finished"
 
 
-def test_the_folder_says_that_the_tracker_is_open_while_it_is(run):
-    seen = []
-    segacc.train(
-        resume=run,
-        epochs=3,
-        tracker="tensorboard",
-        on_epoch=lambda line: seen.append((run / TRACKER_IS_OPEN).exists()),
-    )
-    assert seen == [True] and not (run / TRACKER_IS_OPEN).exists()
+def test_of_two_processes_that_resume_a_run_one_trains_it(run):
+    """The other waits until it has ended, and then has nothing to do."""
+    command = [sys.executable, "train.py", "--resume", run, "--epochs", "4", "--patience", "9"]
+    both = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
+    codes = sorted(process.wait(timeout=200) for process in both)
+    assert codes in ([0, 0], [0, 2])  # where the machine is slow, the second one gives up
+    assert [line["epoch"] for line in read_epochs(run)] == [1, 2, 3, 4]
