@@ -151,7 +151,8 @@ def command_of(config: TrainConfig) -> str | None:
     flags = []
     for name, value in vars(config).items():
         usual = getattr(TrainConfig() if name in chosen else default, name)
-        if name in NOT_OF_RESULTS or value == usual:
+        is_open = value is None and name not in RECIPES[config.recipe]  # as in runs of 0.1.0
+        if name in NOT_OF_RESULTS or value == usual or is_open:
             continue
         if value is True:
             flags.append(_flag(name))

@@ -203,6 +203,9 @@ def no_better_than_constant(best_iou: float, constant: float, labels: Labels) ->
     return f"so far no better than {where} ({score} {constant:.4f})"
 
 
+MORE_STEPS = "a small set may need a smaller --batch-size, a higher --lr or more --epochs"
+
+
 def final_lines(
     config: TrainConfig, run: Path, progress: Progress, data: Prepared, constant: float
 ) -> str:
@@ -214,6 +217,6 @@ def final_lines(
     return (
         f"\n{why}: best epoch {progress.best_epoch} of {progress.epoch}, validation {iou} "
         f"{progress.best_iou:.4f}, its model in {run / 'best'}\n"
-        + (f"warning: {note.removeprefix('so far ')}\n" if note else "")
+        + (f"warning: {note.removeprefix('so far ')}; {MORE_STEPS}\n" if note else "")
         + f"next: {score}"
     )

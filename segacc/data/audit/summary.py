@@ -74,7 +74,7 @@ def summary(audit: Audit) -> str:
     lines = [f"{plural(len(audit.samples), 'image')}, {classes}", *_table_of_splits(rows, labels)]
     if labels.logits > 1:
         lines += ["", *_table_of_classes(rows, labels)]
-    return "\n".join([*lines, f"missing: {_missing(rows)}"])
+    return "\n".join([*lines, f"missing splits: {_missing(rows)}"])
 
 
 def _table_of_splits(rows: list[SplitRow], labels: Labels) -> list[str]:
@@ -111,9 +111,8 @@ def _missing(rows: list[SplitRow]) -> str:
     there = {row.name for row in rows}
     splits = [name for name in ("train", "valid", "test") if name not in there]
     if not splits:
-        return "nothing"
-    said = f"the split{'s' if len(splits) > 1 else ''} {' and '.join(splits)}"
-    return said + (" (score with --split valid)" if splits == ["test"] else "")
+        return "none"
+    return " and ".join(splits) + (" (score with --split valid)" if splits == ["test"] else "")
 
 
 def _aligned(cells: list[list[str]], left: tuple[int, ...]) -> list[str]:

@@ -33,7 +33,7 @@ def test_images_sizes_and_foreground_of_each_split_are_said(blobs):
         empty = str(sum(not mask.any() for mask in of_split))
         expected = [split, str(len(of_split)), f"{share:.1%}", empty, "64", "x", "64", "px"]
         assert row.split() == expected
-    assert missing == "missing: nothing"
+    assert missing == "missing splits: none"
 
 
 def test_shares_of_classes_and_ignored_pixels_are_said_in_80_columns(tmp_path):
@@ -54,7 +54,7 @@ def test_a_split_that_is_missing_and_the_range_of_sizes_are_said(tmp_path):
     shutil.rmtree(folder / "test")
     text = summary(audit(str(folder)))
     assert "3 sizes, 50 x 40 to 96 x 64 px" in text
-    assert text.endswith("missing: the split test (score with --split valid)")
+    assert text.endswith("missing splits: test (score with --split valid)")
 
 
 def test_good_data_are_described_and_no_file_is_written(blobs, tmp_path, capsys):
