@@ -30,8 +30,7 @@ class Launch:
     ] = None
     """use this many GPUs of this machine, with a process for each"""
     processes: Annotated[int | None, shown_as("N", "1")] = None
-    """start this many processes on this machine: each on a GPU of its own where there are GPUs,
-    else on the CPU, whose cores they share"""
+    """start this many processes on this machine, on a GPU each, or on the CPU, which they share"""
     machines: Annotated[int | None, shown_as("N", "1")] = None
     """give the same command on this many machines, each with its own --machine-rank"""
     machine_rank: Annotated[int | None, shown_as("K", "0")] = None

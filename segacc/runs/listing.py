@@ -5,6 +5,8 @@ This module imports nothing heavy, so that `segacc runs` is instant.
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import shutil
@@ -25,6 +27,8 @@ from segacc.runs.status import (
     mark_as_cleaned,
     read_status,
 )
+
+log = logging.getLogger(__name__)
 
 DEEPEST = 3
 """how many folders below a given one runs are looked for; those of a study are in runs/study"""
@@ -76,7 +80,10 @@ def list_runs(folders: Iterable[Path]) -> list[ListedRun]:
             kind = "is a file" if folder.exists() else "does not exist"
             raise InputError(f"{folder} {kind}: expected a folder with runs, such as runs.")
         for run, record in _runs_below(folder, DEEPEST):
-            found[run.resolve()] = _listed(run, record)
+            try:
+                found[run.resolve()] = _listed(run, record)
+            except (json.JSONDecodeError, KeyError):
+                log.warning("%s is left out: its metrics.jsonl is damaged", run)
     return sorted(found.values(), key=lambda run: run.used)
 
 

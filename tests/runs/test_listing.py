@@ -173,3 +173,10 @@ def test_the_list_is_there_at_once(world):
     program += "print({'torch', 'accelerate', 'wandb', 'transformers'} & {*sys.modules})"
     done = run_program("-c", program, world)
     assert done.returncode == 0 and done.stdout.endswith("set()\n"), done.stderr
+
+
+def test_a_damaged_run_is_left_out_with_a_word(world, caplog):
+    shutil.copytree(world / "done", world / "damaged")
+    (world / "damaged" / "metrics.jsonl").write_bytes(bytes(20) + b"\n")
+    assert "done" in listed(world) and "damaged" not in listed(world)
+    assert "damaged is left out: its metrics.jsonl is damaged" in caplog.text
