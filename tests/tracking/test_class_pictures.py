@@ -53,7 +53,7 @@ def label_map(data: Path, name: str) -> np.ndarray:
 def check_sheet(sheet: Image.Image, truth: np.ndarray) -> None:
     """Image, truth and prediction side by side, enlarged four times, in the colours of classes."""
     panels = np.asarray(sheet.convert("RGB"))[20:276:4]
-    shown, found = panels[:, 262:518:4], panels[:, 524:780:4]
+    shown, found = panels[:, 263:519:4], panels[:, 525:781:4]
     assert (shown[truth != IGNORE] == COLOURS[truth[truth != IGNORE]]).all()
     assert (shown[truth == IGNORE] == 255).all()
     assert {tuple(colour) for colour in found.reshape(-1, 3)} <= {*map(tuple, COLOURS)}
@@ -93,7 +93,7 @@ def test_wandb_has_masks_with_the_names_of_the_classes_and_their_columns(data, r
 
 def test_tensorboard_has_pictures_in_the_colours_of_the_classes(data, run_with):
     run = run_with("tensorboard")
-    curves = EventAccumulator(str(run / "segacc"), size_guidance={"images": 0}).Reload()
+    curves = EventAccumulator(str(run), size_guidance={"images": 0}).Reload()
     assert len(curves.Tags()["images"]) == 10
     for key, steps in (("valid", [3, 6]), ("best", [STEPS])):
         pictures = curves.Images(f"pictures/{key}/valid1")
