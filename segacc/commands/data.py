@@ -15,7 +15,7 @@ from segacc.command_line import Groups
 from segacc.config.defaults import fill
 from segacc.config.options import NO_FLAGS, SIZE_ARG, Reading, ReadingFlags
 from segacc.config.sizes import AnySize, sides_in_words
-from segacc.config.train import Flips, TrainConfig
+from segacc.config.train import ENCODER, Flips, TrainConfig
 from segacc.errors import InputError, command, disk_errors, quoted
 
 if TYPE_CHECKING:
@@ -124,9 +124,20 @@ def check(
     if page is not None:
         _write_page(page, dataset, found, draws)
     if not failed:
-        flags = shlex.join(["--dataset", dataset, *reading.to_flags()])
-        print(f"next: {command('train')} {flags}")
+        print(_how_to_train(dataset, reading))
     return int(failed)
+
+
+def _how_to_train(dataset: str, reading: Reading) -> str:
+    """The next command; where the default weights are not on this machine, but those of another
+    encoder are, it names that one, so that it also works without a network."""
+    from segacc.models.weights.packaged import encoder_at_hand
+
+    flags, note = ["--dataset", dataset, *reading.to_flags()], ""
+    if encoder := encoder_at_hand(ENCODER):
+        flags += ["--encoder", encoder]
+        note = f"\n      (its weights are installed here; those of {ENCODER} would be downloaded)"
+    return f"next: {command('train')} {shlex.join(flags)}{note}"
 
 
 def _refuse_without_effect(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from segacc.config.names import encoder_name, model_name
 from segacc.config.options import NO_BUDGET, NO_FLAGS, BudgetFlags, ReadingFlags, shown_as
-from segacc.config.train import STUDY_MODELS, RecipeName, TrackerName
+from segacc.config.train import ENCODER, STUDY_MODELS, RecipeName, TrackerName
 from segacc.errors import InputError
 
 
@@ -15,7 +15,7 @@ def study(
     dataset: Annotated[str | None, shown_as("SETS", "pedestrian,gland")] = None,
     models: str = "all",
     seeds: str = "0",
-    encoder: Annotated[str | None, shown_as("NAME", "resnet34")] = None,
+    encoder: Annotated[str | None, shown_as("NAME", ENCODER)] = None,
     weights: Annotated[str | None, shown_as("STR", "each model's pretrained ones")] = None,
     recipe: RecipeName = "study",
     out: Annotated[Path | None, shown_as("DIR", "runs/study, or runs/study-fast")] = None,

@@ -17,6 +17,7 @@ from segacc.config.options import with_home
 from segacc.config.records import read_run_config
 from segacc.config.sizes import AnySize
 from segacc.config.train import (
+    ENCODER,
     RECIPES,
     SEGFORMER_B0,
     TrainConfig,
@@ -94,7 +95,7 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
             f"--encoder {config.encoder} has no effect on --model {config.model}, which has its "
             "own encoder: leave it out. (A larger SegFormer is --weights nvidia/mit-b2, for one.)"
         )
-    encoder = None if own_encoder else config.encoder or "resnet34"
+    encoder = None if own_encoder else config.encoder or ENCODER
     if size is None:
         size = 128 if small else 512 if config.crop else 256
     augment = config.augment or "flips"

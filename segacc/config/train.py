@@ -25,6 +25,8 @@ from segacc.config.options import (
 from segacc.config.sizes import AnySize
 from segacc.errors import is_main
 
+ENCODER = "resnet34"
+"""of models of segmentation_models_pytorch where --encoder does not say it"""
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
 
@@ -108,7 +110,7 @@ class TrainConfig:
     model: str = "linknet"
     """unet, fpn, pspnet, linknet, deeplabv3plus, segformer, any other architecture of
     segmentation_models_pytorch, or the Hub id of a transformers segmentation model"""
-    encoder: Annotated[str | None, shown_as("NAME", "resnet34")] = None
+    encoder: Annotated[str | None, shown_as("NAME", ENCODER)] = None
     """an encoder of segmentation_models_pytorch (transformers models have their own)"""
     weights: Annotated[str | None, shown_as("STR", f"imagenet; segformer {SEGFORMER_B0}")] = None
     """what to start from: a pretrained name, a local file or folder (a run's too), the Hub id of a

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segacc.config.sizes import Size, size_of
-from segacc.config.train import is_own
+from segacc.config.train import ENCODER, is_own
 from segacc.labels import Labels
 from segacc.models.huggingface import make_transformers_net, transformers_stride
 from segacc.models.normalisation import (
@@ -89,7 +89,7 @@ class Segmenter(
     def __init__(
         self,
         architecture: str,
-        encoder: str | None = "resnet34",
+        encoder: str | None = ENCODER,
         classes: int = 1,
         backbone_config: dict[str, Any] | None = None,
         mean: Iterable[float] = IMAGENET_MEAN,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from segacc.config.train import TrainConfig
+from segacc.config.train import ENCODER, TrainConfig
 from segacc.evaluation.compare import model_columns, run_columns, score_columns
 from segacc.evaluation.ensembles.members import mean_scores
 from segacc.evaluation.scored_runs import (
@@ -95,7 +95,7 @@ def _is_the_studys(config: Mapping[str, Any]) -> bool:
     """Whether a run was trained as the published ones, so that they may stand side by side."""
     usual = {name: getattr(DEFAULT, name) for name in ("epochs", "batch_size", "lr", "fold")}
     return (
-        config.get("encoder") in ("resnet34", None)
+        config.get("encoder") in (ENCODER, None)
         and config.get("recipe", "study") == "study"
         and all(config.get(name, value) == value for name, value in usual.items())
     )

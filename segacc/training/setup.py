@@ -140,7 +140,7 @@ def set_up(config: TrainConfig, hooks: Hooks, held: ExitStack, own: Own = NOTHIN
     if resume and accelerator.is_main_process:
         lock = held.enter_context(held_by_nobody_else(resume))
     state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
-    if resume and state:
+    if resume:
         end_if_finished(config, resume, state, accelerator)
     check_flags(config, accelerator, own)
     pipeline = find_pipeline(config.augment or "flips", resume)

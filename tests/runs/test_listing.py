@@ -13,6 +13,7 @@ from segacc.config.flags import parse_evaluate, parse_train
 from segacc.errors import InputError
 from segacc.evaluation.compare import compare
 from segacc.evaluation.evaluate import evaluate
+from segacc.runs.epochs import read_epochs
 from segacc.runs.listing import clean, list_runs
 from segacc.runs.status import STATUS, Status, marked_as_training
 from segacc.runs.table import overview
@@ -145,7 +146,7 @@ def test_clean_frees_the_states_of_finished_runs_and_of_no_others(world, capsys)
     assert "nothing to free" in capsys.readouterr().out
 
 
-def test_a_cleaned_run_is_scored_compared_and_predicted_with_and_refused_by_resume(world, capsys):
+def test_a_cleaned_run_is_scored_compared_and_predicted_with_but_does_not_go_on(world, capsys):
     clean(world / "done")
     evaluate(parse_evaluate([str(world / "done")]))
     compare([world / "done"], "test", world / "comparison")
@@ -153,6 +154,12 @@ def test_a_cleaned_run_is_scored_compared_and_predicted_with_and_refused_by_resu
     assert list((world.parent / "masks").glob("*.png"))
     with pytest.raises(InputError, match=r"the run is finished, and .segacc runs --clean. has"):
         fit(parse_train(["--resume", str(world / "done"), "--epochs", "3"]))
+    capsys.readouterr()
+    fit(parse_train(["--resume", str(world / "done")]))  # as a study does with what it has trained
+    printed = capsys.readouterr().out
+    best = max(read_epochs(world / "done"), key=lambda line: line["valid_iou"])
+    assert f"best epoch {best['epoch']} of 2, validation iou {best['valid_iou']:.4f}" in printed
+    assert f"for more: start a new run from its best model with --weights {world}/done" in printed
 
 
 def test_a_run_without_its_best_model_keeps_its_states(world):

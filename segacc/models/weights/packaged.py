@@ -62,6 +62,22 @@ def file_of(package: Package) -> Path | None:
     return Path(spec.submodule_search_locations[0]) / "models" / package.file
 
 
+def encoder_at_hand(default: str) -> str | None:
+    """SMP's name of an encoder whose weights a package has brought, if those of the `default`
+    encoder would have to be downloaded first; else None."""
+    from huggingface_hub import try_to_load_from_cache
+    from segmentation_models_pytorch.encoders import encoders
+
+    source = encoders[default]["pretrained_settings"]["imagenet"]
+    cached = try_to_load_from_cache(
+        source["repo_id"], "model.safetensors", revision=source["revision"]
+    )
+    if isinstance(cached, str):
+        return None
+    installed = (name for name, package in PACKAGES.items() if file_of(package))
+    return next((f"timm-{name}" for name in installed), None)
+
+
 def read_packaged(encoder: str, path: Path) -> Tensors:
     """The weights of an encoder, by timm's names.
 

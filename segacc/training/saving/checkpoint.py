@@ -21,7 +21,6 @@ from torch import nn
 from segacc.errors import InputError, quoted
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights.tensors import Tensors
-from segacc.runs.status import read_status
 
 if TYPE_CHECKING:
     from timm.utils import ModelEmaV3
@@ -234,20 +233,20 @@ def states(run: Path) -> list[Path]:
     return sorted((run / "checkpoints").glob("epoch-*.safetensors"))
 
 
+def start_from(run: Path) -> str:
+    """What to do with a run that cannot go on."""
+    return f"start a new run from its best model with --weights {quoted(run)}."
+
+
 def newest_state(run: Path) -> Path | None:
     """The state that `--resume` continues from; None when the run stopped before its first state.
 
     A damaged state is renamed with a warning, and the one before it is taken.
 
     Raises:
-        InputError: there are states and none can be used, or `segacc runs --clean` has removed
-            them.
+        InputError: there are states and none can be used.
     """
-    instead = f"start a new run from its best model with --weights {quoted(run)}."
-    status = read_status(run, held=True)  # by `fit`, while it looks for a state
-    if status is not None and status.cleaned and not states(run):
-        why = "the run is finished, and `segacc runs --clean` has removed its saved states, so it"
-        raise InputError(f"--resume {run}: {why} cannot go on: {instead}")
+    instead = start_from(run)
     damaged = []
     for path in reversed(states(run)):
         try:

@@ -10,9 +10,10 @@ from segacc.config.records import read_run_record
 from segacc.config.train import TrainConfig, is_own
 from segacc.errors import InputError, how_to_score, how_to_train_on
 from segacc.labels import Labels
+from segacc.runs.epochs import read_epochs
 from segacc.runs.status import read_status
 from segacc.runtime.accelerator import end_run
-from segacc.training.saving.checkpoint import Progress, read_progress
+from segacc.training.saving.checkpoint import Progress, read_progress, start_from
 
 
 class Finished(Exception):  # noqa: N818, since it is no error
@@ -26,31 +27,51 @@ class Finished(Exception):  # noqa: N818, since it is no error
         self.is_main = is_main
 
 
-def end_if_finished(config: TrainConfig, run: Path, state: Path, accelerator: Accelerator) -> None:
+def end_if_finished(
+    config: TrainConfig, run: Path, state: Path | None, accelerator: Accelerator
+) -> None:
     """End the start of a run that has nothing to do, before anything in its folder has changed.
 
     Args:
-        state: the newest one of the run.
+        state: the newest one of the run; None where there is none, since the run stopped before its
+            first one or `segacc runs --clean` has removed them.
 
     Raises:
         Finished: it is finished; rank 0 has printed that, and what would make it go on.
-        InputError: it has done more epochs than it now should.
+        InputError: it has done more epochs than it now should, or its states were removed and there
+            is something to do.
     """
-    progress = read_progress(state)
+    status = read_status(run, held=True)
+    cleaned = state is None and status is not None and status.cleaned
+    if state is None and not cleaned:
+        return
+    progress = read_progress(state) if state else _progress_of(run)
     if config.epochs < progress.epoch:
         raise InputError(
             f"--epochs {config.epochs}: {run} has done {progress.epoch} epochs already: leave the "
             f"flag out, or give more than {progress.epoch} to go on."
         )
+    if cleaned and not is_done(config, progress):
+        raise InputError(
+            f"--resume {run}: the run is finished, and `segacc runs --clean` has removed its saved "
+            f"states, so it cannot go on: {start_from(run)}"
+        )
     # A run that was killed after its last state may not have sent all to its tracker.
-    status = read_status(run, held=True)
     if not is_done(config, progress) or (status is not None and status.state != "finished"):
         return
     if accelerator.is_main_process:
-        print(about_finished(config, run, progress), flush=True)
+        print(about_finished(config, run, progress, can_go_on=not cleaned), flush=True)
     is_main = accelerator.is_main_process
     end_run(accelerator)
     raise Finished(is_main)
+
+
+def _progress_of(run: Path) -> Progress:
+    """How far a run has come, by its metrics.jsonl."""
+    progress = Progress()
+    for line in read_epochs(run):
+        progress = progress.after_epoch(line["valid_iou"])
+    return progress
 
 
 def is_done(config: TrainConfig, progress: Progress) -> bool:
@@ -58,7 +79,9 @@ def is_done(config: TrainConfig, progress: Progress) -> bool:
     return progress.epoch >= config.epochs or progress.epochs_without_gain >= config.patience
 
 
-def about_finished(config: TrainConfig, run: Path, progress: Progress) -> str:
+def about_finished(
+    config: TrainConfig, run: Path, progress: Progress, can_go_on: bool = True
+) -> str:
     """How a run ended, what would make it go on, and how it is scored."""
     flags, least, why = {}, [], "patience ran out"
     if progress.epoch >= config.epochs:
@@ -66,6 +89,7 @@ def about_finished(config: TrainConfig, run: Path, progress: Progress) -> str:
     if progress.epochs_without_gain >= config.patience:
         flags |= {"patience": "P"}
         least += [f"P above {progress.epochs_without_gain}"]
+    more = f"{how_to_train_on(run, flags)} ({', '.join(least)})" if can_go_on else start_from(run)
     data = read_run_record(run)["data"]
     labels = Labels.from_config(data.get("labels"))
     iou = "iou" if labels.logits == 1 else "miou"
@@ -73,6 +97,6 @@ def about_finished(config: TrainConfig, run: Path, progress: Progress) -> str:
     return (
         f"{run} is finished, {why}: best epoch {progress.best_epoch} of {progress.epoch}, "
         f"validation {iou} {progress.best_iou:.4f}\n"
-        f"for more: {how_to_train_on(run, flags)} ({', '.join(least)})\n"
+        f"for more: {more}\n"
         f"next: {how_to_score(run, split, is_own(config.model))}"
     )
