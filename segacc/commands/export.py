@@ -13,6 +13,7 @@ from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.options import SIZE_SPEC, Model, shown_as
 from segacc.config.sizes import AnySize
 from segacc.errors import InputError
+from segacc.runtime.bars import show_doing
 
 Format = Literal["onnx", "pt2", "smp", "transformers"]
 
@@ -56,6 +57,7 @@ def export(
     if isinstance(at, str):
         raise InputError(f"--at {at}: without --at images are not resized, so leave it out.")
     check_place("the model", model, A_TRAINED_MODEL)
+    show_doing("loading the model, writing it and comparing the two")
     from segacc.export.push import Push, export_and_push
 
     push = Push(push_to_hub, public, push_pictures)

@@ -19,6 +19,7 @@ from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.options import SIZE_SPEC, Device, shown_as
 from segacc.config.sizes import AnySize
 from segacc.errors import InputError, plural
+from segacc.runtime.bars import show_doing
 
 if TYPE_CHECKING:
     from segacc.prediction.find import Target
@@ -148,6 +149,7 @@ def _write_masks(
         options: those of `predict_images`, in their order.
         said: the end of the last line.
     """
+    show_doing("loading PyTorch and the model")
     from segacc.prediction.ensemble import load_models
     from segacc.prediction.files import predict_images
     from segacc.prediction.writing import write_legend

@@ -29,6 +29,7 @@ from segacc.metrics.scores import (
 )
 from segacc.metrics.tables import per_image_csv
 from segacc.report.pictures import detail_folder, overview, picture_name
+from segacc.report.scored import is_no_better_than_constant
 
 OVERVIEW_IMAGES = 6
 SPLITS = {OUT_OF_FOLD: "train and valid, out of fold,"}
@@ -141,12 +142,10 @@ def print_results(
         print(f"  {shown:<13} {score.value:<17.4f}  {_interval(score):<18}  {at_half}{better}")
         if explain:
             print(f"  {'':<13} {formula}")
-    constant, iou = record["constant_mask_iou"], Score(**record["scores"]["iou"])
-    lowest = iou.value if iou.low is None else iou.low
-    no_better = (
-        "; the model is no better, as far as these images tell" if lowest <= constant else ""
-    )
-    print(f"  {'constant':<13} {constant:<17.4f}  iou of the best constant mask{no_better}")
+    constant, note = record["constant_mask_iou"], ""
+    if is_no_better_than_constant(record):
+        note = "; the model is no better, as far as these images tell"
+    print(f"  {'constant':<13} {constant:<17.4f}  iou of the best constant mask{note}")
     if "per_class" in record:
         _print_classes(record["per_class"])
     print("  worst         " + ", ".join(split.names[i] for i in worst_first(stats)[:3]))

@@ -92,10 +92,23 @@ class Scored:
         return min(max(round(self.threshold * LEVELS), 1), LEVELS - 1)
 
     @property
+    def is_no_better_than_constant(self) -> bool:
+        """As `is_no_better_than_constant` says of its metrics.json."""
+        return is_no_better_than_constant(self.metrics)
+
+    @property
     def best_epoch(self) -> int | None:
         """The first epoch with the largest validation IoU: its model was kept."""
         best = max(self.epochs, key=lambda line: line["valid_iou"], default=None)
         return None if best is None else int(best["epoch"])
+
+
+def is_no_better_than_constant(metrics: dict[str, Any]) -> bool:
+    """Whether the 95 % interval of a run's `iou` reaches down to that of the best constant mask: as
+    far as the images tell, the model has learnt nothing."""
+    iou = metrics["scores"]["iou"]
+    lowest = iou["value"] if iou["low"] is None else iou["low"]
+    return bool(lowest <= metrics["constant_mask_iou"])
 
 
 def read_scored(run: Path, folder: Path, split: Split) -> Scored:

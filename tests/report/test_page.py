@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,17 @@ def test_each_score_has_its_interval_its_formula_and_its_value_at_0_5(run, page_
     assert "at 0.352" in text and "at 0.5" in text and "Picked on the validation split" in text
     assert "<p>ece 0.0400. On the diagonal" in text
     assert f'<p class="big">{run.metrics["constant_mask_iou"]:.3f}</p>' in text
+
+
+def test_a_model_that_is_no_better_than_a_constant_mask_is_warned_of_on_its_page(run, tmp_path):
+    path = tmp_path / "report.html"
+    warning = "the model is no better than calling every pixel foreground"
+    write_report(path, [run])
+    assert warning not in path.read_text(encoding="utf-8")
+    low = run.metrics["scores"]["iou"]["low"]
+    constant = replace(run, metrics=run.metrics | {"constant_mask_iou": low})
+    write_report(path, [constant])
+    assert warning in path.read_text(encoding="utf-8")
 
 
 def test_the_page_has_no_address_and_allows_no_style_or_script_but_its_own(page_of_run):

@@ -120,7 +120,7 @@ def test_the_table_fits_the_terminal(world, monkeypatch, width, capsys):
     long = world / ("a-data-set-with-a-long-name-linknet-resnet34-seed0-20261129-120000")
     (world / "done").rename(long)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((width, 40)))
+    monkeypatch.setenv("COLUMNS", str(width))
     text = overview(list_runs([world]), [world])
     table = text.split("\n\n")[0].splitlines()
     assert max(map(len, table)) <= width

@@ -21,6 +21,7 @@ from segacc.data.reading.foreign import HEAD_BYTES, what_it_seems
 from segacc.data.reading.pairing import Finding, Found, Pair, pair_by_words, split_of, wrapper_depth
 from segacc.data.reading.recognition.listing import Listing, count_types, list_files
 from segacc.data.reading.recognition.patterns import EXAMPLE, SHOWN, describe, pattern_of
+from segacc.data.reading.recognition.peek import share_of_masks
 from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_from_lists
 from segacc.data.reading.recognition.ways import find_pairs
 from segacc.data.rows import row_of
@@ -209,11 +210,12 @@ def _nothing_paired(listing: Listing) -> Finding:
     names = [f"{len(files)} {pattern_of(files)}" for files in by_folder.values()]
     more = f" and {len(names) - SHOWN} more folders" if len(names) > SHOWN else ""
     others = f"; not looked at: {count_types(listing.others)}" if listing.others else ""
-    problem = (
-        f"has no image with a mask of a name that fits (found {', '.join(names[:SHOWN])}{more}"
-        f"{others}): expected {LAYOUTS}; or say what belongs together with --pairs {EXAMPLE}"
-    )
-    return Finding(".", problem)
+    found = f"(found {', '.join(names[:SHOWN])}{more}{others})"
+    problem = f"has no image with a mask of a name that fits {found}"
+    if share_of_masks(listing.folder, listing.images) == 0:
+        problem = f"has images and, as far as a few of them show, no masks {found}"
+    remedy = f"if there are masks, say what belongs together with --pairs {EXAMPLE}"
+    return Finding(".", f"{problem}: expected {LAYOUTS}; {remedy}")
 
 
 def _into_splits(

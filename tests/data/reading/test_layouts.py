@@ -361,6 +361,11 @@ def test_images_and_masks_that_cannot_be_told_apart_are_named(tmp_path):
     assert "which of them are the masks cannot be told" in said or "no image with a mask" in said
 
 
+def test_a_folder_of_photographs_alone_is_told_that_masks_are_missing(tmp_path):
+    said = problem(write(tmp_path, {f"{i}.jpg": "photo" for i in "abc"}))
+    assert "has images and, as far as a few of them show, no masks (found 3 *.jpg)" in said
+
+
 def test_several_masks_for_each_image_are_refused_in_a_sentence(tmp_path):
     files = {}
     for i in ("0a7e", "0b2d", "1f4c"):
