@@ -41,7 +41,8 @@ def check_encoder(encoder: str) -> None:
     from segmentation_models_pytorch.encoders import encoders
 
     if encoder not in encoders and not encoder.startswith("tu-"):
-        near = difflib.get_close_matches(encoder, encoders, n=3, cutoff=0.5)
+        near = sorted(name for name in encoders if name.startswith(encoder))[:3]
+        near = near or difflib.get_close_matches(encoder, encoders, n=3, cutoff=0.5)
         raise InputError(
             f"--encoder {encoder} is not known"
             + (f"; did you mean {' or '.join(near)}?" if near else ".")

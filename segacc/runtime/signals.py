@@ -16,6 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_SECONDS = 1.0
 """Ctrl-C may arrive twice: from the terminal, and from a launcher that passes it on. Signals that
 come within this time count as one."""
+AGAIN_SECONDS = 0.1
 
 # A launcher that is killed sends its processes no signal, so they look whether it still runs. A
 # process without a launcher has a shell as its parent, and may run longer than that.
@@ -42,6 +43,7 @@ class StopRequest:
         self._prints = prints
         self._signal: str | None = None
         self._raises = False
+        self._raised = threading.Event()
         self._listens = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -92,6 +94,7 @@ class StopRequest:
     def _interrupt(self, number: int, frame: object) -> None:
         """Python calls this in the main thread, perhaps long after the signal."""
         if self._raises:
+            self._raised.set()
             raise KeyboardInterrupt
 
     def _listen(self) -> None:
@@ -111,5 +114,9 @@ class StopRequest:
                 if not is_interactive():
                     os._exit(128 + number[0])  # the shell's exit code for the end by this signal
                 self._raises = True
-                signal.pthread_kill(threading.main_thread().ident or 0, number[0])
+                # Again and again: one that comes just before the main thread begins to wait in the
+                # system does not end the wait.
+                while not self._raised.is_set():
+                    signal.pthread_kill(threading.main_thread().ident or 0, number[0])
+                    self._raised.wait(AGAIN_SECONDS)
         os.close(self._read_end)

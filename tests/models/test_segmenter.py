@@ -269,6 +269,11 @@ def test_any_architecture_of_segmentation_models_pytorch_builds():
     ("model", "encoder", "message"),
     [
         ("lnknet", "resnet34", "--model lnknet is not known; did you mean linknet"),
+        (
+            "linknet",
+            "timm-tf_efficientnet_lite",
+            "did you mean timm-tf_efficientnet_lite0 or timm-tf_efficientnet_lite1",
+        ),
         ("linknet", "resnet43", "--encoder resnet43 is not known; did you mean resnet34"),
         ("linknet", "tu-nothing", "--model linknet cannot be built with --encoder tu-nothing"),
     ],
