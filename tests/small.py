@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import warm
 
 from segacc.config.evaluate import EvaluateConfig
 
@@ -77,19 +78,23 @@ def write_shapes(
 
 
 def run_program(*args: object, processes: int = 1, timeout: int = 240, **changed: str | None):
-    """Run a program of segacc as a user would; several processes under torchrun (gloo).
+    """Run a program of segacc as a user would; several processes under torchrun (gloo), or where
+    tests/warm.py can start them, as segacc's own launcher does.
 
     `changed` are environment variables to set; None removes one.
     """
+    changed = {"ACCELERATE_USE_CPU": "true", **os.environ, **changed}
+    environment = {name: value for name, value in changed.items() if value is not None}
+    words = list(map(str, args))
+    if warm.takes(words, environment):
+        return warm.run(words, ROOT, environment, processes, timeout)
     python = [sys.executable]
     if processes > 1:
         torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
         python += [*torchrun, "--master-port", "0", "--rdzv-backend", "c10d"]
         python += ["--rdzv-endpoint", "127.0.0.1:0"]
-    changed = {"ACCELERATE_USE_CPU": "true", **os.environ, **changed}
-    environment = {name: value for name, value in changed.items() if value is not None}
     return subprocess.run(
-        [*python, *map(str, args)],
+        [*python, *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
