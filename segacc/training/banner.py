@@ -13,7 +13,7 @@ from segacc.config.sizes import size_in_words
 from segacc.config.train import TrainConfig, is_own
 from segacc.data.reading.depth import about_range
 from segacc.data.split import Prepared
-from segacc.errors import how_to_score, some_names
+from segacc.errors import how_to_score, plural, some_names
 from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
@@ -57,7 +57,7 @@ def banner(
         classes = f"; {data.labels.classes} classes: {some_names(data.labels.names, 12)}"
     rows = {
         "device": f"{device_name(accelerator.device)}, {resolved_precision(accelerator)}, "
-        f"{torch.get_num_threads()} threads and {loading} per process",
+        f"per process {plural(torch.get_num_threads(), 'thread')} and {loading}",
         "batch": batch,
         "data": counts
         + (f", fold {config.fold}" if config.fold else "")
@@ -70,8 +70,8 @@ def banner(
         f"{model.parameters_trained / 1e6:.1f} M of them trained",
         "weights": weights,
         "batchnorm": norm,
-        "schedule": f"at most {config.epochs} epochs of about {steps} steps, patience "
-        f"{config.patience}, lr {config.lr:g}, loss {config.loss}, seed {config.seed}"
+        "schedule": f"at most {plural(config.epochs, 'epoch')} of about {plural(steps, 'step')}, "
+        f"patience {config.patience}, lr {config.lr:g}, loss {config.loss}, seed {config.seed}"
         + ("" if config.recipe == "default" else f", recipe {config.recipe}"),
     }
     shown = [*(rows | more).items(), *(("warning", text) for text in warnings_of(data))]

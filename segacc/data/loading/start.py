@@ -12,6 +12,7 @@ from segacc.data.loading.resident import Resident, fits, resident_batches, send
 from segacc.data.loading.stream import StepSampler
 from segacc.data.loading.workers import plan_workers
 from segacc.data.split import Prepared, Split
+from segacc.errors import plural
 from segacc.runtime.threads import cores_of_process
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ def start_loading(
         # Crops and flips take no time; a pipeline takes 4 % of a step of a small model.
         workers = 1 if pipeline else 0
     plan = plan_workers(workers, samples.bytes_of(sampler.share), config.accumulate)
+    loading, own = str(plan), cores_of_process()
+    if plan.workers > own:
+        loading += f" (more than its {plural(own, 'core')}: fewer may be faster)"
     loader = train_loader(samples, sampler, plan, pin_memory=device.type == "cuda")
     if config.workers is None and fits(device, [valid]):
-        return iter(loader), send(valid, device), str(plan)
-    return iter(loader), valid, str(plan)
+        return iter(loader), send(valid, device), loading
+    return iter(loader), valid, loading

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
@@ -93,6 +94,8 @@ def worker_context() -> BaseContext:
     # multiprocessing would send its children the SIGTERM that workers ignore, and wait for them
     # for ever. Functions of atexit run last in, first out, so this one runs before that.
     atexit.register(_kill_workers)
+    # The banner says it in fewer words.
+    warnings.filterwarnings("ignore", "This DataLoader will create")
     return context
 
 
