@@ -35,7 +35,8 @@ STEPS = 20
 TRAIN = ["--weights", "none", "--tracker", "none", "--batch-size", "4", "--loss", "dice+ce"]
 PROGRAM = """
 import json, sys, torch
-from segacc.flags import parse_train
+from contextlib import ExitStack
+from segacc.config.flags import parse_train
 from segacc.training.setup import NO_HOOKS, set_up
 from segacc.training.steps import reduce_losses, train_step
 out, dtype, steps, processes, *flags = sys.argv[1:]

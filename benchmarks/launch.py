@@ -32,7 +32,7 @@ SEGFORMER = (
 BEGINS = """
 import os, sys
 sys.path.insert(0, {root!r})
-from segacc.flags import parse_train
+from segacc.config.flags import parse_train
 from segacc.training.fit import fit
 from segacc.training.setup import Hooks
 fit(parse_train(sys.argv[1:]), Hooks(ready=lambda job: os._exit(0)))

@@ -48,7 +48,7 @@ print(json.dumps([found - began, prepared - found, time.perf_counter() - prepare
 """
 MEMORY = """
 import re, sys
-from segacc.flags import parse_train
+from segacc.config.flags import parse_train
 from segacc.training.fit import fit
 from segacc.training.setup import Hooks
 def now():

@@ -1,5 +1,7 @@
 """The benchmarks: what they compute from measured times, and that all of them run."""
 
+import importlib
+import re
 import signal
 import subprocess
 from types import SimpleNamespace
@@ -7,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from small import run_program, write_blobs
+from small import ROOT, run_program, write_blobs
 
 from benchmarks.links import bytes_sent, speed_up
 from benchmarks.throughput import Contender, rows, spread, write_files
@@ -78,6 +80,21 @@ def test_contenders_get_the_data_set_as_files(tmp_path):
             assert len(list((tmp_path / "files" / split).glob(f"*.{suffix}"))) == count
     first = (blobs / "train" / "train0.jpg").read_bytes()
     assert first in [path.read_bytes() for path in (tmp_path / "files" / "train").glob("*.jpg")]
+
+
+def test_all_that_they_import_of_segacc_is_there():
+    """Also in the programs that they hold as text, which only `make soak` runs."""
+    found = [
+        (path.name, module, name)
+        for path in (ROOT / "benchmarks").rglob("*.py")
+        for module, names in re.findall(
+            r"^ *from (segacc[\w.]*) import ([\w, ]+)$", path.read_text(), re.MULTILINE
+        )
+        for name in names.split(", ")
+    ]
+    assert ("classes.py", "segacc.config.flags", "parse_train") in found
+    missing = [one for one in found if not hasattr(importlib.import_module(one[1]), one[2])]
+    assert not missing
 
 
 @pytest.mark.soak
