@@ -13,8 +13,8 @@ from torch import nn
 from segacc.api.data import Data, file_of, place_of
 from segacc.api.flags import checked, with_flags_of
 from segacc.config.defaults import filled, from_file
-from segacc.config.flags import continued
-from segacc.config.records import read_config_file, read_run_config
+from segacc.config.flags import continued, given_by
+from segacc.config.records import read_run_config
 from segacc.config.train import TrainConfig, print_title
 from segacc.errors import InputError
 from segacc.models.own import own_name
@@ -148,6 +148,6 @@ def config_of(flags: Mapping[str, Any]) -> TrainConfig:
     resume = flags.get("resume")
     if resume is None:
         file = flags.get("config")
-        return filled(from_file({**(read_config_file(file) if file else {}), **flags}))
+        return filled(from_file({**(given_by(file) if file else {}), **flags}))
     saved = read_run_config(resume)
     return continued(dataclasses.replace(saved, **flags), saved, resume)

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from segacc.command_line import read_flags
 from segacc.config.checks import check_evaluate, check_values
@@ -69,7 +70,7 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
         return filled(config)
     if resume is None:
         assert file is not None
-        given = read_config_file(file) | ({"recipe": recipe} if recipe else {})
+        given = given_by(file) | ({"recipe": recipe} if recipe else {})
         default = from_file(given)
         config = TrainConfig(**read_flags(TrainConfig, TRAIN_GROUPS, args, prog, default))
         return filled(config)
@@ -143,16 +144,9 @@ def command_of(config: TrainConfig) -> str | None:
     """
     if any(is_own(str(name)) for name in (config.dataset, config.model, config.loss)):
         return None
-    # Those from which `with_protocol` and `with_recipe` find other defaults.
-    chosen = {name: getattr(config, name) for name in ("dataset", "model", "recipe", "crop")}
-    if config.augment == "none":
-        chosen["augment"] = "none"
-    default = with_protocol(with_recipe(TrainConfig(**chosen)))
     flags = []
-    for name, value in vars(config).items():
-        usual = getattr(TrainConfig() if name in chosen else default, name)
-        is_open = value is None and name not in RECIPES[config.recipe]  # as in runs of 0.1.0
-        if name in NOT_OF_RESULTS or value == usual or is_open:
+    for name, value in chosen(config).items():
+        if name in NOT_OF_RESULTS:
             continue
         if value is True:
             flags.append(_flag(name))
@@ -164,6 +158,34 @@ def command_of(config: TrainConfig) -> str | None:
             text = size_text(value) if name == "size" else str(value)
             flags += [f"{_flag(name)}={text}"] if text[:1] == "-" else [_flag(name), text]
     return shlex.join(["segacc", "train", *flags])
+
+
+def given_by(file: Path) -> dict[str, Any]:
+    """The flags that the file of --config gives. Of a run's config.json these are the ones that
+    were chosen, so that another --recipe or --model brings its own defaults.
+
+    Raises:
+        InputError: as of `read_config_file`.
+    """
+    given, is_of_run = read_config_file(file)
+    return chosen(TrainConfig(**given)) if is_of_run else given
+
+
+def chosen(config: TrainConfig) -> dict[str, Any]:
+    """The fields of a filled config that are not at their defaults, which are those of its recipe,
+    its data set and its model."""
+    # Those from which `with_protocol` and `with_recipe` find other defaults.
+    first = {name: getattr(config, name) for name in ("dataset", "model", "recipe", "crop")}
+    if config.augment == "none":
+        first["augment"] = "none"
+    default = with_protocol(with_recipe(TrainConfig(**first)))
+    found = {}
+    for name, value in vars(config).items():
+        usual = getattr(TrainConfig() if name in first else default, name)
+        is_open = value is None and name not in RECIPES[config.recipe]  # as in runs of 0.1.0
+        if value != usual and not is_open:
+            found[name] = value
+    return found
 
 
 def _shown(value: object) -> object:

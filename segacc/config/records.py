@@ -95,8 +95,9 @@ OF_ONE_RUN = ("name", "output_dir")
 """what a run's config.json holds and a new run cannot have: the other run has them"""
 
 
-def read_config_file(path: Path) -> dict[str, Any]:
-    """The flags that the file of --config gives, with the types of the fields of TrainConfig.
+def read_config_file(path: Path) -> tuple[dict[str, Any], bool]:
+    """The flags that the file of --config gives, with the types of the fields of TrainConfig; and
+    whether they are all those of a run.
 
     Args:
         path: YAML or JSON, with a flag as each key; or the config.json of a run, of which the name
@@ -107,7 +108,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """
     what = f"--config {path}"
     found = _parsed(path)
-    if isinstance(of_run := found.get("config"), dict):
+    of_run = found.get("config")
+    is_of_run = isinstance(of_run, dict)
+    if isinstance(of_run, dict):
         dropped = (*NOT_IN_A_FILE, *OF_ONE_RUN)
         found = {k: v for k, v in _as_now(of_run).items() if k not in dropped}
     hints = get_type_hints(TrainConfig)
@@ -132,7 +135,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
             value = "all" if value else 0
         if value is not None:
             values[name] = typed(TrainConfig, name, value, f"{what}: {key}: {value}")
-    return values
+    return values, is_of_run
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -69,6 +69,21 @@ def test_the_config_of_a_run_trains_the_same_again_in_a_folder_of_its_own(tmp_pa
     assert again == dataclasses.replace(first, name=None, output_dir=None)
 
 
+def test_the_config_of_a_run_with_another_recipe_or_model_takes_their_defaults(tmp_path):
+    file = tmp_path / "config.json"
+
+    def again(first, *flags):
+        file.write_text(json.dumps({"config": to_json(first)}))
+        return parse_train(["--config", str(file), *flags])
+
+    plain = ["--dataset", "demo", "--batch-size", "4", "--seed", "3"]
+    first = parse_train(plain)
+    assert again(first, "--recipe", "strong") == parse_train([*plain, "--recipe", "strong"])
+    assert again(first, "--model", "segformer") == parse_train([*plain, "--model", "segformer"])
+    without = parse_train(["--recipe", "strong", "--ema", "None"])
+    assert again(without).ema is None and again(without) == without
+
+
 def test_the_config_of_an_old_run_is_read_as_resume_reads_it(tmp_path):
     old = {"model": "unet", "encoder": "resnet18", "freeze_encoder": False, "weights": None}
     old |= {"loss": "dice", "output_dir": "runs/x", "resume": None}
