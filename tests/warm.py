@@ -26,7 +26,7 @@ LIBRARIES = (
     *("tqdm.auto", "transformers", "tyro", "wandb"),
 )
 BEFORE = dict(os.environ)  # as the libraries of the server read it
-READ_LATE = ("ACCELERATE_", "SEGACC_", "WANDB_", "PYTEST_")
+READ_LATE = ("ACCELERATE_", "CUBLAS_", "PYTEST_", "SEGACC_", "TORCHINDUCTOR_", "WANDB_")
 """how variables begin that no library reads when it is imported"""
 
 
