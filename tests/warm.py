@@ -23,7 +23,7 @@ from segacc.errors import LAUNCH_FOLDER
 LIBRARIES = (
     *("accelerate", "albumentations", "cv2", "datasets", "safetensors.torch", "scipy.ndimage"),
     *("segmentation_models_pytorch", "timm", "torch", "torch.distributed", "torch.utils.data"),
-    *("tqdm.auto", "transformers", "tyro", "wandb"),
+    *("tqdm.auto", "transformers", "tyro"),
 )
 BEFORE = dict(os.environ)  # as the libraries of the server read it
 READ_LATE = ("ACCELERATE_", "CUBLAS_", "PYTEST_", "SEGACC_", "TORCHINDUCTOR_", "WANDB_")
@@ -31,9 +31,10 @@ READ_LATE = ("ACCELERATE_", "CUBLAS_", "PYTEST_", "SEGACC_", "TORCHINDUCTOR_", "
 
 
 def takes(words: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether a program may run in a fork, whose libraries have read the environment of the server;
-    a module of a library that starts processes may not."""
-    if words[0] == "-m" and words[1] != "segacc":
+    """Whether a program may run in a fork, whose libraries have read the environment of the server.
+    Modules that start processes may not, nor programs that a test holds as text, since these look
+    at what is imported and at memory."""
+    if words[0] == "-c" or (words[0] == "-m" and words[1] != "segacc"):
         return False
     names = {name for name, _ in set(environment.items()) ^ set(BEFORE.items())}
     return all(name.startswith(READ_LATE) for name in names)
@@ -86,6 +87,9 @@ def _program(
         os.dup2(file, descriptor)
         os.close(file)
     multiprocessing.set_start_method(None, force=True)  # as in a program of its own
+    # timm imports wandb, which then makes a folder for pictures; the first fork to end removes it.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "wandb"]:
+        del sys.modules[name]
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
