@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -101,6 +104,22 @@ def run_program(*args: object, processes: int = 1, timeout: int = 240, **changed
         timeout=timeout,
         env=environment,
     )
+
+
+def run_here(*args: object) -> subprocess.CompletedProcess[str]:
+    """Run the command `segacc` in this process, for what does not depend on the start of one."""
+    from segacc.cli import run_command
+    from segacc.errors import run_program
+
+    words, out, err = list(map(str, args)), StringIO(), StringIO()
+    with (
+        patch.dict(os.environ, {"ACCELERATE_USE_CPU": "true"}),
+        patch.object(sys, "argv", ["segacc", *words]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        code = run_program(lambda: run_command(words), debug=False)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def train(dataset: Path, run: Path, *flags: object, processes: int = 1, **changed: str | None):

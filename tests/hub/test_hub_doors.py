@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from model_hub import TOKEN
 from PIL import Image
-from small import ROOT, TINY, run_program, write_blobs
+from small import ROOT, TINY, run_here, run_program, write_blobs
 
 from segacc.models.load import load_segmenter
 from segacc.models.weights.build import build_model
@@ -19,14 +19,15 @@ def blobs(tmp_path_factory):
     return write_blobs(tmp_path_factory.mktemp("data") / "blobs")
 
 
-def segacc(hub, *words, **environment):
-    return run_program("-m", "segacc", *words, **hub.environment, **environment)
-
-
-def train(hub, blobs, run, *more, **environment):
+def flags_of(blobs, run):
     flags = ["--dataset", blobs, "--size", 64, "--batch-size", 4, *TINY, "--weights", "none"]
-    flags += ["--epochs", 1, "--tracker", "none", "--output-dir", run]
-    return segacc(hub, "train", *flags, *more, **environment)
+    return [*flags, "--epochs", 1, "--tracker", "none", "--output-dir", run]
+
+
+def train(hub, blobs, run, *more):
+    """Train in a process of its own."""
+    words = ("-m", "segacc", "train", *flags_of(blobs, run), *more)
+    return run_program(*words, **hub.environment)
 
 
 @pytest.mark.slow
@@ -46,16 +47,16 @@ def test_a_model_goes_to_the_hub_when_training_ends_and_comes_back(hub, blobs, t
     image = blobs / "test" / "test0.jpg"
     masks = []
     for model, out in ((NAME, tmp_path / "of_hub"), (run, tmp_path / "of_run")):
-        predicted = segacc(hub, "predict", model, image, "--out", out)
+        predicted = run_here("predict", model, image, "--out", out)
         assert predicted.returncode == 0, predicted.stderr[-3000:]
         masks.append(np.asarray(Image.open(out / "test0.png")))
     assert (masks[0] == masks[1]).all()
-    again = train(hub, blobs, tmp_path / "again", "--weights", NAME)
+    again = run_here("train", *flags_of(blobs, tmp_path / "again"), "--weights", NAME)
     assert again.returncode == 0, again.stderr[-3000:]
     assert f"weights     {NAME} (" in again.stdout and "tensors loaded" in again.stdout
 
     # A resumed run that is finished pushes, too: to another place, as it is asked to.
-    moved = segacc(hub, "train", "--resume", run, "--push-to-hub", "team/discs", "--public")
+    moved = run_here("train", "--resume", run, "--push-to-hub", "team/discs", "--public")
     assert moved.returncode == 0, moved.stderr[-3000:]
     assert hub.visibility["team/discs"] == "public"
     weights = [hub.repositories[name]["model.safetensors"] for name in (NAME, "team/discs")]
@@ -72,10 +73,10 @@ def test_a_run_whose_push_breaks_is_kept_and_says_how_to_push(hub, blobs, tmp_pa
     assert load_segmenter(run) is not None and "best epoch 1 of 1" in done.stdout
     words = ("export", run, "--to", "onnx", "--push-to-hub", NAME)
     hub.failing = {"/objects/batch": 9}
-    broken = segacc(hub, *words)
+    broken = run_here(*words)
     assert broken.returncode != 0 and "give the same command again" in broken.stderr
     hub.failing = {}
-    pushed = segacc(hub, *words)
+    pushed = run_here(*words)
     assert pushed.returncode == 0, pushed.stderr[-3000:]
     assert "there already, and newer than the model, so pushed as it is" in pushed.stdout
     assert (run / "run.onnx").read_bytes() == hub.repositories[NAME]["model.onnx"]
@@ -90,7 +91,7 @@ def test_a_run_whose_push_breaks_is_kept_and_says_how_to_push(hub, blobs, tmp_pa
 
 @pytest.mark.slow
 def test_the_card_says_how_to_use_a_folder_of_another_library(hub, run):
-    done = segacc(hub, "export", run, "--to", "smp", "--push-to-hub", NAME)
+    done = run_here("export", run, "--to", "smp", "--push-to-hub", NAME)
     assert done.returncode == 0, done.stderr[-3000:]
     card = hub.repositories[NAME]["README.md"].decode()
     fetch = card.split("With segmentation_models_pytorch")[1].split("```python\n")[1]
@@ -104,9 +105,7 @@ def test_the_card_says_how_to_use_a_folder_of_another_library(hub, run):
 @pytest.mark.distributed
 @pytest.mark.slow
 def test_of_two_processes_one_pushes(hub, blobs, tmp_path):
-    flags = ["--dataset", blobs, "--size", 64, "--batch-size", 4, *TINY, "--weights", "none"]
-    flags += ["--epochs", 1, "--tracker", "none", "--output-dir", tmp_path / "run"]
-    flags += ["--push-to-hub", NAME]
+    flags = [*flags_of(blobs, tmp_path / "run"), "--push-to-hub", NAME]
     done = run_program("train.py", *flags, processes=2, **hub.environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("pushed: ") == 1
@@ -116,11 +115,12 @@ def test_of_two_processes_one_pushes(hub, blobs, tmp_path):
 
 def test_what_would_fail_in_the_end_fails_before_training(hub, blobs, tmp_path):
     run = tmp_path / "run"
-    refused = train(hub, blobs, run, "--push-to-hub", "they/net")
+    flags = flags_of(blobs, run)
+    refused = run_here("train", *flags, "--push-to-hub", "they/net")
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
     assert "the token is that of me, who cannot push to they" in refused.stderr
     assert not run.exists()
-    refused = train(hub, blobs, run, "--public")
+    refused = run_here("train", *flags, "--public")
     assert refused.stderr.startswith("error: --public has no effect without --push-to-hub")
 
 
@@ -141,7 +141,7 @@ def test_weights_of_the_hub_give_what_those_of_the_folder_give(hub, run):
 
 
 def test_the_export_of_a_model_alone_needs_a_flag_more(hub, run):
-    done = segacc(hub, "export", run)
+    done = run_here("export", run)
     assert done.returncode == 2 and done.stderr.startswith("error: --to is missing without --push")
-    done = segacc(hub, "export", run, "--push-to-hub", NAME, "--int8")
+    done = run_here("export", run, "--push-to-hub", NAME, "--int8")
     assert "--int8 have no effect without --to" in done.stderr
