@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 from segacc.errors import InputError, some_names
 from segacc.labels import FOREGROUND, Labels, first_few
 from segacc.models.weights.tensors import Tensors
+from segacc.runtime.bars import is_watched
 
 TRANSFORMERS_STRIDE = 32
 
@@ -64,15 +67,34 @@ def load_pretrained_net(source: str, classes: int | None) -> tuple[Any, list[str
     """
     from transformers import AutoModelForSemanticSegmentation
 
-    net, info = AutoModelForSemanticSegmentation.from_pretrained(
-        source,
-        **({} if classes is None else {"num_labels": classes}),
-        ignore_mismatched_sizes=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
+    with _quiet():
+        net, info = AutoModelForSemanticSegmentation.from_pretrained(
+            source,
+            **({} if classes is None else {"num_labels": classes}),
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     reshaped = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     return net, sorted([*info["missing_keys"], *reshaped])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' report of tensors that are new, which the banner names in a line; and
+    without its bars where nobody looks."""
+    from transformers.utils import logging
+
+    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not is_watched():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if has_bars:
+            logging.enable_progress_bar()
 
 
 def keep_head(

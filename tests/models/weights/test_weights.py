@@ -175,7 +175,7 @@ def test_older_names_of_torchvisions_densenets_are_recognised():
 
 
 @pytest.mark.parametrize("file", ["", "model.safetensors"])
-def test_a_folder_of_transformers_is_read_by_the_library(file, tmp_path):
+def test_a_folder_of_transformers_is_read_by_the_library(file, tmp_path, capfd):
     """The names in its file are not those in memory: only 8 of 124 are the same."""
     from transformers import (
         SegformerConfig,
@@ -192,7 +192,9 @@ def test_a_folder_of_transformers_is_read_by_the_library(file, tmp_path):
     if not file:
         processor = SegformerImageProcessor(image_mean=[0.5] * 3, image_std=[0.25] * 3)
         processor.save_pretrained(tmp_path)
+    capfd.readouterr()
     built = build_model("segformer", None, str(tmp_path / file))
+    assert capfd.readouterr() == ("", "")  # no bar and no report of the library
     loaded = built.model.net.state_dict()
     new = [k for k, v in net.state_dict().items() if not torch.equal(v, loaded[k])]
     assert new == ["decode_head.classifier.weight", "decode_head.classifier.bias"]
