@@ -137,9 +137,11 @@ def print_results(
         score = Score(**record["scores"][name])
         half = record["scores_at_half"][name]["value"] if "scores_at_half" in record else None
         better = "lower is better" if name in LOWER_IS_BETTER else ""
-        at_half = "" if half is None else f"{half:<8.4f} "
+        digits = 1 if name in DISTANCES else 4
+        at_half = "" if half is None else f"{half:<8.{digits}f} "
         shown = "miou" if name == "iou" and half is None else name
-        print(f"  {shown:<13} {score.value:<17.4f}  {_interval(score):<18}  {at_half}{better}")
+        interval = _interval(score, digits)
+        print(f"  {shown:<13} {score.value:<17.{digits}f}  {interval:<18}  {at_half}{better}")
         if explain:
             print(f"  {'':<13} {formula}")
     constant, note = record["constant_mask_iou"], ""
@@ -167,8 +169,8 @@ def _heading(record: dict[str, Any]) -> str:
     return f"{'':<14}threshold {record['threshold']:<9g} 95 % interval       at 0.5   ({chosen})"
 
 
-def _interval(score: Score) -> str:
-    return "" if score.low is None else f"{score.low:.4f} to {score.high:.4f}"
+def _interval(score: Score, digits: int = 4) -> str:
+    return "" if score.low is None else f"{score.low:.{digits}f} to {score.high:.{digits}f}"
 
 
 def _print_classes(classes: list[dict[str, Any]]) -> None:
