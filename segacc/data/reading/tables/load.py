@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import textwrap
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ from segacc.data.reading.tables.columns import (
 from segacc.data.rows import Source
 from segacc.errors import InputError, hub_errors
 from segacc.labels import Colour
+from segacc.runtime.bars import is_watched
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -38,6 +41,22 @@ NAMES = "id2label.json"
 """the file in which repositories of segmentation sets usually name their classes"""
 
 
+@contextmanager
+def _bars_where_watched() -> Iterator[None]:
+    """Without the bars of `datasets` where nobody looks, such as in a log."""
+    import datasets
+
+    hides = not is_watched() and not datasets.are_progress_bars_disabled()
+    if hides:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hides:
+            datasets.enable_progress_bars()
+
+
+@_bars_where_watched()
 def from_hub(repository: str, reading: Reading) -> Source:
     """The data set `owner/name` of the Hub, in one of DATASET_FORMATS. Its code never runs.
 
@@ -68,6 +87,7 @@ def from_hub(repository: str, reading: Reading) -> Source:
     return _source(loaded, f"--dataset {repository}", reading, repository)
 
 
+@_bars_where_watched()
 def from_saved(path: Path, reading: Reading) -> Source:
     """The data set in a folder that `save_to_disk` wrote, in a parquet file or a folder of these.
 
