@@ -106,10 +106,6 @@ def _run(words: list[str]) -> None:
         sys.argv = rest
         sys.path.insert(0, "")
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
-    elif option == "-c":
-        sys.argv = ["-c", *rest[1:]]
-        sys.path.insert(0, "")
-        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
     else:
         sys.argv = words
         sys.path.insert(0, os.path.dirname(os.path.abspath(option)))
