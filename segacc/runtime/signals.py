@@ -86,6 +86,7 @@ class StopRequest:
     ) -> None:
         if not self._listens:
             return
+        self._raised.set()  # no more signals to the program around the run
         for number, before in self._before.items():
             signal.signal(number, before)
         signal.set_wakeup_fd(self._wakeup)
