@@ -38,7 +38,8 @@ demo: $(INSTALLED)
 # sleep, since several programs share the cores.
 test: export OMP_WAIT_POLICY := PASSIVE
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+		--no-loadscope-reorder $(PYTEST)
 
 # One after the other: each run has the whole machine, as a user's has. -s shows what was found.
 soak: $(INSTALLED)

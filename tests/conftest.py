@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+from collections import Counter
 
 import pytest
 
@@ -41,3 +42,18 @@ def pytest_configure(config: pytest.Config) -> None:
         cores = sorted(os.sched_getaffinity(0))
         share = cores[int(worker) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
         os.sched_setaffinity(0, share or cores)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than the cores, for the times in which a worker waits for what it started."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else 1) + 1
+
+
+@pytest.hookimpl(trylast=True)  # when those that do not run are gone
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test first, then those with many tests: pytest's workers take whole files,
+    and all of them should end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))

@@ -26,6 +26,7 @@ def blobs(tmp_path_factory):
     return write_blobs(tmp_path_factory.mktemp("data") / "blobs")
 
 
+@pytest.mark.slow
 def test_launch_train_evaluate_and_start_from_the_result(blobs, tmp_path):
     run = tmp_path / "run"
     flags = ["--dataset", blobs, "--size", 64, "--batch-size", 4, *TINY, "--epochs", 2]

@@ -36,13 +36,12 @@ def predicted_labels(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
     assert probabilities.ndim == 4
     if probabilities.shape[1] == 1:
         return (probabilities[:, 0] > threshold).to(torch.uint8)
-    # Class by class, since torch's argmax takes ten times as long on a CPU.
-    highest = probabilities.detach()[:, 0].clone()
-    labels = torch.zeros_like(highest, dtype=torch.uint8)
-    for number, of_class in enumerate(probabilities.detach().unbind(dim=1)):
-        labels.masked_fill_(of_class > highest, number)
-        torch.maximum(highest, of_class, out=highest)
-    return labels
+    # The first class that is not lower than the highest. On a CPU, torch's argmax takes ten times
+    # as long.
+    probabilities = probabilities.detach()
+    lower = probabilities < probabilities.amax(dim=1, keepdim=True)
+    classes = torch.arange(probabilities.shape[1], dtype=torch.uint8, device=lower.device)
+    return (lower.to(torch.uint8) * 255).maximum(classes.view(-1, 1, 1)).amin(dim=1)
 
 
 def confusion_matrices(predicted: Tensor, label_maps: Tensor, classes: int) -> Tensor:

@@ -88,7 +88,7 @@ def _region_sums(logits: Tensor, label_maps: Tensor, distributed: bool) -> Tenso
     """Over all pixels of the batch that count, the sums of p*t, of p and of t, and their number:
     (4, K), for the probability p of each class and t = 1 where it is the true one, else 0."""
     logits = _check_and_widen(logits, label_maps)
-    t = _one_hot(label_maps, logits.shape[1]).to(logits.dtype)
+    t = _one_hot(label_maps, logits)
     counted = (label_maps != IGNORE).unsqueeze(1).to(logits.dtype)
     p = class_probabilities(logits) * counted
     # Per image first: float32 then sums some 10^5 pixels at a time, not a whole batch.
@@ -125,7 +125,7 @@ def focal_loss(
     if logits.shape[1] == 1:
         from torchvision.ops import sigmoid_focal_loss
 
-        t = _one_hot(label_maps, 1).to(logits.dtype)
+        t = _one_hot(label_maps, logits)
         per_pixel = sigmoid_focal_loss(logits, t, alpha=0.25, gamma=2).squeeze(1)
     else:
         cross_entropy = _cross_entropy(logits, label_maps)
@@ -159,28 +159,26 @@ def _check_and_widen(logits: Tensor, label_maps: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _one_hot(label_maps: Tensor, logits: int) -> Tensor:
-    """(B, K, H, W) bool: where each class is the true one, for K = 1 the foreground."""
-    if logits == 1:
-        return (label_maps == FOREGROUND).unsqueeze(1)
-    classes = torch.arange(logits, device=label_maps.device, dtype=torch.uint8)
-    return label_maps.unsqueeze(1) == classes.view(1, -1, 1, 1)
+def _one_hot(label_maps: Tensor, logits: Tensor) -> Tensor:
+    """Like the logits, 1 for the true class of each pixel, which for K = 1 is the foreground."""
+    label_maps = label_maps.unsqueeze(1)
+    if logits.shape[1] == 1:
+        return (label_maps == FOREGROUND).to(logits.dtype)
+    counted = label_maps != IGNORE
+    classes = label_maps.where(counted, 0).long()
+    return logits.new_zeros(logits.shape).scatter_(1, classes, counted.to(logits.dtype))
 
 
 def _cross_entropy(logits: Tensor, label_maps: Tensor, smoothing: float = 0.0) -> Tensor:
     """(B, H, W), of no meaning where a pixel is ignored. Smoothing is that of Szegedy et al. 2016:
     the true distribution is mixed with the uniform one."""
     if logits.shape[1] == 1:
-        t = _one_hot(label_maps, 1).to(logits.dtype)
+        t = _one_hot(label_maps, logits)
         t = (1 - smoothing) * t + smoothing / 2 if smoothing else t
         per_pixel = functional.binary_cross_entropy_with_logits(logits, t, reduction="none")
         return per_pixel.squeeze(1)
     return functional.cross_entropy(
-        logits,
-        label_maps.long(),
-        ignore_index=IGNORE,
-        reduction="none",
-        label_smoothing=smoothing,
+        logits, label_maps.long(), ignore_index=IGNORE, reduction="none", label_smoothing=smoothing
     )
 
 

@@ -33,6 +33,7 @@ def flags(blobs, run, epochs=500):
     return [*given, "--epochs", str(epochs), "--patience", str(epochs)]
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_train_and_score_as_one_does(blobs, tmp_path):
     of_one = run_program("-m", "segacc", "train", *flags(blobs, tmp_path / "one", 2))

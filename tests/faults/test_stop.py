@@ -212,6 +212,7 @@ def test_a_run_whose_launcher_is_killed_saves_and_ends(blobs, tmp_path):
     assert states(run)
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_all_ranks_stop_when_one_is_told_to_and_another_world_size_continues(blobs, tmp_path):
     flags = ["--dataset", str(blobs), *FLAGS, "--freeze-bn", "--lr", "1e-3"]

@@ -38,6 +38,7 @@ def _is_of_a_run(item):
     return item.function is test_a_run_gives_the_numbers_in_the_file
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # the first one waits for all runs
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_gives_the_numbers_in_the_file(found, name):

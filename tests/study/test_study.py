@@ -81,6 +81,7 @@ def test_figures_of_the_study_do_not_stand_beside_runs_of_another_budget(tmp_pat
         assert row["published"] == ("0.768" if name == "usual" else "")
 
 
+@pytest.mark.slow
 def test_folds_that_are_done_are_scored_together_once(tmp_path, capsys):
     data, out = write_blobs(tmp_path / "blobs"), tmp_path / "out"
     more = {"encoder": TINY[3], "folds": 2}
