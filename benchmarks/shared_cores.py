@@ -32,11 +32,11 @@ import os, sys, time
 from types import SimpleNamespace
 import segmentation_models_pytorch as smp
 import torch
-from segacc.runtime.threads import cores, keep_memory, set_threads
+from segacc.runtime.threads import cores, keep_memory, prepare_cpu
 
 torch.set_num_threads(cores())
 if "WATCH" in os.environ:
-    set_threads(SimpleNamespace(device=torch.device("cpu")))
+    prepare_cpu(SimpleNamespace(device=torch.device("cpu")))
 keep_memory()
 torch.manual_seed(0)
 model = smp.create_model("linknet", encoder_name="resnet34", encoder_weights=None, classes=1)

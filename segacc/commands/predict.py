@@ -155,11 +155,11 @@ def _write_masks(
     from segacc.prediction.writing import write_legend
     from segacc.runtime.accelerator import make_accelerator
     from segacc.runtime.device import on_device
-    from segacc.runtime.threads import set_threads
+    from segacc.runtime.threads import prepare_cpu
 
     with on_device(device):
         accelerator = make_accelerator("fp32")
-        set_threads(accelerator)
+        prepare_cpu(accelerator)
         predictor = load_models(models, accelerator.device)
         write_legend(out, predictor.labels)
         done = predict_images(predictor, jobs, *options)

@@ -28,7 +28,7 @@ from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import make_accelerator, uses_gpu
 from segacc.runtime.bars import show_doing
-from segacc.runtime.threads import set_threads
+from segacc.runtime.threads import prepare_cpu
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def load_evaluation(config: EvaluateConfig, net: nn.Module | None = None) -> Eva
     show_doing("loading the model")
     precision = "fp32" if trained.precision == "fp16" and not uses_gpu() else trained.precision
     accelerator = make_accelerator(precision)
-    set_threads(accelerator)
+    prepare_cpu(accelerator)
     model = load_segmenter(config.run, net).to(accelerator.device)
     show_doing("reading the data")
     known = known_data(config.run)

@@ -30,7 +30,7 @@ from segacc.runs.status import held_by_nobody_else
 from segacc.runtime.accelerator import make_accelerator
 from segacc.runtime.bars import show_doing
 from segacc.runtime.ranks import run_on_main
-from segacc.runtime.threads import keep_memory, set_threads
+from segacc.runtime.threads import prepare_cpu
 from segacc.tracking.start import start_tracker
 from segacc.tracking.trackers import Tracker
 from segacc.training.banner import about_fine_tuning, about_options, banner
@@ -167,9 +167,7 @@ def start_processes(config: TrainConfig) -> Accelerator:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
     accelerator = make_accelerator(config.precision)
-    set_threads(accelerator)
-    if accelerator.device.type == "cpu":
-        keep_memory()
+    prepare_cpu(accelerator)
     return accelerator
 
 

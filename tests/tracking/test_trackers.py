@@ -281,6 +281,15 @@ def test_a_killed_run_that_is_resumed_has_every_row_once(again, blobs):
     assert after.summary["best_epoch"] == best_line(again)["epoch"]
 
 
+def test_a_resumed_run_with_a_pipeline_loads_its_images_beside_wandb(blobs, tmp_path):
+    """In a process in which albumentations is not imported yet; wandb then watches its import."""
+    run = new_run(blobs, tmp_path / "run", "wandb", "--epochs", 1, "--augment", "light")
+    anew = {"LIBRARIES": "anew"}  # with another environment it is no fork of tests/warm.py
+    done = run_program("train.py", "--resume", run, "--epochs", 2, **anew)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "1 data worker" in done.stdout and [line["epoch"] for line in lines(run)] == [1, 2]
+
+
 def test_epochs_that_wandb_has_lost_are_logged_when_the_run_is_resumed(again):
     """W&B has rows 0 to 4, the newest state is of step 14: scores of epochs 2 to 4 come again."""
     (file,) = again.glob("wandb/offline-run-*/run-*.wandb")

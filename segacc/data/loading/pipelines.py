@@ -130,10 +130,11 @@ def find_pipeline(augment: str, resumed: Path | None = None) -> Pipeline | None:
     """
     if augment in WITHOUT_PIPELINE:
         return None
+    # Also where it is not needed here: W&B's hook on its import would fail in a data worker.
+    albumentations = import_albumentations()
     stored = read_run_record(resumed).get("augmentation") if resumed else None
     if stored:
         return Pipeline(augment, stored)
-    albumentations = import_albumentations()
     if augment in PRESETS:
         preset = albumentations.Compose(list(_preset(augment, albumentations)))
         return Pipeline(augment, _record_of(preset))

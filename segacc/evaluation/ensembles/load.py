@@ -36,7 +36,7 @@ from segacc.labels import check_same_classes
 from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import make_accelerator, uses_gpu
-from segacc.runtime.threads import set_threads
+from segacc.runtime.threads import prepare_cpu
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ def _start(configs: Sequence[TrainConfig]) -> tuple[Accelerator, str]:
     if precision == "fp16" and not uses_gpu():
         precision = "fp32"
     accelerator = make_accelerator(precision)
-    set_threads(accelerator)
+    prepare_cpu(accelerator)
     return accelerator, precision
 
 
