@@ -221,6 +221,13 @@ def test_the_most_probable_class_is_predicted():
     assert predicted_labels(p).dtype == torch.uint8
 
 
+def test_of_equal_classes_the_first_is_predicted_and_also_where_there_are_no_numbers():
+    p = torch.tensor([[0.1, 0.3, 0.3, 0.3], [0.0, -1.0, 0.0, 0.0], [float("nan")] * 4])
+    assert predicted_labels(p[:, :, None, None]).flatten().tolist() == [1, 0, 0]
+    many = torch.zeros(1, 255, 1, 2).index_fill(1, torch.tensor(254), 1.0)
+    assert predicted_labels(many).flatten().tolist() == [254, 254]
+
+
 def test_shapes_that_do_not_fit_are_refused_and_not_broadcast():
     maps = torch.zeros(2, 5, 6, dtype=torch.uint8)
     for found, truth in [
