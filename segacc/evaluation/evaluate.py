@@ -226,7 +226,8 @@ def write_pictures(
         detail.save(folder / detail_folder(labels) / picture_name(name))
         caption = f"{name}   {score} {iou:.3f}"
         picture = triptych(*evaluation.split[index], found.numpy(), caption, labels)
-        picture.save(folder / "overlays" / picture_name(name))
+        # Of photographs a twentieth larger than by default, but written four times as fast.
+        picture.save(folder / "overlays" / picture_name(name), compress_level=1)
 
 
 def record_of(
