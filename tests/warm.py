@@ -26,7 +26,10 @@ LIBRARIES = (
     *("tqdm.auto", "transformers", "tyro"),
 )
 BEFORE = dict(os.environ)  # as the libraries of the server read it
-READ_LATE = ("ACCELERATE_", "CUBLAS_", "PYTEST_", "SEGACC_", "TORCHINDUCTOR_", "WANDB_")
+READ_LATE = (
+    *("ACCELERATE_", "CUBLAS_", "PYTEST_", "SEGACC_", "TORCHINDUCTOR_", "WANDB_"),
+    "PYTHONPATH",  # forks have the path of the tests
+)
 """how variables begin that no library reads when it is imported"""
 
 
