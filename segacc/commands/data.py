@@ -15,8 +15,8 @@ from segacc.command_line import Groups
 from segacc.config.defaults import fill
 from segacc.config.options import NO_FLAGS, SIZE_ARG, Reading, ReadingFlags
 from segacc.config.sizes import AnySize, sides_in_words
-from segacc.config.train import ENCODER, Flips, TrainConfig
-from segacc.errors import InputError, command, disk_errors, quoted
+from segacc.config.train import ENCODER, RECIPES, Flips, TrainConfig
+from segacc.errors import InputError, command, disk_errors, plural, quoted
 
 if TYPE_CHECKING:
     from segacc.data.audit.audit import Audit
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 
 PICTURES = 3  # that the terminal shows
+FEW = 10 * TrainConfig.batch_size  # images: less than ten steps in an epoch
 
 CHECK_GROUPS: Groups = {"page": ("page", "augment", "crop", "flips")}
 """Where --help shows the flags of `check`."""
@@ -124,20 +125,29 @@ def check(
     if page is not None:
         _write_page(page, dataset, found, draws)
     if not failed:
-        print(_how_to_train(dataset, reading))
+        print(how_to_train(dataset, reading, len(found.splits["train"])))
     return int(failed)
 
 
-def _how_to_train(dataset: str, reading: Reading) -> str:
-    """The next command; where the default weights are not on this machine, but those of another
-    encoder are, it names that one, so that it also works without a network."""
+def how_to_train(dataset: str, reading: Reading, images: int) -> str:
+    """The next command, with why it is not the shortest one: few images to train on; or a machine
+    that has the weights of another encoder than the default, so that it works without a network."""
     from segacc.models.weights.packaged import encoder_at_hand
 
-    flags, note = ["--dataset", dataset, *reading.to_flags()], ""
+    flags, notes = ["--dataset", dataset, *reading.to_flags()], []
     if encoder := encoder_at_hand(ENCODER):
         flags += ["--encoder", encoder]
-        note = f"\n      (its weights are installed here; those of {ENCODER} would be downloaded)"
-    return f"next: {command('train')} {shlex.join(flags)}{note}"
+        notes.append(f"its weights are installed here; those of {ENCODER} would be downloaded")
+    if images < FEW:
+        flags += ["--recipe", "strong"]
+        notes.append(
+            f"{plural(images, 'image')} to train on are few: this recipe takes more steps, and "
+            "changes images more"
+        )
+    if images < RECIPES["strong"]["batch_size"]:
+        flags += ["--batch-size", str(images)]
+    line = f"next: {command('train')} {shlex.join(flags)}"
+    return "\n".join([line, *(f"      ({note})" for note in notes)])
 
 
 def _refuse_without_effect(

@@ -7,7 +7,8 @@ import cv2
 import pytest
 from small import write_blobs, write_classes, write_shapes
 
-from segacc.commands.data import check
+from segacc.commands.data import check, how_to_train
+from segacc.config.options import NO_FLAGS
 from segacc.data.audit.audit import audit
 from segacc.data.audit.summary import split_rows, summary
 
@@ -65,9 +66,16 @@ def test_good_data_are_described_and_no_file_is_written(blobs, tmp_path, capsys)
     assert places == sorted(places)
     # The package is of the tests' own requirements, the weights of resnet34 are in no cache.
     encoder = "timm-tf_efficientnet_lite0"
-    assert f"next: segacc train --dataset {blobs} --encoder {encoder}\n" in printed
+    assert f"next: segacc train --dataset {blobs} --encoder {encoder} --recipe strong\n" in printed
+    assert "(12 images to train on are few: " in printed
     assert "\N{UPPER HALF BLOCK}" not in printed  # here is no terminal
     assert [path.name for path in tmp_path.iterdir()] == ["blobs"]
+
+
+def test_the_next_command_fits_the_number_of_images():
+    assert "--recipe" not in how_to_train("set", NO_FLAGS, 160)
+    assert "--recipe strong\n" in how_to_train("set", NO_FLAGS, 159)
+    assert "--recipe strong --batch-size 4\n" in how_to_train("set", NO_FLAGS, 4)
 
 
 def test_a_terminal_shows_three_images_with_their_masks(blobs, capsys, monkeypatch):
