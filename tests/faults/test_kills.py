@@ -16,6 +16,7 @@ FLAGS += ["--save-every", "2", "--lr", "5e-3"]
 FLAGS += ["--ema", "0.9", "--encoder-lr", "0.5", "--layer-decay", "0.9", "--freeze-encoder", "1"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("kills", "epochs", "workers", "augment"),

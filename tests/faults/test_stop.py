@@ -222,7 +222,7 @@ def test_all_ranks_stop_when_one_is_told_to_and_another_world_size_continues(blo
     done = run_program(ATTEMPTS, *moment, *flags, "--output-dir", run, processes=2, **environment)
     assert "stopped by another process after step 5; continue with: segacc train" in done.stderr
     assert done.stderr.count("stopped by") == 1
-    assert "exitcode  : 75" in done.stderr  # the launcher's own is 1
+    assert done.returncode == 75 or "exitcode  : 75" in done.stderr  # torchrun's own is 1
     assert [path.stem for path in states(run)][-1] == "epoch-0001-step-00000005"
 
     assert run_attempt(run, []) == 0  # one process from here, against one from the beginning

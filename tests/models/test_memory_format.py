@@ -139,6 +139,7 @@ def test_one_encoder_of_each_family_gets_the_gradients_of_the_plain_format():
     assert {k: v for k, v in found.items() if not is_number(v) or not float(v) < 5e-2} == {}
 
 
+@pytest.mark.slow
 def test_an_encoder_that_ends_its_process_is_named_and_the_others_go_on():
     found = errors_of(["tu-test_resnet", "tu-no_such_encoder", "tu-test_efficientnet"])
     assert float(found["tu-test_resnet"]) < 1e-3 and float(found["tu-test_efficientnet"]) < 1e-3

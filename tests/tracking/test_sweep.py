@@ -62,6 +62,7 @@ def test_the_file_follows_the_schema_of_wandb():
     assert schema.schema_violations_from_proposed_config(wrong)
 
 
+@pytest.mark.slow
 def test_a_run_has_the_id_that_the_agent_chose_and_logs_the_metric(tmp_path):
     run_id, point = "agents1d", {"model": {"value": "linknet"}, "lr": {"value": 0.0003}}
     parameters = tmp_path / "config.yaml"

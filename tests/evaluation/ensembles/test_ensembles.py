@@ -135,6 +135,7 @@ def test_a_missing_fold_is_named_and_its_images_are_not_scored(folds, tmp_path):
     assert any("6 of the 17 images" in note and "run: 2)" in note for note in record["notes"])
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_scores_of_one(folds, tmp_path):
     for split in ("test", "valid"):
         one, _, rows = scored(folds[:2], tmp_path / "one", split=split)

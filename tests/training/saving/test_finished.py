@@ -106,6 +106,7 @@ def test_a_run_that_was_killed_after_its_last_state_is_resumed_and_then_finished
     assert read_status(run).state == "finished"
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_resume_a_run_one_trains_it(run):
     """The other waits until it has ended, and then has nothing to do."""
     command = [sys.executable, "train.py", "--resume", run, "--epochs", "4", "--patience", "9"]

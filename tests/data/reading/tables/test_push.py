@@ -108,6 +108,7 @@ def test_colours_of_classes_reach_the_hub(hub, tmp_path, monkeypatch):
     assert of_hub[3] == [[16, 32, 48], [10, 11, 12], [255, 0, 1]]
 
 
+@pytest.mark.slow
 def test_a_repository_names_its_classes_in_a_file(hub, tmp_path, monkeypatch):
     """Columns as those of segments.ai, without names in their types; offline from the cache."""
     from datasets import load_from_disk
