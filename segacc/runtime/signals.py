@@ -104,8 +104,8 @@ class StopRequest:
             if number[0] not in SIGNALS:
                 continue
             if self._signal is None:
+                leave_closed_outputs()  # before the main thread sees the signal, and prints
                 self._signal, first_at = signal.Signals(number[0]).name, time.monotonic()
-                leave_closed_outputs()
                 if self._prints:
                     close_bars()
                     start = "\r\x1b[K" if os.isatty(2) else ""  # over the ^C of the terminal

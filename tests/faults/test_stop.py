@@ -122,8 +122,15 @@ def test_a_signal_before_the_first_step_has_a_sentence_and_the_same_code(name):
 
 SAVES = """
 import fcntl, os, sys, termios, time
-from segacc.errors import Stopped, run_program
+import segacc.runtime.signals
+from segacc.errors import Stopped, leave_closed_outputs, run_program
 from segacc.runtime.signals import StopRequest
+
+def slow():  # the main thread runs on meanwhile, and must not yet see the signal
+    time.sleep(0.2)
+    leave_closed_outputs()
+
+segacc.runtime.signals.leave_closed_outputs = slow
 
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the closing of this terminal is told to this process
 told = int(sys.argv[1])
