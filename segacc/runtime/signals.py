@@ -93,7 +93,9 @@ class StopRequest:
         os.close(self._write_end)
 
     def _interrupt(self, number: int, frame: object) -> None:
-        """Python calls this in the main thread, perhaps long after the signal."""
+        """Python calls this in the main thread, perhaps long after the signal, perhaps before the
+        other thread has seen it."""
+        leave_closed_outputs()  # the next that this thread does may be to print
         if self._raises:
             self._raised.set()
             raise KeyboardInterrupt
