@@ -161,17 +161,34 @@ def is_local_main() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _is_first_error() -> bool:
-    """Whether no other process of this launch on this machine has printed its error before.
+def _launch_folder() -> Path | None:
+    """The folder that the processes of this launch on this machine share; None without a launcher.
 
-    The process that fails first knows the cause; the others fail because it has ended. The
-    processes of a launch of ours share a folder; torchrun and `accelerate launch` give each process
-    one, and all these are in one. A file there marks that an error was printed.
+    The processes of a launch of ours have one. torchrun and `accelerate launch` give each process
+    one, and all these are in one.
     """
     shared, own_file = os.environ.get(LAUNCH_FOLDER), os.environ.get("TORCHELASTIC_ERROR_FILE")
     if shared is None and own_file is None:
+        return None
+    return Path(shared) if shared else Path(own_file or "").parent.parent
+
+
+def error_is_said() -> bool:
+    """Whether a process of this launch has printed its error: the others then have nothing to say,
+    since they end because of it."""
+    folder = _launch_folder()
+    return folder is not None and (folder / ERROR_SAID).exists()
+
+
+def _is_first_error() -> bool:
+    """Whether no other process of this launch on this machine has printed its error before.
+
+    The process that fails first knows the cause; the others fail because it has ended. A file in
+    the folder of the launch marks that an error was printed.
+    """
+    folder = _launch_folder()
+    if folder is None:
         return True
-    folder = Path(shared) if shared else Path(own_file or "").parent.parent
     try:
         (folder / ERROR_SAID).touch(exist_ok=False)
     except FileExistsError:

@@ -8,7 +8,7 @@ import threading
 import time
 from types import TracebackType
 
-from segacc.errors import LAUNCH_FOLDER, is_interactive, leave_closed_outputs
+from segacc.errors import LAUNCH_FOLDER, error_is_said, is_interactive, leave_closed_outputs
 from segacc.runtime.bars import close_bars
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -108,7 +108,7 @@ class StopRequest:
             if self._signal is None:
                 leave_closed_outputs()  # before the main thread sees the signal, and prints
                 self._signal, first_at = signal.Signals(number[0]).name, time.monotonic()
-                if self._prints:
+                if self._prints and not error_is_said():
                     close_bars()
                     start = "\r\x1b[K" if os.isatty(2) else ""  # over the ^C of the terminal
                     line = f"{start}{self._signal}: saving; the same again ends it at once\n"

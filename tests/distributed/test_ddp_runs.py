@@ -69,6 +69,9 @@ def test_scores_are_exactly_those_of_one_process_on_any_number(blobs, one_proces
             f"{name}.png" for name in names
         }
         found.append((table, json.loads((run / "test" / "metrics.json").read_text())["scores"]))
+    # On some processors probabilities differ in the last bit with the number of images in a batch.
+    (_, alone), (_, together) = found
+    assert alone.pop("ece") == pytest.approx(together.pop("ece"), rel=1e-6)
     assert found[0] == found[1]
 
 

@@ -13,7 +13,7 @@ import pytest
 from attempts import Moment, outcome, run_attempt, start, wait_for
 from small import ROOT, TINY, lines, run_program
 
-from segacc.errors import EXIT_INPUT, EXIT_PIPE, EXIT_STOPPED
+from segacc.errors import ERROR_SAID, EXIT_INPUT, EXIT_PIPE, EXIT_STOPPED, LAUNCH_FOLDER
 from segacc.runtime.signals import SIGNALS, StopRequest
 from segacc.training.saving.checkpoint import states
 
@@ -104,6 +104,20 @@ def test_a_second_signal_ends_the_run_at_once(blobs, tmp_path):
     printed = read_to_end(process, within=5)
     assert process.returncode == 130
     assert "SIGINT: saving; the same again ends it at once" in printed
+
+
+@pytest.mark.parametrize("said", [False, True])
+def test_a_rank_that_is_ended_after_the_error_of_another_says_nothing(said, tmp_path):
+    program = "import os, signal, time; from segacc.runtime.signals import StopRequest\n"
+    program += "with StopRequest(prints=True) as request:\n"
+    program += "    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(0.5)\n"
+    program += "    assert request.reason == 'SIGTERM'"
+    if said:
+        (tmp_path / ERROR_SAID).touch()
+    environment = {**os.environ, LAUNCH_FOLDER: str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and ("saving" not in done.stderr) is said, done.stderr
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
