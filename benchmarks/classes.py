@@ -32,7 +32,7 @@ from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 
 STEPS = 20
-TRAIN = ["--weights", "none", "--tracker", "none", "--batch-size", "4", "--loss", "dice+ce"]
+TRAIN = ["--tracker", "none", "--batch-size", "4", "--loss", "dice+ce"]
 PROGRAM = """
 import json, sys, torch
 from contextlib import ExitStack
@@ -63,6 +63,8 @@ class Args:
     crop: int | None = None
     model: str = "linknet"
     encoder: str = "resnet34"
+    weights: str = "none"
+    """what the runs start from"""
     repeats: int = 5
     images: int = 1000
     """images of the validation"""
@@ -71,7 +73,8 @@ class Args:
 
 def flags_of(args: Args) -> list[str]:
     """The flags of train.py that all parts share."""
-    flags = ["--model", args.model, "--encoder", args.encoder, "--size", args.size, *TRAIN]
+    flags = ["--model", args.model, "--encoder", args.encoder, "--weights", args.weights, *TRAIN]
+    flags += ["--size", args.size]
     return flags if args.crop is None else [*flags, "--crop", str(args.crop)]
 
 

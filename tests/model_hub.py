@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -25,11 +25,15 @@ class ModelHub(HubHandler):
     """how often a request whose path ends like this is still answered with an error"""
     closes: bool
     """whether the connection is closed in place of such an answer"""
+    called: dict[str, Callable[[], None]]
+    """what is called before the body of the first request is read whose path ends like this"""
     role: str
 
     def handle_one(self, answer) -> None:
         path = urlsplit(self.path).path
         self.requests.append(f"{self.command} {path}")
+        for ending in filter(path.endswith, list(self.called)):
+            self.called.pop(ending)()
         for ending, times in self.failing.items():
             if times and path.endswith(ending):
                 self.failing[ending] -= 1
@@ -101,7 +105,7 @@ def served(folder: Path) -> Iterator[dict[str, str]]:
     """An empty Hub that runs; the variables by which other processes use it."""
     ModelHub.repositories, ModelHub.uploads, ModelHub.visibility = {}, {}, {}
     ModelHub.requests, ModelHub.failing, ModelHub.role = [], {}, "write"
-    ModelHub.closes = False
+    ModelHub.closes, ModelHub.called = False, {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), ModelHub)
     Thread(target=server.serve_forever, daemon=True).start()
     ModelHub.environment = {

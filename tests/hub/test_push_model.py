@@ -2,11 +2,15 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import traceback
 
 import pytest
 import yaml
 from model_hub import TOKEN
+from small import ROOT
 
 from segacc.errors import InputError, Stopped
 from segacc.export.push import Push, export_and_push
@@ -90,6 +94,18 @@ def test_an_upload_that_broke_goes_on_with_the_same_command(hub, run, ending, cl
     assert "pushed:" in said and "model.safetensors" in hub.repositories[NAME]
     puts = sum(request == "PUT /upload" for request in hub.requests)
     assert puts - sent == (0 if ending == "/commit/main" else 1)  # what is there is not sent again
+
+
+def test_a_push_that_was_killed_goes_on_with_the_same_command(hub, run):
+    command = [sys.executable, "-m", "segacc", "export", str(run), "--push-to-hub", NAME]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **hub.environment})
+    hub.called = {"/upload": process.kill}
+    assert process.wait(timeout=120) == -signal.SIGKILL and not hub.called
+    assert hub.repositories == {NAME: {}}
+    push_run(run, NAME)
+    files = hub.repositories[NAME]
+    assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
+    assert files["model.safetensors"] == (run / "best" / "model.safetensors").read_bytes()
 
 
 def test_a_server_that_repeats_the_token_does_not_get_it_printed(hub, run, capfd):
