@@ -29,14 +29,13 @@ SETTINGS: dict[str, dict[str, str]] = {
 # A program that reads a number of seconds, trains for so long, and prints the images per second.
 PROGRAM = """
 import os, sys, time
-from types import SimpleNamespace
 import segmentation_models_pytorch as smp
 import torch
 from segacc.runtime.threads import cores, keep_memory, prepare_cpu
 
 torch.set_num_threads(cores())
 if "WATCH" in os.environ:
-    prepare_cpu(SimpleNamespace(device=torch.device("cpu")))
+    prepare_cpu(torch.device("cpu"))
 keep_memory()
 torch.manual_seed(0)
 model = smp.create_model("linknet", encoder_name="resnet34", encoder_weights=None, classes=1)

@@ -58,8 +58,12 @@ def export(
         raise InputError(f"--at {at}: without --at images are not resized, so leave it out.")
     check_place("the model", model, A_TRAINED_MODEL)
     show_doing("loading the model, writing it and comparing the two")
-    from segacc.export.push import Push, export_and_push
+    import torch
 
+    from segacc.export.push import Push, export_and_push
+    from segacc.runtime.threads import prepare_cpu
+
+    prepare_cpu(torch.device("cpu"))  # which writes the model and compares the two
     push = Push(push_to_hub, public, push_pictures)
     for line in export_and_push(model, to, out, at, pixels, int8, push):
         print(line)

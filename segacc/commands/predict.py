@@ -159,7 +159,7 @@ def _write_masks(
 
     with on_device(device):
         accelerator = make_accelerator("fp32")
-        prepare_cpu(accelerator)
+        prepare_cpu(accelerator.device)
         predictor = load_models(models, accelerator.device)
         write_legend(out, predictor.labels)
         done = predict_images(predictor, jobs, *options)

@@ -85,7 +85,7 @@ def load_evaluation(config: EvaluateConfig, net: nn.Module | None = None) -> Eva
     show_doing("loading the model")
     precision = "fp32" if trained.precision == "fp16" and not uses_gpu() else trained.precision
     accelerator = make_accelerator(precision)
-    prepare_cpu(accelerator)
+    prepare_cpu(accelerator.device)
     model = load_segmenter(config.run, net).to(accelerator.device)
     show_doing("reading the data")
     known = known_data(config.run)

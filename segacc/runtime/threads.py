@@ -15,8 +15,7 @@ from segacc.runtime.signals import LAUNCHED, PARENT
 from segacc.runtime.spinning import watch_cores
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
+    import torch
 
 T = TypeVar("T")
 
@@ -88,12 +87,12 @@ def cores_of_process() -> int:
     return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def prepare_cpu(accelerator: Accelerator) -> None:
-    """Where the model runs on a CPU, let torch use this process's share of the cores, or as many
+def prepare_cpu(device: torch.device) -> None:
+    """Where a model runs on the CPU, let torch use this process's share of the cores, or as many
     threads as the user has set in OMP_NUM_THREADS, and let it use its memory again."""
     import torch
 
-    if accelerator.device.type == "cpu":
+    if device.type == "cpu":
         torch.set_num_threads(threads_of_user() or cores_of_process())
         watch_cores(torch.get_num_threads())
         keep_memory()

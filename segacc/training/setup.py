@@ -167,7 +167,7 @@ def start_processes(config: TrainConfig) -> Accelerator:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
     accelerator = make_accelerator(config.precision)
-    prepare_cpu(accelerator)
+    prepare_cpu(accelerator.device)
     return accelerator
 
 

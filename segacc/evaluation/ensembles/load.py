@@ -132,7 +132,7 @@ def _start(configs: Sequence[TrainConfig]) -> tuple[Accelerator, str]:
     if precision == "fp16" and not uses_gpu():
         precision = "fp32"
     accelerator = make_accelerator(precision)
-    prepare_cpu(accelerator)
+    prepare_cpu(accelerator.device)
     return accelerator, precision
 
 
