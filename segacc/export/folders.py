@@ -121,6 +121,10 @@ def smp_card(model: Segmenter) -> str:
 
 Trained by segacc, written by `segacc export --to smp`.{order}
 
+```bash
+pip install segmentation-models-pytorch albumentations
+```
+
 ```python
 import albumentations
 import numpy as np
@@ -150,6 +154,10 @@ def transformers_card(model: Segmenter) -> str:
     return f"""# {type(model.net).__name__}
 
 Trained by segacc, written by `segacc export --to transformers`.
+
+```bash
+pip install transformers torch torchvision pillow
+```
 
 ```python
 import torch
