@@ -56,7 +56,7 @@ docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(INSTALLED)
 	$(BIN)/python docs/pages.py build/docs
 	$(BIN)/mkdocs build --quiet --strict
-	@echo "look at: site/index.html"
+	@echo "look at: site/index.html (its search needs a server: python -m http.server -d site)"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
