@@ -30,8 +30,9 @@ def blobs(tmp_path_factory):
 def test_launch_train_evaluate_and_start_from_the_result(blobs, tmp_path):
     run = tmp_path / "run"
     flags = ["--dataset", blobs, "--size", 64, "--batch-size", 4, *TINY, "--epochs", 2]
-    launch = ["-m", "accelerate.commands.launch", "train.py", *flags]
-    done = run_program(*launch, "--crop", 32, "--weights", "none", "--output-dir", run)
+    launch = ["-m", "accelerate.commands.launch"]
+    more = ["--crop", 32, "--weights", "none", "--output-dir", run]
+    done = run_program(*launch, "train.py", *flags, *more)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "crops of 32 px in training only" in done.stdout
     assert f"next: python evaluate.py {run}" in done.stdout
@@ -39,7 +40,7 @@ def test_launch_train_evaluate_and_start_from_the_result(blobs, tmp_path):
     assert scored.returncode == 0, scored.stderr[-3000:]
     assert "3 full images of 64 x 64 px" in scored.stdout
     assert (run / "test" / "overview.png").is_file()
-    again = run_program(*launch, "--weights", run, "--output-dir", tmp_path / "again")
+    again = run_program("train.py", *flags, "--weights", run, "--output-dir", tmp_path / "again")
     assert again.returncode == 0, again.stderr[-3000:]
     assert f"{run} (" in again.stdout and "tensors loaded)" in again.stdout
 

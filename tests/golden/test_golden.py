@@ -16,7 +16,8 @@ HERE = Path(__file__).parent
 GOLDEN = json.loads((HERE / "runs.json").read_text())
 
 
-MORE = ("unet", "fpn", "pspnet", "deeplabv3plus", "segformer")  # these in `make soak` only
+# These in `make soak` only.
+MORE = ("unet", "fpn", "pspnet", "deeplabv3plus", "segformer", "accumulate")
 NAMES = [
     pytest.param(name, marks=pytest.mark.soak if name in MORE else ()) for name in GOLDEN["runs"]
 ]

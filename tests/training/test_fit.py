@@ -148,7 +148,7 @@ def test_a_state_is_saved_at_the_end_of_an_epoch_when_it_is_time(blobs, tmp_path
     assert [p.stem for p in states(run)] == [f"epoch-{e:04d}-step-{s:08d}" for e, s in wanted]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.soak)])
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.soak)])
 def test_a_compiled_run_has_the_same_curve_and_can_be_resumed_as_any(
     blobs, tmp_path, monkeypatch, caplog, backend, precision
