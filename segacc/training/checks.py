@@ -20,6 +20,7 @@ from segacc.data.loading.workers import MORE_ROOM
 from segacc.data.regions import STEP
 from segacc.data.split import Prepared, Split
 from segacc.errors import InputError, how_to_continue
+from segacc.models.weights.build import check_names
 from segacc.runs.folder import check_output_dir
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import is_lost_connection
@@ -100,7 +101,10 @@ def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str
 
 
 def check_flags(config: TrainConfig, accelerator: Accelerator, own: Own = NOTHING) -> None:
-    """Raises InputError for flags that are wrong whatever the data set and the model are."""
+    """Raises InputError for flags that are wrong whatever the data set is."""
+    if not config.resume:
+        assert config.weights is not None  # `with_protocol` has filled it in
+        check_names(config.model, config.encoder, config.weights)
     check_loss(config, own)
     check_batch(config, accelerator.num_processes)
     check_tracker(config.tracker)

@@ -350,6 +350,14 @@ def test_wrong_flags_are_refused_before_a_folder_is_made(blobs, tmp_path, flags,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "name"), [("--model", "lnknet"), ("--encoder", "resnet43"), ("--weights", "./none.pth")]
+)
+def test_a_wrong_name_is_refused_before_data_are_read(tmp_path, flag, name):
+    with pytest.raises(InputError, match=rf"{flag} {name} (is not known|was not found)"):
+        train("owner/data-that-nobody-has", tmp_path / "run", flag, name)
+
+
 def test_an_output_folder_that_is_taken_is_refused(blobs, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "note").write_text("mine")

@@ -8,13 +8,13 @@ from pathlib import Path
 from torch import nn
 
 from segacc.config.names import A_MODEL, WEIGHTS, check_place
-from segacc.config.train import default_weights, is_own
+from segacc.config.train import default_weights, has_own_encoder, is_own
 from segacc.errors import InputError, first_line, some_names
 from segacc.labels import Labels
 from segacc.models.huggingface import keep_head, load_pretrained_net
 from segacc.models.normalisation import Normalisation, from_image_processor, from_smp, from_timm
 from segacc.models.segmenter import Segmenter
-from segacc.models.smp import make_smp_net
+from segacc.models.smp import check_architecture, check_encoder, make_smp_net
 from segacc.models.weights.hub import folder_of_model
 from segacc.models.weights.local import check_share, config_beside, load_weights
 from segacc.models.weights.packaged import PACKAGES, file_of, package_of, read_packaged
@@ -55,17 +55,15 @@ def build_model(
     Raises:
         InputError: unknown name, or weights that cannot be had. Never random weights instead.
     """
+    check_names(name, encoder, weights)
     if is_own(name):
         return _build_own(name, weights, classes, channels, net)
-    check_place("--model", name, A_MODEL)
-    check_place("--weights", weights, WEIGHTS)
-    local = Path(weights).expanduser()
-    has_own_encoder = name == "segformer" or "/" in name
-    folder = folder_of_model(weights, may_be_other=has_own_encoder)
+    local, of_transformers = Path(weights).expanduser(), has_own_encoder(name)
+    folder = folder_of_model(weights, may_be_other=of_transformers)
     if folder is not None:
         built = build_model(name, encoder, str(folder), classes, channels, head_of)
         return Built(built.model, built.weights.replace(str(folder), weights))
-    if has_own_encoder:
+    if of_transformers:
         if not local.exists():
             return _build_transformers(name, weights, classes, channels, head_of)
         if "model_type" in config_beside(local):
@@ -86,6 +84,19 @@ def build_model(
     if local.exists():
         return Built(model, load_weights(model, local, encoder))
     return Built(model, _load_encoder_by_name(model, encoder, weights))
+
+
+def check_names(name: str, encoder: str | None, weights: str) -> None:
+    """Raises InputError for a name or a path that `build_model` cannot find on this machine, before
+    anything is read or downloaded for it."""
+    if is_own(name):
+        return
+    check_place("--model", name, A_MODEL)
+    check_place("--weights", weights, WEIGHTS)
+    if not has_own_encoder(name):
+        assert encoder is not None
+        check_architecture(name)
+        check_encoder(encoder)
 
 
 def _build_own(
