@@ -351,7 +351,8 @@ def test_wrong_flags_are_refused_before_a_folder_is_made(blobs, tmp_path, flags,
 
 
 @pytest.mark.parametrize(
-    ("flag", "name"), [("--model", "lnknet"), ("--encoder", "resnet43"), ("--weights", "./none.pth")]
+    ("flag", "name"),
+    [("--model", "lnknet"), ("--encoder", "resnet43"), ("--weights", "./none.pth")],
 )
 def test_a_wrong_name_is_refused_before_data_are_read(tmp_path, flag, name):
     with pytest.raises(InputError, match=rf"{flag} {name} (is not known|was not found)"):
