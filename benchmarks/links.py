@@ -29,7 +29,7 @@ from segacc.models.global_batch import Place, place_dropout
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights.build import build_model
 from segacc.runtime.threads import keep_memory
-from segacc.training.losses import make_loss
+from segacc.training.losses.terms import make_loss
 from segacc.training.optim import make_optimizer
 
 LINKS = {  # GB/s in each direction

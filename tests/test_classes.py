@@ -23,7 +23,7 @@ from segacc.data.split import open_split
 from segacc.labels import BINARY, IGNORE, Labels
 from segacc.metrics.counts import absent_classes, count_pixels, predicted_labels, scores
 from segacc.models.segmenter import Segmenter
-from segacc.training.losses import make_loss
+from segacc.training.losses.terms import make_loss
 from segacc.training.optim import make_optimizer
 from segacc.training.saving.checkpoint import (
     Progress,

@@ -11,7 +11,7 @@ from benchmarks.contenders.turns import Task, Turns, task, use_cores
 from segacc.models.global_batch import place_dropout
 from segacc.models.weights.build import build_model
 from segacc.runtime.threads import keep_memory
-from segacc.training.losses import make_loss
+from segacc.training.losses.terms import make_loss
 from segacc.training.optim import make_optimizer
 
 

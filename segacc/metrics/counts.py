@@ -57,14 +57,13 @@ def confusion_matrices(predicted: Tensor, label_maps: Tensor, classes: int) -> T
     """
     assert predicted.ndim == 3 and predicted.shape == label_maps.shape, "one label per pixel"
     assert predicted.dtype == label_maps.dtype == torch.uint8
-    assert bool(((label_maps < classes) | (label_maps == IGNORE)).all()), "no such class"
-    images = len(predicted)
-    # Ignored pixels go into a row of their own behind the last class, which is then left out.
-    rows = torch.where(label_maps == IGNORE, classes, label_maps.long())
-    first = torch.arange(images, device=predicted.device).view(-1, 1, 1) * (classes + 1)
-    cells = ((first + rows) * classes + predicted).flatten()
-    length = images * (classes + 1) * classes
-    return cells.bincount(minlength=length).view(images, classes + 1, classes)[:, :classes]
+    # A row for each value of a byte, of which ignored pixels have the last one.
+    first = torch.arange(len(predicted), device=predicted.device).view(-1, 1, 1) * (IGNORE + 1)
+    cells = ((first + label_maps) * classes + predicted).flatten()
+    length = len(predicted) * (IGNORE + 1) * classes
+    counts = cells.bincount(minlength=length).view(len(predicted), IGNORE + 1, classes)
+    assert not counts[:, classes:IGNORE].any(), "no such class"
+    return counts[:, :classes]
 
 
 def counts_of_classes(confusion: Tensor) -> Tensor:

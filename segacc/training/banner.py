@@ -18,7 +18,7 @@ from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
 from segacc.runtime.accelerator import device_name, resolved_precision
 from segacc.training.checks import warnings_of
-from segacc.training.losses import PixelOptions, has_region_loss
+from segacc.training.losses.terms import PixelOptions, has_region_loss
 from segacc.training.saving.checkpoint import Progress
 
 HEAD_EVERY = 25

@@ -25,7 +25,7 @@ from segacc.runs.folder import check_output_dir
 from segacc.runtime.accelerator import is_out_of_memory
 from segacc.runtime.ranks import is_lost_connection
 from segacc.tracking.start import check_tracker
-from segacc.training.losses import WEIGHED_LOSSES, make_loss
+from segacc.training.losses.terms import WEIGHED_LOSSES, make_loss
 from segacc.training.own import NOTHING, Own, own_loss
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segacc.config.train import OWN, TrainConfig, is_own
 from segacc.errors import InputError
 from segacc.labels import IGNORE
-from segacc.training.losses import Loss
+from segacc.training.losses.terms import Loss
 
 ImageLoss = Callable[[Tensor, Tensor], Tensor]
 """Of one image: logits (1, K, H, W) float32, and its label map (1, H, W) int64, in which IGNORE

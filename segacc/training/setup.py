@@ -35,7 +35,7 @@ from segacc.tracking.start import start_tracker
 from segacc.tracking.trackers import Tracker
 from segacc.training.banner import about_fine_tuning, about_options, banner
 from segacc.training.checks import check_data, check_flags
-from segacc.training.losses import Loss, PixelOptions, make_loss
+from segacc.training.losses.terms import Loss, PixelOptions, make_loss
 from segacc.training.optim import make_schedule
 from segacc.training.own import NOTHING, Own, own_loss
 from segacc.training.saving.checkpoint import (

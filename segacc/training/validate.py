@@ -25,7 +25,7 @@ from segacc.metrics.thresholds import LEVELS, best_threshold, histogram, levels_
 from segacc.models.segmenter import Segmenter
 from segacc.prediction.logits import predict_split
 from segacc.runtime.ranks import gather_images
-from segacc.training.losses import Loss
+from segacc.training.losses.terms import Loss
 
 
 @dataclass(frozen=True)

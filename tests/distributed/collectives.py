@@ -7,7 +7,7 @@ from torch import nn
 from segacc.data.loading.loader import rank_share
 from segacc.labels import IGNORE
 from segacc.runtime.ranks import gather_images
-from segacc.training.losses import PIXEL_LOSSES, PLAIN, PixelOptions, make_loss
+from segacc.training.losses.terms import PIXEL_LOSSES, PLAIN, PixelOptions, make_loss
 
 accelerator = Accelerator(cpu=True)
 rank, world = accelerator.process_index, accelerator.num_processes

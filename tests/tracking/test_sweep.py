@@ -14,7 +14,7 @@ from wandb_side import read_attempts
 
 from segacc.config.flags import parse_train
 from segacc.config.train import STUDY_MODELS
-from segacc.training.losses import make_loss
+from segacc.training.losses.terms import make_loss
 
 SWEEP = utils.load_sweep_config(str(ROOT / "sweep.yaml"))
 assert SWEEP is not None

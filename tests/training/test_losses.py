@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from segacc.errors import InputError
 from segacc.labels import IGNORE
-from segacc.training.losses import (
+from segacc.training.losses.terms import (
     PIXEL_LOSSES,
     REGION_LOSSES,
     PixelOptions,
@@ -153,6 +153,32 @@ def test_cross_entropy_of_classes_is_that_of_torch(classes):
     logits, label_maps = made_up(classes=classes)
     expected = functional.cross_entropy(logits, label_maps.long(), ignore_index=IGNORE)
     assert make_loss("bce")(logits, label_maps).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_logits_that_are_sure_and_wrong_have_finite_losses_and_gradients(name):
+    """Their probabilities are too small for float32."""
+    logits, label_maps = batch(shape=(2, 4, 8, 8))
+    logits = (100 * logits).requires_grad_()
+    loss = make_loss(name)(logits, label_maps)
+    loss.backward()
+    assert loss.isfinite() and logits.grad.isfinite().all()
+    if name == "ce":
+        other = functional.cross_entropy(logits, label_maps.long())
+        assert loss.item() > 88 and loss.item() == pytest.approx(other.item(), rel=1e-6)
+
+
+def test_the_gradient_of_a_sum_is_that_of_its_terms():
+    """They share probabilities."""
+    logits, label_maps = batch(shape=(2, 4, 8, 8))
+    logits.requires_grad_()
+
+    def gradient(name):
+        return torch.autograd.grad(make_loss(name)(logits, label_maps), logits)[0]
+
+    torch.testing.assert_close(
+        gradient("dice+ce+focal"), gradient("dice") + gradient("ce") + gradient("focal")
+    )
 
 
 def test_focal_loss_of_classes_is_that_of_monai():

@@ -1,0 +1,1 @@
+"""Losses of the global batch, and what their terms share."""
