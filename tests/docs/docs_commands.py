@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import sys
 import tomllib
 import warnings
@@ -36,6 +37,17 @@ class Code:
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}: {self.text}"
+
+
+def copy_repository(folder: Path) -> Path:
+    """The files of the repository, in a folder in which commands may write."""
+
+    def ignore(inside: str, names: list[str]) -> list[str]:
+        made = ("build", "site", "runs", "wandb") if Path(inside) == ROOT else ("__pycache__",)
+        return [name for name in names if name in made or name.startswith(".")]
+
+    shutil.copytree(ROOT, folder, ignore=ignore)
+    return folder
 
 
 def blocks(page: Path) -> Iterator[tuple[str, int, str]]:

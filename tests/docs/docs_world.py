@@ -9,6 +9,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from small import CLASSES as CLASS_NAMES
 from small import ROOT, TINY, write_blobs, write_classes
 
 from segacc.config.flags import parse_evaluate, parse_train
@@ -16,7 +19,9 @@ from segacc.evaluation.evaluate import evaluate
 from segacc.training.fit import fit
 
 BINARY = ("data", "PATH", "demo", "gland", "pedestrian", "owner/name", "NEWPLACE", "PLACE")
-CLASSES = ("DIR", "CamVid", "streets", "demo-street", "segments/sidewalk-semantic")
+CLASSES = ("DIR", "CamVid", "streets", "cells", "demo-street")
+CLASSES += ("segments/sidewalk-semantic",)
+WITH_NAMES = ("demo-street", "segments/sidewalk-semantic")  # that they bring themselves
 SHORT = ("--epochs", "1", "--size", "64", "--batch-size", "4", "--weights", "none")
 SHORT += ("--tracker", "none", *TINY)
 
@@ -26,15 +31,18 @@ def make_world(folder: Path) -> Path:
         write_blobs(folder / name)
     for name in CLASSES:
         write_classes(folder / name)
-        if name != "demo-street":  # which has a list of its own
+        if name not in WITH_NAMES:
             (folder / name / "classes.txt").unlink()
-    (folder / "classes.txt").write_text("ground: 0\ndisc: 1\nbox: 2\n")
+    (folder / "classes.txt").write_text("ground: 0\ndisc: 1\nbox: 2\nUnlabelled: 11\n")
+    (folder / "cells" / "classes.txt").write_text("ground: 0\ndisc: 1\nbox: 2\nartefact: 3\n")
     (folder / "run.yaml").write_text("dataset: data\nbatch-size: 4\n")
     write_flat(folder / "slides-set", "patient{:02}_slide1")
     write_flat(folder / "drives", "drive{:02}/frame")
     write_nnunet(folder / "nnUNet_raw" / "Dataset001_Cells", "cell_{:03}")
     write_nnunet(folder / "nnUNet_raw" / "Dataset002_Slices", "patient{:02}_012")
     write_mmseg(folder / "my_dataset")
+    write_paired(folder / "paired")
+    write_checkpoint(folder / "last.ckpt")
     write_photos(folder)
     for name in ("train.py", "evaluate.py", "accelerate_configs", "sweep.yaml", "examples"):
         (folder / name).symlink_to(ROOT / name)
@@ -79,6 +87,21 @@ def write_mmseg(folder: Path) -> None:
     splits = [("train", i) for i in range(12)] + [("val", i) for i in range(4)]
     names = [(f"{split}/{split}{i}") for split, i in splits]
     _write_set(folder, [(f"img_dir/{name}.jpg", f"ann_dir/{name}.png") for name in names])
+
+
+def write_paired(folder: Path) -> None:
+    """Images and masks of two layouts that only patterns pair."""
+    names = [(f"images/{i}.jpg", f"masks/{i}_x.png") for i in range(12)]
+    splits = ["train"] * 8 + ["val"] * 4
+    names += [(f"{s}/rgb/{i}.tif", f"{s}/vessels/{i}.png") for i, s in enumerate(splits)]
+    _write_set(folder, names)
+    (folder / "classes.txt").write_text("\n".join(CLASS_NAMES))
+
+
+def write_checkpoint(file: Path) -> None:
+    """What Lightning saves of a module whose `model` is an FPN."""
+    net = smp.FPN(TINY[3], encoder_weights=None)
+    torch.save({"state_dict": {f"model.{name}": t for name, t in net.state_dict().items()}}, file)
 
 
 def write_photos(folder: Path) -> None:

@@ -6,15 +6,11 @@ HOW says to `start`, with a shell and the real launchers. What makes them short 
 """
 
 import glob
-import os
 import re
-import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -32,9 +28,8 @@ from docs_commands import (
     split,
     untagged,
 )
+from docs_start import DATA, hub_with_pretrained, remove_what_is_written, shorter, start
 from docs_world import SHORT, make_world
-from model_hub import served
-from small import ROOT, TINY
 
 import segacc
 from segacc import cli
@@ -44,29 +39,15 @@ from segacc.errors import run_program
 # `run` in `make test` and in `make soak`; `start` in `make soak` only; all else is a reason why a
 # command is only read by its parser.
 HOW = {
-    r"make (test|soak|lint|format)": "they are what runs this test",
-    r"make demo": "tests/test_doors.py looks at what it starts; it takes minutes",
-    r"make (bench|docs)": "tests/test_benchmarks.py and tests/docs/test_site.py run what it does",
-    r"pip install": "it needs the package index",
-    r"hf auth login": "it needs an account",
+    r"make (test|soak)": "they are what runs this test",
+    r"make|pip install|hf auth login|.*golden\.py": "start",
     r"(?!cp|mv).*\bme/": "start",
-    r".*(--push-to-hub|predict owner/)": "docs/hub.md has the same, which is started",
-    r"accelerate launch --config_file \S*(gpu|ddp)\.yaml": "start",  # on the CPU, in one process
-    r"(accelerate|torchrun|segacc train) .*(gpu|ddp|multinode)\.yaml": "it needs GPUs, or machines",
-    r"segacc train .*--(gpus|machines)": "it needs GPUs; tests/runtime/ have processes on the CPU",
-    r"segacc train .*--(processes|launch-config)": "start",
+    r".*(--push-to-hub|predict owner/)": "start",
+    r"segacc train .*--(gpus|machines|processes|launch-config)": "start",
     r"sbatch": "tests/faults/ run the script with stand-ins for Slurm",
-    r"wandb|.*wandb sync|segacc dashboard|trackio|tensorboard": "it needs an account or a server",
-    r".*base_tester\.py": "make soak does the same in tests/models/",
-    r".*golden\.py": "tests/golden/ runs it; it writes into the repository",
-    r"python -m benchmarks": "tests/test_benchmarks.py runs them",
-    r"segacc study --fast": "tests/test_installed.py runs it on a smaller set",
-    r"segacc study": "start",
-    r".*--keep-head": "it needs pretrained weights of the Hub; tests/models/ have a stand-in",
-    r".*--pairs|.*--dataset (cells|drives)|.*Unlabelled": "of another set; see tests/data/reading/",
-    r".*--weights (last\.ckpt|nvidia)": "it needs a file of weights, or the Hub",
-    r"segacc export .*transformers": "this run has another model; tests/export/ have one of these",
-    r"segacc export .*(onnx|pt2)": "start",
+    r"wandb|.*wandb sync": "it needs an account of W&B",
+    r"segacc dashboard|segacc study|.*--keep-head|.*--weights nvidia": "start",
+    r"segacc export .*(onnx|pt2|transformers)": "start",
     r"segacc (check|cache|predict|evaluate|compare|export|prepare|runs)": "run",
     r"python evaluate\.py": "run",
     r"cp -r \"\$\(python": "start",
@@ -81,9 +62,6 @@ PYTHON_TESTED_BY = {
 }
 # They only read the run, which is the same on all pages: once is enough.
 ONLY_READ = ("python evaluate.py", *(f"segacc {c}" for c in ("evaluate", "predict", "compare")))
-DATA = {"slides": "slides-set", "gland": "./gland", "pedestrian": "./pedestrian"}
-DATA |= {"demo": "./demo", "demo-street": "./demo-street"}  # drawn by code, which takes longer
-DATA |= {"other": "./data"}
 # Of a benchmark, taskset, Docker and TensorBoard.
 OTHER_FLAGS = {"--camvid", "--cpu-list", "--shm-size", "--ipc", "--logdir"}
 PAGES_WITH_CODE = [page for page in PAGES if any(kind for kind, _, _ in blocks(page))]
@@ -163,43 +141,6 @@ def _is_name_alone(code: Code) -> bool:
     ) or ("benchmarks.NAME" in words)
 
 
-def shorter(command: str, args: list[str]) -> list[str]:
-    """The flags of a command, and others that make it quick on the small data."""
-    if command == "check" and "--size" in args:
-        args = [*args, "--size", "64", "--crop", "32"]
-    if command in ("predict", "evaluate") and "--tile" in args:
-        args = [*args, "--tile", "32"]
-    if command == "cache":
-        args = [word for word in args if word not in ("--prune", "--days", "30", "--gb", "20")]
-    if command == "study":
-        words = dict(zip(args[::2], args[1::2], strict=True)) if "--fast" not in args else {}
-        words |= {"--models": "linknet", "--encoder": TINY[3], "--seeds": "0", "--weights": "none"}
-        words |= {"--tracker": "none", "--dataset": words.get("--dataset", "./pedestrian")}
-        return ["--fast", *(part for pair in words.items() for part in pair)]
-    if command != "train":
-        return args
-    args = [DATA.get(word, word) for word in args]
-    if "--resume" in args:
-        return [*args, "--epochs", "2", "--tracker", "none"]
-    more = list(SHORT)
-    if "me/" in " ".join(args) and "--weights" in args:  # of the model that was pushed before
-        del more[(i := more.index("--weights")) : i + 2]
-    if "segformer" in args:
-        more = more[: more.index("--model")]
-    elif "--model" in args:  # the page's architecture, with a small encoder
-        more[more.index("--model") + 1] = args[args.index("--model") + 1]
-    if "native" in args:
-        more[more.index("--size") + 1] = "native"
-    return args + more + ["--crop", "32"] * ("--crop" in args)
-
-
-def remove_what_is_written(args: list[str]) -> None:
-    for flag in ("--out", "--output-dir", "--write-classes", "--save"):
-        if flag in args:
-            path = Path(args[args.index(flag) + 1])
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
 def run(code: Code) -> None:
     """Run a command in this process, and what the shell does before it."""
     words = split(code.text)[1]
@@ -247,38 +188,13 @@ def test_the_code_of_a_page_runs(page, world, already, monkeypatch):
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=name_of)
 def test_a_shell_runs_the_commands_of_a_page(page, world, tmp_path, monkeypatch):
     whole = name_of(page) in ("README.md", "docs/quickstart.md")
-    with served(tmp_path) as hub:
+    with hub_with_pretrained(tmp_path) as hub:
         for name, value in hub.items():
             monkeypatch.setenv(name, value)
         for code in (c for c in BLOCKS if c.page == name_of(page)):
             if how(code) == "start" or (whole and how(code) == "run"):
                 start(code, world)
-
-
-def start(code: Code, world: Path) -> None:
-    """Run a command as a user does: a shell, the launcher, a new process."""
-    variables, words = split(code.text)
-    text = code.text
-    if words[0] == "cp":
-        (world / "accelerate_configs").unlink()  # a link, which the command replaces
-    elif (started := arguments(words)) is not None:
-        command, args = started
-        more = shorter(command, args)
-        remove_what_is_written(more)
-        if more != args:
-            text = shlex.join(words[: len(words) - len(args)] + more)
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {"ACCELERATE_USE_CPU": "true", **os.environ, **variables}
-    done = subprocess.run(
-        ["bash", "-c", text],
-        cwd=world,
-        env=environment | {"PATH": path, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"

@@ -3,7 +3,6 @@ somewhere. Links of README.md, which is no page of the site, are checked as GitH
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -11,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from docs_commands import FENCE
+from docs_commands import FENCE, copy_repository
 from small import ROOT
 
 from segacc.cli import COMMANDS
@@ -42,9 +41,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """As `make docs` builds it, in a copy of the repository."""
-    folder = tmp_path_factory.mktemp("site") / "repository"
-    ignore = shutil.ignore_patterns(".*", "__pycache__", "build", "site", "runs", "wandb", "tests")
-    shutil.copytree(ROOT, folder, ignore=ignore)
+    folder = copy_repository(tmp_path_factory.mktemp("site") / "repository")
     environment = {**os.environ, "PYTHONPATH": str(folder), "NO_MKDOCS_2_WARNING": "1"}
     for command in (["docs/pages.py", "build/docs"], ["-m", "mkdocs", "build", "--strict"]):
         built = subprocess.run(
