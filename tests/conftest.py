@@ -1,9 +1,11 @@
 """Keeps tests and the processes that they start from the user's settings, caches and network."""
 
+import gc
 import os
 import signal
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -57,3 +59,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def later_garbage_collections_are_quick() -> Iterator[None]:
+    """Each run ends with one. It would look at all objects of the libraries, for a third of the
+    time of the tests. What is there after the tests of a file are those, and what they share."""
+    gc.freeze()
+    yield
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # as some libraries warn of what is left when the program ends

@@ -51,7 +51,7 @@ def shorter(command: str, args: list[str]) -> list[str]:
         words |= {"--models": "linknet", "--encoder": TINY[3], "--seeds": "0", "--weights": "none"}
         words |= {"--tracker": "none", "--dataset": words.get("--dataset", "./pedestrian")}
         return ["--fast", *(part for pair in words.items() for part in pair)]
-    return shorter_training(args) if command == "train" else args
+    return shorter_training(args) if command == "train" else list(args)
 
 
 def shorter_training(args: list[str]) -> list[str]:
@@ -109,12 +109,13 @@ def start(code: Code, world: Path) -> None:
         text += f" EPOCHS=1 INSTALLED={folder / 'installed'}" * (words[0] == "make")
     elif (started := arguments(split(text)[1])) is not None:
         command, args = started
-        if args[-2:] == ["--to", "transformers"]:
-            args = [write_segformer(world), *args[1:]]
         more = shorter(command, args)
+        if more[-2:] == ["--to", "transformers"]:
+            more[0] = write_segformer(world)
         remove_what_is_written(more)
-        words = split(text)[1]
-        text = shlex.join(words[: len(words) - len(args)] + more)
+        if more != args:
+            words = split(text)[1]
+            text = shlex.join(words[: len(words) - len(args)] + more)
     texts = [text]
     if re.search(r"--machine.rank", text):  # both machines are this one
         texts = [re.sub(r"(--machine.rank) \d", rf"\1 {rank}", text) for rank in (0, 1)]
