@@ -6,6 +6,7 @@ This module imports no other module of segacc and no large library.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import select
 import shlex
@@ -206,6 +207,9 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
     Returns:
         the exit code: what the program returns, 0 for None, or one of the codes above.
     """
+    # Seldom a full garbage collection: it looks at all objects, and while libraries are imported it
+    # finds nothing.
+    gc.set_threshold(700, 10, 1000)
     handled = [signal.SIGTERM, signal.SIGHUP]
     before = {number: signal.getsignal(number) for number in handled}
     for number in handled:

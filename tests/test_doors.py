@@ -34,6 +34,7 @@ def test_launch_train_evaluate_and_start_from_the_result(blobs, tmp_path):
     more = ["--crop", 32, "--weights", "none", "--output-dir", run]
     done = run_program(*launch, "train.py", *flags, *more)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "leaked" not in done.stderr  # what a library says of objects that nobody collected
     assert "crops of 32 px in training only" in done.stdout
     assert f"next: python evaluate.py {run}" in done.stdout
     scored = run_program("evaluate.py", run)

@@ -5,6 +5,8 @@ Libraries are imported by the commands that need them, so that every --help is i
 
 from __future__ import annotations
 
+import atexit
+import gc
 from collections.abc import Sequence
 
 from segacc.config.checks import check_places
@@ -16,6 +18,9 @@ from segacc.config.train import print_title
 from segacc.runtime.bars import show_doing
 from segacc.runtime.launching.foreground import in_foreground
 from segacc.runtime.launching.launcher import launch
+
+USUAL = 700, 10, 10
+"""Python's thresholds of garbage collections, which `run_program` changes"""
 
 
 def train(args: Sequence[str], prog: str | None = None) -> int:
@@ -37,8 +42,9 @@ def train(args: Sequence[str], prog: str | None = None) -> int:
     with in_foreground():
         show_doing("loading PyTorch")
         from segacc.training.fit import fit
+        from segacc.training.setup import Hooks
 
-        fit(config)
+        fit(config, Hooks(ready=lambda job: pass_over_what_is_loaded()))
     return 0
 
 
@@ -57,3 +63,11 @@ def evaluate(args: Sequence[str], prog: str | None = None) -> int:
 
         evaluate_run(config)
     return 0
+
+
+def pass_over_what_is_loaded() -> None:
+    """From here on garbage collections look at nothing that is there now, since it stays to the
+    end. So full ones are quick, and as frequent as Python means them to be."""
+    gc.freeze()
+    gc.set_threshold(*USUAL)
+    atexit.register(gc.unfreeze)  # libraries may say at the end what they think has leaked

@@ -28,6 +28,7 @@ GPUS = "import segacc.cli, torch; torch.cuda.device_count = lambda: 4; segacc.cl
 DATA = {"slides": "slides-set", "gland": "./gland", "pedestrian": "./pedestrian"}
 DATA |= {"demo": "./demo", "demo-street": "./demo-street"}  # drawn by code, which takes longer
 DATA |= {"other": "./data"}
+OTHER_DATA = {"--pairs": {"DIR": "paired"}, "--ignore": {"cells": "cells-set"}}  # beside a flag
 # Weights that the test has made: those of a Hub, those of a command before, those of a file.
 MADE = ("me/", "nvidia/", "last.ckpt")
 FEWER = {"192.0.2.1": "127.0.0.1", "--num_processes 16": "--num_processes 2"}
@@ -55,7 +56,9 @@ def shorter(command: str, args: list[str]) -> list[str]:
 
 
 def shorter_training(args: list[str]) -> list[str]:
-    data = DATA | ({"DIR": "paired"} if "--pairs" in args else {})
+    data = dict(DATA)
+    for flag, names in OTHER_DATA.items():
+        data |= names if flag in args else {}
     args = [data.get(word, word) for word in args]
     if "--resume" in args:
         return [*args, "--epochs", "2", "--tracker", "none"]

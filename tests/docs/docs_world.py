@@ -19,7 +19,7 @@ from segacc.evaluation.evaluate import evaluate
 from segacc.training.fit import fit
 
 BINARY = ("data", "PATH", "demo", "gland", "pedestrian", "owner/name", "NEWPLACE", "PLACE")
-CLASSES = ("DIR", "CamVid", "streets", "cells", "demo-street")
+CLASSES = ("DIR", "CamVid", "streets", "cells-set", "demo-street")
 CLASSES += ("segments/sidewalk-semantic",)
 WITH_NAMES = ("demo-street", "segments/sidewalk-semantic")  # that they bring themselves
 SHORT = ("--epochs", "1", "--size", "64", "--batch-size", "4", "--weights", "none")
@@ -34,7 +34,7 @@ def make_world(folder: Path) -> Path:
         if name not in WITH_NAMES:
             (folder / name / "classes.txt").unlink()
     (folder / "classes.txt").write_text("ground: 0\ndisc: 1\nbox: 2\nUnlabelled: 11\n")
-    (folder / "cells" / "classes.txt").write_text("ground: 0\ndisc: 1\nbox: 2\nartefact: 3\n")
+    (folder / "cells-set" / "classes.txt").write_text("ground: 0\ndisc: 1\nbox: 2\nartefact: 3\n")
     (folder / "run.yaml").write_text("dataset: data\nbatch-size: 4\n")
     write_flat(folder / "slides-set", "patient{:02}_slide1")
     write_flat(folder / "drives", "drive{:02}/frame")
