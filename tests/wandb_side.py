@@ -62,6 +62,9 @@ class Server(ThreadingHTTPServer):
         self.runs: dict[str, dict[str, Any]] = {}
         self.views: list[dict[str, Any]] = []
         self.artifacts: list[dict[str, Any]] = []
+        self.sweep = ""
+        self.point: dict[str, object] = {}
+        """the flags of the one run of a sweep"""
 
     def handle_error(self, *_: object) -> None:
         """W&B closes connections that it keeps alive when it ends."""
@@ -109,6 +112,20 @@ class Server(ThreadingHTTPServer):
             sequence = {"latestArtifact": None}
             artifact = {"id": "a", "state": "COMMITTED", "artifactSequence": sequence}
             return {"createArtifact": {"artifact": artifact}}
+        if operation == "UpsertSweep":
+            self.sweep = given["config"]
+            return {"upsertSweep": {"sweep": {"name": "ID", "project": project}}}
+        if operation == "SweepWithRuns":
+            sweep = {"id": "s", "name": "ID", "config": self.sweep, "runs": {"edges": []}}
+            return {"project": {"sweep": sweep}}
+        if operation == "CreateAgent":
+            return {"createAgent": {"agent": {"id": "g"}}}
+        if operation == "Heartbeat":
+            args = {name: {"value": value} for name, value in self.point.items()}
+            run = {"type": "run", "run_id": "point0", "program": "train.py", "args": args}
+            commands = [] if json.loads(given["runState"]) else [run if args else {"type": "exit"}]
+            self.point = {}
+            return {"agentHeartbeat": {"agent": {"id": "g"}, "commands": json.dumps(commands)}}
         viewer = {"id": "u", "entity": "me", "username": "me", "flags": "{}"}
         viewer |= {"teams": {"edges": []}}
         return {"viewer": viewer} if operation in ("Viewer", "GetDefaultEntity") else {}

@@ -1,7 +1,7 @@
 """Commands of the pages as a user starts them: a shell, the launchers, new processes.
 
-What a command needs that is not here has a stand-in: a Hub on this machine, processes on the CPU
-in place of GPUs and machines, small data and models.
+What a command needs that is not here has a stand-in: servers of the Hub and of W&B on this
+machine, processes on the CPU in place of GPUs and machines, small data and models.
 """
 
 import os
@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from docs_world import SHORT
 from model_hub import ModelHub, served
 from small import ROOT, TINY
 from transformers import AutoModelForSemanticSegmentation
+from wandb_side import Server
 
 BIN = Path(sys.executable).parent
 # segacc where its launcher counts four GPUs; the processes that it starts find none.
@@ -96,7 +97,7 @@ def hub_with_pretrained(folder: Path) -> Iterator[dict[str, str]]:
         yield variables
 
 
-def start(code: Code, world: Path) -> None:
+def start(code: Code, world: Path, wandb: Server) -> None:
     """Run a command as a user does, and look whether it succeeds."""
     variables, words = split(code.text)
     text, folder = code.text, world
@@ -104,6 +105,13 @@ def start(code: Code, world: Path) -> None:
         text = text.replace(long, short)
     if words[0] == "cp":
         (world / "accelerate_configs").unlink()  # a link, which the command replaces
+    elif "wandb" in words:
+        variables = wandb.environment
+        run = write_run(world, "OFFLINE", *TINY, "--tracker", "wandb", WANDB_MODE="offline")
+        text = text.replace("runs/NAME", run)
+        flags = [*SHORT, "--dataset", "data", "--tracker", "wandb"]  # of the point of a sweep
+        names = [name.removeprefix("--") for name in flags[::2]]
+        wandb.point = dict(zip(names, flags[1::2], strict=True))
     elif words[0] == "hf":
         text = f"{shlex.join(words)} --token $HF_TOKEN"  # which a person would type
     elif words[0] in ("make", "pip") or "golden.py" in text:
@@ -114,7 +122,7 @@ def start(code: Code, world: Path) -> None:
         command, args = started
         more = shorter(command, args)
         if more[-2:] == ["--to", "transformers"]:
-            more[0] = write_segformer(world)
+            more[0] = write_run(world, "SEGFORMER", "--model", "segformer")
         remove_what_is_written(more)
         if more != args:
             words = split(text)[1]
@@ -128,8 +136,12 @@ def start(code: Code, world: Path) -> None:
         assert shell.returncode == 0, f"{code}\n{text}\n{printed[-5000:]}"
 
 
-def start_shell(text: str, folder: Path, variables: dict[str, str]) -> subprocess.Popen[str]:
-    environment = {"ACCELERATE_USE_CPU": "true", **os.environ, **variables}
+def start_shell(
+    text: str, folder: Path, variables: Mapping[str, str | None]
+) -> subprocess.Popen[str]:
+    """Variables that are None are not set."""
+    wanted = {"ACCELERATE_USE_CPU": "true", **os.environ, **variables}
+    environment = {name: value for name, value in wanted.items() if value is not None}
     if "--gpus" in text:
         del environment["ACCELERATE_USE_CPU"]
         if not torch.cuda.is_available():
@@ -154,15 +166,13 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def write_segformer(world: Path) -> str:
-    """A run of a model that can be exported to transformers."""
-    run = world / "runs" / "SEGFORMER"
+def write_run(world: Path, name: str, *flags: str, **variables: str) -> str:
+    """A short run of other flags than that of the world; its folder."""
+    run = world / "runs" / name
     if not run.exists():
-        flags = [*SHORT[: SHORT.index("--model")], "--model", "segformer"]
-        text = shlex.join(
-            ["segacc", "train", "--dataset", "data", *flags, "--output-dir", str(run)]
-        )
-        shell = start_shell(text, world, {})
+        short = SHORT[: SHORT.index("--model")]
+        words = ["segacc", "train", "--dataset", "data", *short, *flags, "--output-dir", str(run)]
+        shell = start_shell(shlex.join(words), world, variables)
         printed, _ = shell.communicate(timeout=280)
         assert shell.returncode == 0, printed
-    return f"runs/{run.name}"
+    return f"runs/{name}"

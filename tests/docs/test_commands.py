@@ -30,6 +30,7 @@ from docs_commands import (
 )
 from docs_start import DATA, hub_with_pretrained, remove_what_is_written, shorter, start
 from docs_world import SHORT, make_world
+from wandb_side import wandb_server
 
 import segacc
 from segacc import cli
@@ -45,7 +46,7 @@ HOW = {
     r".*(--push-to-hub|predict owner/)": "start",
     r"segacc train .*--(gpus|machines|processes|launch-config)": "start",
     r"sbatch": "tests/faults/ run the script with stand-ins for Slurm",
-    r"wandb|.*wandb sync": "it needs an account of W&B",
+    r"wandb|.*wandb sync": "start",
     r"segacc dashboard|segacc study|.*--keep-head|.*--weights nvidia": "start",
     r"segacc export .*(onnx|pt2|transformers)": "start",
     r"segacc (check|cache|predict|evaluate|compare|export|prepare|runs)": "run",
@@ -192,9 +193,9 @@ def test_the_code_of_a_page_runs(page, world, already, monkeypatch):
 @pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=name_of)
 def test_a_shell_runs_the_commands_of_a_page(page, world, tmp_path, monkeypatch):
     whole = name_of(page) in ("README.md", "docs/quickstart.md")
-    with hub_with_pretrained(tmp_path) as hub:
+    with hub_with_pretrained(tmp_path) as hub, wandb_server() as wandb:
         for name, value in hub.items():
             monkeypatch.setenv(name, value)
         for code in (c for c in BLOCKS if c.page == name_of(page)):
             if how(code) == "start" or (whole and how(code) == "run"):
-                start(code, world)
+                start(code, world, wandb)
