@@ -85,9 +85,8 @@ def focal_loss(
     if batch.classes == 1:
         from torchvision.ops import sigmoid_focal_loss
 
-        per_pixel = sigmoid_focal_loss(batch.logits, batch.foreground, alpha=0.25, gamma=2).squeeze(
-            1
-        )
+        t = batch.foreground
+        per_pixel = sigmoid_focal_loss(batch.logits, t, alpha=0.25, gamma=2).squeeze(1)
     else:
         cross_entropy = _cross_entropy(batch)
         per_pixel = (1 - torch.exp(-cross_entropy)) ** 2 * cross_entropy
