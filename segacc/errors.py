@@ -223,12 +223,18 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
         if _is_first_error():
             print(f"error: {error}", file=sys.stderr, flush=True)
         return EXIT_INPUT
-    except Stopped as stopped:
+    except KeyboardInterrupt as error:
+        # The same signal may come again while Python ends, which takes a second: from a launcher,
+        # or a user who is in a hurry. It would only change the exit code.
+        for number in (signal.SIGINT, *handled):
+            signal.signal(number, signal.SIG_IGN)
+        # Ctrl-C may also come while a stopped run ends, when all is saved.
+        stopped = error if isinstance(error, Stopped) else error.__context__
+        if not isinstance(stopped, Stopped):
+            return EXIT_INTERRUPTED
         if is_local_main():
             print(stopped, file=sys.stderr)
         return EXIT_STOPPED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
         if not leave_closed_outputs():
             raise

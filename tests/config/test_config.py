@@ -14,7 +14,7 @@ from segacc.config.records import read_run_config, to_json
 from segacc.config.train import TrainConfig
 from segacc.data.cache import cache_dir
 from segacc.data.known import known_data
-from segacc.errors import InputError, Stopped, how_to_continue, run_program
+from segacc.errors import InputError, how_to_continue, run_program
 
 DEFAULTS = {
     "model": "linknet",
@@ -340,12 +340,6 @@ def test_only_the_process_that_fails_first_prints_its_error(capsys, monkeypatch,
         monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", f"{tmp_path}/{rank}/error.json")
         assert run_program(lambda error=error: raise_(InputError(error)), debug=False) == 2
     assert capsys.readouterr().err == "error: out of memory\n"
-
-
-def test_a_stopped_program_says_how_to_continue_and_exits_with_75(capsys, monkeypatch):
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert run_program(lambda: raise_(Stopped("continue with x")), debug=False) == 75
-    assert capsys.readouterr().err == "continue with x\n"
 
 
 def test_a_bug_keeps_its_traceback():

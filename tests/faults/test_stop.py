@@ -36,14 +36,19 @@ def read_to_end(process: subprocess.Popen[str], within: float) -> str:
     return printed
 
 
-def test_a_signal_saves_and_the_message_says_how_to_continue(blobs, tmp_path):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_the_message_says_how_to_continue(blobs, tmp_path, name):
     process = long_run(blobs, run := tmp_path / "run")
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)  # sent by a terminal and a launcher: it counts once
-    printed = read_to_end(process, within=30)
+    number, printed = signal.Signals[name], ""
+    process.send_signal(number)
+    while "saving" not in printed:
+        printed += process.stderr.readline()
+    for _ in range(18):  # within 0.9 s: from a terminal and a launcher they count as one
+        process.send_signal(number)  # while the run saves, and while Python ends
+        time.sleep(0.05)
+    printed += read_to_end(process, within=30)
     assert process.returncode == EXIT_STOPPED == 75
-    message = r"stopped by SIGTERM after step (\d+); continue with: accelerate launch train.py "
+    message = rf"stopped by {name} after step (\d+); continue with: accelerate launch train.py "
     stop = re.search(rf"{message}--resume {run}\n", printed)
     assert stop and "Traceback" not in printed
     assert states(run)[-1].stem.endswith(f"step-{int(stop[1]):08d}")
