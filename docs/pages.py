@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks/results")
 OTHER_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 FENCE = re.compile(r"^ *(```|~~~)")
-LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?(\))")  # no address with a scheme, such as https:
+# No address with a scheme, such as https:. The first part is there if the text is a file's name.
+LINK = re.compile(r"(\[[\w./-]+\.md)?(\]\()([^)\s#:]+)(#[^)\s]*)?(\))")
 CODE = re.compile(r"`[^`]*`")
 
 
@@ -46,7 +47,8 @@ def places() -> dict[Path, Path]:
 
 
 def move_links(text: str, source: Path, in_site: dict[Path, Path]) -> str:
-    """The text of a page with its links as they are in the site; code stays as it is.
+    """The text of a page with its links as they are in the site, where a page is called by its
+    title and not by its file; code stays as it is.
 
     Args:
         text: Markdown.
@@ -55,14 +57,14 @@ def move_links(text: str, source: Path, in_site: dict[Path, Path]) -> str:
     """
 
     def move(match: re.Match[str]) -> str:
-        before, target, anchor, after = match.groups()
+        name, before, target, anchor, after = match.groups()
         path = Path(os.path.normpath(source.parent / target))
         if path not in in_site:
             if not (ROOT / path).is_file():
                 return match[0]  # mkdocs says that it leads nowhere
             in_site[path] = Path("files") / path
         moved = os.path.relpath(in_site[path], in_site[source].parent)
-        return f"{before}{moved}{anchor or ''}{after}"
+        return f"{'[' + title_of(path) if name else ''}{before}{moved}{anchor or ''}{after}"
 
     lines, in_code = [], False
     for line in text.splitlines():
@@ -71,11 +73,16 @@ def move_links(text: str, source: Path, in_site: dict[Path, Path]) -> str:
 
         def outside(match: re.Match[str], spans: list[tuple[int, int]] = spans) -> str:
             # The text of a link may be code; its address is not inside of one.
-            place = match.start(2)
+            place = match.start(3)
             return match[0] if any(a <= place < b for a, b in spans) else move(match)
 
         lines.append(line if in_code else LINK.sub(outside, line))
     return "\n".join(lines) + "\n"
+
+
+def title_of(page: Path) -> str:
+    """The first heading of a page, which is a path in the repository."""
+    return (ROOT / page).read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
 
 def results_page(in_site: dict[Path, Path]) -> str:
@@ -84,8 +91,7 @@ def results_page(in_site: dict[Path, Path]) -> str:
     lines += ["What was measured, with the commands, on which machine and at which commit.", ""]
     for place in sorted((p for p in in_site if p.parent == RESULTS), reverse=True):
         if place.suffix == ".md":
-            title = (ROOT / place).read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-            lines.append(f"- {place.stem[:10]}: [{title}]({place.name})")
+            lines.append(f"- {place.stem[:10]}: [{title_of(place)}]({place.name})")
     return "\n".join(lines) + "\n"
 
 

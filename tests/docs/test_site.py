@@ -73,6 +73,13 @@ def test_all_links_lead_to_a_page_and_an_anchor_that_are_there(site, pages):
     assert lost == []
 
 
+def test_links_call_a_page_by_its_title_and_not_by_its_file(site):
+    text = (site / "quickstart.html").read_text(encoding="utf-8")
+    assert '<a href="data.html">Data</a>' in text
+    named = re.compile(r">[\w/-]+\.md</a>")
+    assert [page.name for page in site.rglob("*.html") if named.search(page.read_text())] == []
+
+
 def test_pages_load_nothing_from_other_servers(pages):
     loaded = {address for page in pages.values() for address in page.loads}
     assert [address for address in loaded if urlsplit(address).netloc] == []
