@@ -5,6 +5,7 @@ This module imports no other module of segacc and no large library.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import os
@@ -21,6 +22,9 @@ EXIT_INPUT = 2
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped by a signal, to be continued
 EXIT_INTERRUPTED = 130  # the shell's own code for Ctrl-C
 EXIT_PIPE = 141  # the shell's own code when the reader of a pipe has ended
+
+USUAL_THRESHOLDS = gc.get_threshold()
+"""Python's own, of garbage collections, which `run_program` changes"""
 
 LAUNCH_FOLDER = "SEGACC_LAUNCH_FOLDER"
 """names the folder that the processes of one launch of ours share"""
@@ -207,9 +211,10 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
     Returns:
         the exit code: what the program returns, 0 for None, or one of the codes above.
     """
-    # Seldom a full garbage collection: it looks at all objects, and while libraries are imported it
-    # finds nothing.
-    gc.set_threshold(700, 10, 1000)
+    # Full garbage collections come seldom: each looks at all objects, and finds nothing while
+    # libraries are imported. Training puts the thresholds back.
+    gc.set_threshold(*USUAL_THRESHOLDS[:2], 1000)
+    atexit.register(_ignore_signals)  # it runs behind what libraries have registered
     handled = [signal.SIGTERM, signal.SIGHUP]
     before = {number: signal.getsignal(number) for number in handled}
     for number in handled:
@@ -224,17 +229,16 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
             print(f"error: {error}", file=sys.stderr, flush=True)
         return EXIT_INPUT
     except KeyboardInterrupt as error:
-        # The same signal may come again while Python ends, which takes a second: from a launcher,
-        # or a user who is in a hurry. It would only change the exit code.
         for number in (signal.SIGINT, *handled):
             signal.signal(number, signal.SIG_IGN)
-        # Ctrl-C may also come while a stopped run ends, when all is saved.
-        stopped = error if isinstance(error, Stopped) else error.__context__
-        if not isinstance(stopped, Stopped):
-            return EXIT_INTERRUPTED
-        if is_local_main():
+        stopped = _message_of_stop(error)
+        if stopped and is_local_main():
             print(stopped, file=sys.stderr)
-        return EXIT_STOPPED
+        code = EXIT_STOPPED if stopped else EXIT_INTERRUPTED
+        # The signal may come again, from a launcher or a user in a hurry. All is saved and said.
+        for number in (signal.SIGINT, *handled):
+            signal.signal(number, lambda *_: os._exit(code))
+        return code
     except BrokenPipeError:
         if not leave_closed_outputs():
             raise
@@ -247,6 +251,20 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
             sys.stdout.flush()
         except OSError:
             leave_closed_outputs()
+
+
+def _message_of_stop(error: BaseException | None) -> str:
+    """What a stopped program says; empty where it has saved nothing. Ctrl-C may also interrupt what
+    a stopped program does at its end, even twice."""
+    while error is not None and not (isinstance(error, Stopped) and error.args):
+        error = error.__context__
+    return "" if error is None else str(error)
+
+
+def _ignore_signals() -> None:
+    """Python ends in a second, without its handlers of signals: one would change the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _stop_before_start(number: int, frame: object) -> None:

@@ -63,8 +63,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def later_garbage_collections_are_quick() -> Iterator[None]:
-    """Each run ends with one. It would look at all objects of the libraries, for a third of the
-    time of the tests. What is there after the tests of a file are those, and what they share."""
+    """A training ends with a garbage collection, which would look at all objects of the libraries,
+    for a third of the time of the tests. Frozen objects are passed over."""
     gc.freeze()
     yield
     gc.collect()
@@ -72,4 +72,4 @@ def later_garbage_collections_are_quick() -> Iterator[None]:
 
 
 def pytest_unconfigure() -> None:
-    gc.unfreeze()  # as some libraries warn of what is left when the program ends
+    gc.unfreeze()  # else triton's binding prints, at the end, that frozen objects have leaked

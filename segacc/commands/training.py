@@ -15,12 +15,10 @@ from segacc.config.launch import split_launch
 from segacc.config.names import A_DATASET, check_place
 from segacc.config.records import read_run_record
 from segacc.config.train import print_title
+from segacc.errors import USUAL_THRESHOLDS
 from segacc.runtime.bars import show_doing
 from segacc.runtime.launching.foreground import in_foreground
 from segacc.runtime.launching.launcher import launch
-
-USUAL = 700, 10, 10
-"""Python's thresholds of garbage collections, which `run_program` changes"""
 
 
 def train(args: Sequence[str], prog: str | None = None) -> int:
@@ -44,7 +42,7 @@ def train(args: Sequence[str], prog: str | None = None) -> int:
         from segacc.training.fit import fit
         from segacc.training.setup import Hooks
 
-        fit(config, Hooks(ready=lambda job: pass_over_what_is_loaded()))
+        fit(config, Hooks(ready=lambda job: freeze_loaded_objects()))
     return 0
 
 
@@ -65,9 +63,10 @@ def evaluate(args: Sequence[str], prog: str | None = None) -> int:
     return 0
 
 
-def pass_over_what_is_loaded() -> None:
-    """From here on garbage collections look at nothing that is there now, since it stays to the
-    end. So full ones are quick, and as frequent as Python means them to be."""
+def freeze_loaded_objects() -> None:
+    """From here on garbage collections pass over what is loaded now, since it stays to the end. So
+    full ones are quick, and as frequent as Python means them to be."""
     gc.freeze()
-    gc.set_threshold(*USUAL)
-    atexit.register(gc.unfreeze)  # libraries may say at the end what they think has leaked
+    gc.set_threshold(*USUAL_THRESHOLDS)
+    # Else triton's binding prints, at the end, that these objects have leaked.
+    atexit.register(gc.unfreeze)

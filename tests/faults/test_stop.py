@@ -43,8 +43,9 @@ def test_a_signal_saves_and_the_message_says_how_to_continue(blobs, tmp_path, na
     process.send_signal(number)
     while "saving" not in printed:
         printed += process.stderr.readline()
-    for _ in range(18):  # within 0.9 s: from a terminal and a launcher they count as one
-        process.send_signal(number)  # while the run saves, and while Python ends
+    until = time.monotonic() + 0.7  # a second one ends a run that still saves only after 1 s
+    while time.monotonic() < until:  # while the run saves, and while Python ends
+        process.send_signal(number)
         time.sleep(0.05)
     printed += read_to_end(process, within=30)
     assert process.returncode == EXIT_STOPPED == 75
@@ -123,6 +124,28 @@ def test_a_rank_that_is_ended_after_the_error_of_another_says_nothing(said, tmp_
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and ("saving" not in done.stderr) is said, done.stderr
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_second_signal_ends_a_stopped_program_that_hangs_at_its_end(name):
+    program = """
+import atexit, os, signal, sys, time
+from segacc.errors import Stopped, run_program
+
+def work():
+    atexit.register(time.sleep, 60)
+    try:
+        raise Stopped("how to continue")
+    finally:
+        os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C while it ends
+
+sys.exit(run_program(work, debug=False))"""
+    command = [sys.executable, "-c", program]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr.readline() == "how to continue\n"
+    time.sleep(0.2)
+    process.send_signal(name)
+    assert (process.wait(10), process.stderr.read()) == (EXIT_STOPPED, "")
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from segacc.errors import InputError
 from segacc.labels import IGNORE
+from segacc.training.losses import inputs
 from segacc.training.losses.terms import (
     PIXEL_LOSSES,
     REGION_LOSSES,
@@ -220,7 +221,26 @@ def test_what_is_predicted_for_ignored_pixels_changes_nothing(name, classes):
     assert (other.grad[ignored.expand_as(other)] == 0).all() and (other.grad != 0).any()
 
 
-@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("name", ALL)
+def test_an_infinite_logit_of_an_ignored_pixel_leaves_gradients_finite(name):
+    logits, label_maps = made_up()
+    logits[0, 0, 0, 0], label_maps[0, 0, 0] = -math.inf, IGNORE
+    make_loss(name)(logits.requires_grad_(), label_maps).backward()
+    assert logits.grad.isfinite().all() and logits.grad.count_nonzero()
+
+
+def test_sums_by_class_of_gpus_are_those_of_cpus():
+    """A GPU spreads the pixels over the classes first; here a CPU does, too."""
+    logits, label_maps = made_up()
+    given = inputs.LossInput(logits, label_maps)
+    x = torch.rand(len(logits), 1, *logits.shape[2:]) * given.counted
+    of_gpu = inputs._sum(inputs._at_true_class(x, given))
+    assert inputs._sum_by_class(x, given).tolist() == pytest.approx(of_gpu.tolist(), rel=1e-6)
+    by_hand = [x[:, 0][label_maps == k].sum().item() for k in range(logits.shape[1])]
+    assert of_gpu.tolist() == pytest.approx(by_hand, rel=1e-5) and sum(by_hand) > 0
+
+
+@pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize("name", ALL)
 def test_a_batch_without_a_counted_pixel_costs_nothing(name, classes):
     logits = torch.randn(2, classes, 8, 8, requires_grad=True)

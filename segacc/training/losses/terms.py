@@ -27,12 +27,12 @@ from torch.nn import functional
 
 from segacc.errors import InputError
 from segacc.labels import IGNORE
-from segacc.training.losses.batch import Batch, region_sums, sum_over_ranks
+from segacc.training.losses.inputs import LossInput, region_sums, sum_over_ranks
 
 Loss = Callable[..., Tensor]
 """(logits, label_maps, of_step=None) -> scalar, as said above"""
 Term = Callable[..., Tensor]
-"""(Batch, of_step) -> scalar"""
+"""(LossInput, of_step, distributed, and PixelOptions if it takes them) -> scalar"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ PLAIN = PixelOptions()
 
 
 def tversky_loss(
-    batch: Batch, of_step: Tensor | None, distributed: bool, alpha: float, beta: float
+    given: LossInput, of_step: Tensor | None, distributed: bool, alpha: float, beta: float
 ) -> Tensor:
     """1 - TP / (TP + alpha FP + beta FN) with soft counts over the batch, mean over classes; in a
     step of several parts, over each part, since the soft counts of later ones are not known yet.
@@ -63,63 +63,64 @@ def tversky_loss(
     predicted and its gradient vanishes. Its loss is instead its mean probability, which is 0 for
     a perfect prediction and punishes every false positive.
     """
-    tp, p, t, pixels = region_sums(batch, distributed)
+    tp, p, t, pixels = region_sums(given, distributed)
     ratio = tp / (tp + alpha * (p - tp) + beta * (t - tp)).clamp_min(1e-7)
     return torch.where(t > 0, 1 - ratio, p / pixels.clamp_min(1)).mean()
 
 
 def cross_entropy_loss(
-    batch: Batch, of_step: Tensor | None, distributed: bool, options: PixelOptions
+    given: LossInput, of_step: Tensor | None, distributed: bool, options: PixelOptions
 ) -> Tensor:
     """Cross-entropy (for K = 1 the binary one), mean over the pixels that count."""
-    per_pixel = _cross_entropy(batch, options.label_smoothing)
-    return _mean_over_counted(per_pixel, batch.label_maps, of_step, distributed, options)
+    per_pixel = _cross_entropy(given, options.label_smoothing)
+    return _mean_over_counted(per_pixel, given.label_maps, of_step, distributed, options)
 
 
 def focal_loss(
-    batch: Batch, of_step: Tensor | None, distributed: bool, options: PixelOptions
+    given: LossInput, of_step: Tensor | None, distributed: bool, options: PixelOptions
 ) -> Tensor:
     """Focal loss (Lin et al. 2017), mean over the pixels that count: the cross-entropy times
     (1 - p)^2, where p is the probability of the true class. For K = 1 the foreground has the
     weight 0.25 and the background 0.75, as in the paper."""
-    if batch.classes == 1:
+    if given.classes == 1:
         from torchvision.ops import sigmoid_focal_loss
 
-        t = batch.foreground
-        per_pixel = sigmoid_focal_loss(batch.logits, t, alpha=0.25, gamma=2).squeeze(1)
+        t = given.foreground
+        per_pixel = sigmoid_focal_loss(given.logits, t, alpha=0.25, gamma=2).squeeze(1)
     else:
-        cross_entropy = _cross_entropy(batch)
+        cross_entropy = _cross_entropy(given)
         per_pixel = (1 - torch.exp(-cross_entropy)) ** 2 * cross_entropy
-    return _mean_over_counted(per_pixel, batch.label_maps, of_step, distributed, options)
+    return _mean_over_counted(per_pixel, given.label_maps, of_step, distributed, options)
 
 
-def lovasz_loss(batch: Batch, of_step: Tensor | None, distributed: bool) -> Tensor:
+def lovasz_loss(given: LossInput, of_step: Tensor | None, distributed: bool) -> Tensor:
     """Lovasz hinge for K = 1, else Lovasz-softmax over the classes that are in the image (Berman et
     al. 2018), over the pixels of each image that count; mean over the images that have any."""
     from segmentation_models_pytorch.losses import LovaszLoss
 
-    mode = "binary" if batch.classes == 1 else "multiclass"
+    mode = "binary" if given.classes == 1 else "multiclass"
     of_image = LovaszLoss(mode, per_image=False, ignore_index=IGNORE)
-    label_maps, losses = batch.label_maps, []
-    for own_logits, own_labels in zip(batch.logits.split(1), label_maps.split(1), strict=True):
+    label_maps, losses = given.label_maps, []
+    for own_logits, own_labels in zip(given.logits.split(1), label_maps.split(1), strict=True):
         losses.append(of_image(own_logits, own_labels.long()).sum())  # () also if no pixel counts
     images = _of_part(lambda of: (of != IGNORE).flatten(1).any(dim=1).sum(), label_maps, of_step)
     return _divide(torch.stack(losses).sum(), images, distributed)
 
 
-def _cross_entropy(batch: Batch, smoothing: float = 0.0) -> Tensor:
-    """(B, H, W), of no meaning where a pixel is ignored. Smoothing is that of Szegedy et al. 2016:
-    the true distribution is mixed with the uniform one."""
-    if batch.classes == 1:
-        t = batch.foreground
+def _cross_entropy(given: LossInput, smoothing: float = 0.0) -> Tensor:
+    """(B, H, W), 0 for ignored pixels, whose logits may be infinite. Smoothing is that of Szegedy
+    et al. 2016: the true distribution is mixed with the uniform one."""
+    counted = given.label_maps != IGNORE
+    if given.classes == 1:
+        t = given.foreground
         t = (1 - smoothing) * t + smoothing / 2 if smoothing else t
-        per_pixel = functional.binary_cross_entropy_with_logits(batch.logits, t, reduction="none")
-        return per_pixel.squeeze(1)
+        per_pixel = functional.binary_cross_entropy_with_logits(given.logits, t, reduction="none")
+        return per_pixel.squeeze(1).where(counted, 0.0)
     # On a CPU, torch's cross_entropy takes twice as long as these two steps of it.
-    per_pixel = -batch.log_probability.squeeze(1)
+    per_pixel = -given.log_of_true.squeeze(1)
     if smoothing:
-        per_pixel = (1 - smoothing) * per_pixel - smoothing * batch.log_probabilities.mean(dim=1)
-    return per_pixel
+        per_pixel = (1 - smoothing) * per_pixel - smoothing * given.log_probabilities.mean(dim=1)
+    return per_pixel.where(counted, 0.0)
 
 
 def _mean_over_counted(
@@ -213,7 +214,7 @@ def make_loss(name: str, distributed: bool = False, options: PixelOptions = PLAI
     Raises:
         InputError: a term is not known.
     """
-    terms: list[Term] = []
+    terms: list[Callable[[LossInput, Tensor | None], Tensor]] = []
     for term in name.split("+"):
         if term in REGION_LOSSES:
             alpha, beta = REGION_LOSSES[term]
@@ -232,7 +233,7 @@ def make_loss(name: str, distributed: bool = False, options: PixelOptions = PLAI
             )
 
     def loss(logits: Tensor, label_maps: Tensor, of_step: Tensor | None = None) -> Tensor:
-        batch = Batch(logits, label_maps)
-        return torch.stack([term(batch, of_step) for term in terms]).sum()
+        given = LossInput(logits, label_maps)
+        return torch.stack([term(given, of_step) for term in terms]).sum()
 
     return loss
