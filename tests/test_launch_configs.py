@@ -16,6 +16,7 @@ from accelerate import Accelerator
 a = Accelerator()
 state = f"{a.process_index} of {a.num_processes} on {a.device.type} in {a.mixed_precision}"
 print(state + "\\n", end="")  # in one piece: the processes share the pipe
+a.wait_for_everyone()  # one that ends at once may break the start of another
 a.end_training()
 """
 
