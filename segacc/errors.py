@@ -214,7 +214,7 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
     # Full garbage collections come seldom: each looks at all objects, and finds nothing while
     # libraries are imported. Training puts the thresholds back.
     gc.set_threshold(*USUAL_THRESHOLDS[:2], 1000)
-    atexit.register(_ignore_signals)  # it runs behind what libraries have registered
+    atexit.register(_ignore_signals)  # after what libraries have registered
     handled = [signal.SIGTERM, signal.SIGHUP]
     before = {number: signal.getsignal(number) for number in handled}
     for number in handled:

@@ -41,8 +41,10 @@ def test_a_signal_saves_and_the_message_says_how_to_continue(blobs, tmp_path, na
     process = long_run(blobs, run := tmp_path / "run")
     number, printed = signal.Signals[name], ""
     process.send_signal(number)
-    while "saving" not in printed:
-        printed += process.stderr.readline()
+    for line in iter(process.stderr.readline, ""):
+        printed += line
+        if "saving" in line:
+            break
     until = time.monotonic() + 0.7  # a second one ends a run that still saves only after 1 s
     while time.monotonic() < until:  # while the run saves, and while Python ends
         process.send_signal(number)
