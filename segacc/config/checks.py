@@ -71,12 +71,13 @@ def check_device_name(name: str | None) -> None:
 
 def check_places(config: TrainConfig) -> None:
     """Raises InputError for a path where nothing is, before anything that takes time."""
+    if config.resume is not None:  # its state has the model, and the cache perhaps the images
+        return
     if not is_own(config.model):
         check_place("--model", config.model, A_MODEL)
     if config.weights is not None and config.weights != default_weights(config.model):
         check_place("--weights", config.weights, WEIGHTS)
-    if config.resume is None:  # else its prepared images may be in the cache
-        check_place("--dataset", config.dataset, A_DATASET)
+    check_place("--dataset", config.dataset, A_DATASET)
 
 
 def check_evaluate(config: EvaluateConfig) -> None:

@@ -62,7 +62,11 @@ def known_data(run: Path) -> KnownData:
     Raises:
         InputError: the folder is not a run's.
     """
-    record = read_run_record(run)
+    return known_by(read_run_record(run))
+
+
+def known_by(record: Mapping[str, Any]) -> KnownData:
+    """What the config.json of a run, once read, says of its data."""
     data = record.get("data", {})
     config = record["config"]
     return KnownData(
@@ -96,14 +100,16 @@ def find_again(known: KnownData) -> Source | Prepared:
         ) from error
 
 
-def find_to_train(dataset: str, reading: Reading, resume: Path | None) -> Source | Prepared:
+def find_to_train(dataset: str, reading: Reading, known: KnownData | None) -> Source | Prepared:
     """The data set that the flags name. A run that is resumed finds its own again, if these say
     nothing else.
+
+    Args:
+        known: the data of a run that is resumed; None of a new one.
 
     Raises:
         InputError: it is not there, or cannot be used.
     """
-    known = known_data(resume) if resume else None
     if known and (dataset, reading) == (known.dataset, known.reading):
         return find_again(known)
     return load_dataset(dataset, reading)

@@ -102,9 +102,6 @@ def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str
 
 def check_flags(config: TrainConfig, accelerator: Accelerator, own: Own = NOTHING) -> None:
     """Raises InputError for flags that are wrong whatever the data set is."""
-    if not config.resume:
-        assert config.weights is not None  # `with_protocol` has filled it in
-        check_names(config.model, config.encoder, config.weights)
     check_loss(config, own)
     check_batch(config, accelerator.num_processes)
     check_tracker(config.tracker)
@@ -119,6 +116,8 @@ def check_flags(config: TrainConfig, accelerator: Accelerator, own: Own = NOTHIN
         )
     if accelerator.is_main_process and not config.resume:
         check_output_dir(config)
+    if not config.resume:
+        check_names(config.model, config.encoder)
     if config.public and not config.push_to_hub:
         raise InputError("--public has no effect without --push-to-hub: leave it out.")
     if config.push_to_hub:

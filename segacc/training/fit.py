@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from segacc.config.checks import check_places
 from segacc.config.defaults import fill
 from segacc.config.train import TrainConfig
 from segacc.errors import Stopped, how_to_continue
@@ -58,6 +59,7 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS, own: Own = NOTHING) -> Pat
         Stopped: a signal has stopped the run, and its state is saved.
     """
     config = fill(config)
+    check_places(config)
     with only_run(), explain_errors(config), ExitStack() as held:
         try:
             job = set_up(config, hooks, held, own)

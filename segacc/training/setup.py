@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +15,10 @@ from accelerate import Accelerator
 from torch.optim.lr_scheduler import LRScheduler
 
 from segacc.config.options import Reading
+from segacc.config.records import read_run_record
 from segacc.config.train import TrainConfig
 from segacc.data.classes.weights import find_class_weights
-from segacc.data.known import find_to_train, prepare_found
+from segacc.data.known import find_to_train, known_by, prepare_found
 from segacc.data.loading.loader import Batch
 from segacc.data.loading.pipelines import Pipeline, find_pipeline
 from segacc.data.loading.resident import Resident
@@ -136,16 +137,18 @@ def set_up(config: TrainConfig, hooks: Hooks, held: ExitStack, own: Own = NOTHIN
     assert config.size is not None  # `with_protocol` has filled it in
     accelerator = start_processes(config)
     resume = config.resume
+    record = read_run_record(resume) if resume else {}
     lock = None
     if resume and accelerator.is_main_process:
         lock = held.enter_context(held_by_nobody_else(resume))
     state = run_on_main(accelerator, lambda: newest_state(resume)) if resume else None
     if resume:
-        end_if_finished(config, resume, state, accelerator)
+        end_if_finished(config, resume, record, state, accelerator)
     check_flags(config, accelerator, own)
-    pipeline = find_pipeline(config.augment or "flips", resume)
+    pipeline = find_pipeline(config.augment or "flips", record.get("augmentation"))
     show_doing("reading the data")
-    source = find_to_train(config.dataset, Reading.of(vars(config)), resume)
+    known = known_by(record) if record else None
+    source = find_to_train(config.dataset, Reading.of(vars(config)), known)
     show_doing("building the model")
     built, place = build(config, source.labels, state, accelerator, own.net)
     # A resumed run keeps its range of values, or goes on without one, as 0.1.0 began it.
@@ -154,10 +157,11 @@ def set_up(config: TrainConfig, hooks: Hooks, held: ExitStack, own: Own = NOTHIN
     data = prepare_found(source, config.size, own_range)
     built.model.value_range = data.value_range
     check_data(config, data)
+    options = pixel_options(config, data, record.get("class_weights"))
     show_doing("starting")
     model = make_trainable(config, accelerator, built, place)
     progress = load_state(state, model.trained) if state else Progress()
-    job = open_outputs(config, hooks, own, accelerator, data, pipeline, model, progress)
+    job = open_outputs(config, hooks, own, accelerator, data, pipeline, options, model, progress)
     return replace(job, lock=lock)
 
 
@@ -171,12 +175,15 @@ def start_processes(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def pixel_options(config: TrainConfig, data: Prepared) -> PixelOptions:
-    """How the pixels of a data set count in the loss; raises InputError as `find_class_weights`."""
+def pixel_options(
+    config: TrainConfig, data: Prepared, stored: Sequence[float] | None
+) -> PixelOptions:
+    """How the pixels of a data set count in the loss; arguments and errors as those of
+    `find_class_weights`."""
     weights = None
     if config.class_weights is not None:
         train = data.splits["train"]
-        weights = find_class_weights(config.class_weights, data.labels, train, config.resume)
+        weights = find_class_weights(config.class_weights, data.labels, train, stored)
     return PixelOptions(weights, config.ohem, config.label_smoothing)
 
 
@@ -187,11 +194,12 @@ def open_outputs(
     accelerator: Accelerator,
     data: Prepared,
     pipeline: Pipeline | None,
+    options: PixelOptions,
     model: TrainableModel,
     progress: Progress,
 ) -> Job:
     """Open the run's folder and its tracker, start the stream of batches, and print the banner."""
-    segmenter, options = model.trained.model, pixel_options(config, data)
+    segmenter = model.trained.model
     loss = own_loss(config, own)
     # What files say at the start, since they may have changed when the run is resumed.
     given = {

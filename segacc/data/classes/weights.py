@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from segacc.config.records import read_run_record
 from segacc.data.split import Split
 from segacc.errors import InputError
 from segacc.labels import Labels, first_few
@@ -17,18 +17,17 @@ EXPECTED = "expected a line for each class, such as `pole: 2.5`"
 
 
 def find_class_weights(
-    flag: str, labels: Labels, train: Split, resumed: Path | None = None
+    flag: str, labels: Labels, train: Split, stored: Sequence[float] | None = None
 ) -> tuple[float, ...]:
     """The weight of each class that `--class-weights FLAG` asks for.
 
     Args:
-        resumed: the run that is resumed, which has stored the weights that it began with, since the
-            file may have changed. Runs of older versions have not.
+        stored: of a run that is resumed, the weights that it began with, since the file may have
+            changed. Runs of older versions have not stored them.
 
     Raises:
         InputError: there is no such file, or it does not give each class a weight.
     """
-    stored = read_run_record(resumed).get("class_weights") if resumed else None
     if stored:
         return tuple(stored)
     if flag == "balanced":

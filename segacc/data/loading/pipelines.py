@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 import yaml
 
-from segacc.config.records import read_run_record
 from segacc.data.loading.augment import View
 from segacc.errors import InputError, first_line
 from segacc.labels import IGNORE
@@ -119,11 +118,11 @@ def import_albumentations() -> Any:
     return albumentations
 
 
-def find_pipeline(augment: str, resumed: Path | None = None) -> Pipeline | None:
+def find_pipeline(augment: str, stored: Record | None = None) -> Pipeline | None:
     """The pipeline that `--augment` asks for; None where it asks for flips alone, or for nothing.
 
     Args:
-        resumed: the run that is resumed, which has stored the pipeline that it began with.
+        stored: of a run that is resumed, the pipeline that it began with.
 
     Raises:
         InputError: there is no such file, or it holds no pipeline that can be used.
@@ -132,7 +131,6 @@ def find_pipeline(augment: str, resumed: Path | None = None) -> Pipeline | None:
         return None
     # Also where it is not needed here: W&B's hook on its import would fail in a data worker.
     albumentations = import_albumentations()
-    stored = read_run_record(resumed).get("augmentation") if resumed else None
     if stored:
         return Pipeline(augment, stored)
     if augment in PRESETS:

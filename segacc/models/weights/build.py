@@ -55,9 +55,11 @@ def build_model(
     Raises:
         InputError: unknown name, or weights that cannot be had. Never random weights instead.
     """
-    check_names(name, encoder, weights)
     if is_own(name):
         return _build_own(name, weights, classes, channels, net)
+    check_place("--model", name, A_MODEL)
+    check_place("--weights", weights, WEIGHTS)
+    check_names(name, encoder)
     local, of_transformers = Path(weights).expanduser(), has_own_encoder(name)
     folder = folder_of_model(weights, may_be_other=of_transformers)
     if folder is not None:
@@ -86,14 +88,10 @@ def build_model(
     return Built(model, _load_encoder_by_name(model, encoder, weights))
 
 
-def check_names(name: str, encoder: str | None, weights: str) -> None:
-    """Raises InputError for a name or a path that `build_model` cannot find on this machine, before
-    anything is read or downloaded for it."""
-    if is_own(name):
-        return
-    check_place("--model", name, A_MODEL)
-    check_place("--weights", weights, WEIGHTS)
-    if not has_own_encoder(name):
+def check_names(name: str, encoder: str | None) -> None:
+    """Raises InputError where segmentation_models_pytorch has no architecture of this name, or no
+    such encoder."""
+    if not is_own(name) and not has_own_encoder(name):
         assert encoder is not None
         check_architecture(name)
         check_encoder(encoder)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
-from segacc.config.records import read_run_record
 from segacc.config.train import TrainConfig, is_own
 from segacc.errors import InputError, how_to_score, how_to_train_on
 from segacc.labels import Labels
@@ -28,11 +29,16 @@ class Finished(Exception):  # noqa: N818, since it is no error
 
 
 def end_if_finished(
-    config: TrainConfig, run: Path, state: Path | None, accelerator: Accelerator
+    config: TrainConfig,
+    run: Path,
+    record: Mapping[str, Any],
+    state: Path | None,
+    accelerator: Accelerator,
 ) -> None:
     """End the start of a run that has nothing to do, before anything in its folder has changed.
 
     Args:
+        record: its config.json.
         state: the newest one of the run; None where there is none, since the run stopped before its
             first one or `segacc runs --clean` has removed them.
 
@@ -60,7 +66,7 @@ def end_if_finished(
     if not is_done(config, progress) or (status is not None and status.state != "finished"):
         return
     if accelerator.is_main_process:
-        print(about_finished(config, run, progress, can_go_on=not cleaned), flush=True)
+        print(about_finished(config, run, record, progress, not cleaned), flush=True)
     is_main = accelerator.is_main_process
     end_run(accelerator)
     raise Finished(is_main)
@@ -80,7 +86,11 @@ def is_done(config: TrainConfig, progress: Progress) -> bool:
 
 
 def about_finished(
-    config: TrainConfig, run: Path, progress: Progress, can_go_on: bool = True
+    config: TrainConfig,
+    run: Path,
+    record: Mapping[str, Any],
+    progress: Progress,
+    can_go_on: bool = True,
 ) -> str:
     """How a run ended, what would make it go on, and how it is scored."""
     flags, least, why = {}, [], "patience ran out"
@@ -90,7 +100,7 @@ def about_finished(
         flags |= {"patience": "P"}
         least += [f"P above {progress.epochs_without_gain}"]
     more = f"{how_to_train_on(run, flags)} ({', '.join(least)})" if can_go_on else start_from(run)
-    data = read_run_record(run)["data"]
+    data = record["data"]
     labels = Labels.from_config(data.get("labels"))
     iou = "iou" if labels.logits == 1 else "miou"
     split = "test" if "test" in data.get("images", ["test"]) else "valid"

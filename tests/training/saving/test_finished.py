@@ -14,7 +14,7 @@ from small import ROOT, TINY, run_program, write_blobs
 
 import segacc
 from segacc.config.flags import parse_train
-from segacc.config.records import read_run_config
+from segacc.config.records import read_run_config, read_run_record
 from segacc.errors import InputError
 from segacc.runs.epochs import read_epochs
 from segacc.runs.status import STATUS, Status, read_status
@@ -94,8 +94,18 @@ def test_fewer_epochs_than_are_done_are_refused(run):
 )
 def test_what_makes_a_run_go_on_depends_on_why_it_ended(finished, epoch, without_gain, said):
     progress = Progress(epoch=epoch, epochs_without_gain=without_gain, best_iou=0.5, best_epoch=1)
-    text = about_finished(read_run_config(finished), finished, progress)
+    record = read_run_record(finished)
+    text = about_finished(read_run_config(finished), finished, record, progress)
     assert all(part in text for part in said), text
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(run, tmp_path):
+    config = read_run_record(run)
+    config["config"]["weights"] = str(tmp_path / "removed.pt")
+    (run / "config.json").write_text(json.dumps(config))
+    done = run_program("train.py", "--resume", run, "--epochs", 3)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert read_epochs(run)[-1]["epoch"] == 3
 
 
 def test_a_run_that_was_killed_after_its_last_state_is_resumed_and_then_finished(run, capsys):
