@@ -36,12 +36,12 @@ def predicted_labels(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
     assert probabilities.ndim == 4
     if probabilities.shape[1] == 1:
         return (probabilities[:, 0] > threshold).to(torch.uint8)
-    # The first class that is not lower than the highest. On a CPU, torch's argmax takes ten times
-    # as long.
-    probabilities = probabilities.detach()
-    lower = probabilities < probabilities.amax(dim=1, keepdim=True)
-    classes = torch.arange(probabilities.shape[1], dtype=torch.uint8, device=lower.device)
-    return (lower.to(torch.uint8) * 255).maximum(classes.view(-1, 1, 1)).amin(dim=1)
+    # The first class that is not lower than the highest. On a CPU, torch's argmax takes 20 times as
+    # long, and a comparison that gives booleans three times as long as one that gives floats.
+    values = probabilities.detach().float()
+    lower = torch.lt(values, values.amax(dim=1, keepdim=True), out=torch.empty_like(values))
+    classes = torch.arange(values.shape[1], dtype=values.dtype, device=values.device)
+    return lower.mul_(IGNORE + 1).add_(classes.view(-1, 1, 1)).amin(dim=1).to(torch.uint8)
 
 
 def confusion_matrices(predicted: Tensor, label_maps: Tensor, classes: int) -> Tensor:

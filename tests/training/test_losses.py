@@ -229,6 +229,20 @@ def test_an_infinite_logit_of_an_ignored_pixel_leaves_gradients_finite(name):
     assert logits.grad.isfinite().all() and logits.grad.count_nonzero()
 
 
+@pytest.mark.parametrize("scale", [0, 1, 30, 1000])
+def test_probabilities_and_their_gradients_are_those_of_a_softmax(scale):
+    """Also where logits are so far apart that most probabilities are 0 as floats."""
+    logits = (scale * torch.randn(2, 5, 7, 6)).requires_grad_()
+    doubles = logits.detach().double().requires_grad_()
+    weights = torch.rand(2, 5, 7, 6)
+    probabilities = inputs.LossInput(logits, torch.zeros(2, 7, 6, dtype=torch.uint8)).probabilities
+    expected = doubles.softmax(dim=1)
+    (weights * probabilities).sum().backward()
+    (weights * expected).sum().backward()
+    torch.testing.assert_close(probabilities.double(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(logits.grad.double(), doubles.grad, atol=1e-6, rtol=0)
+
+
 def test_sums_by_class_of_gpus_are_those_of_cpus():
     """A GPU spreads the pixels over the classes first; here a CPU does, too."""
     logits, label_maps = made_up()

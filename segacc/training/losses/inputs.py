@@ -3,13 +3,13 @@ and ranks."""
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from segacc.labels import FOREGROUND, IGNORE
-from segacc.metrics.counts import class_probabilities
 
 
 class LossInput:
@@ -52,9 +52,11 @@ class LossInput:
     @cached_property
     def probabilities(self) -> Tensor:
         """Like the logits, of each class; for K = 1 of the foreground."""
-        # A softmax of its own: exp of the logarithms takes ten times as long where probabilities
-        # are near the smallest floats.
-        return class_probabilities(self.logits)
+        if self.classes == 1:
+            return self.logits.sigmoid()
+        # On a CPU, a second softmax takes three times as long. So does exp, and 20 times as long
+        # where probabilities are near the smallest floats.
+        return (self.log_probabilities / math.log(2)).exp2()
 
 
 def region_sums(given: LossInput, distributed: bool) -> Tensor:
