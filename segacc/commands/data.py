@@ -6,6 +6,8 @@ Libraries are imported by the commands that need them, so that every --help is i
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +16,9 @@ import tyro
 from segacc.command_line import Groups
 from segacc.config.defaults import fill
 from segacc.config.options import NO_FLAGS, SIZE_ARG, Reading, ReadingFlags
-from segacc.config.sizes import AnySize, sides_in_words
+from segacc.config.sizes import AnySize, sides_in_words, size_text
 from segacc.config.train import ENCODER, RECIPES, Flips, TrainConfig
-from segacc.errors import InputError, command, disk_errors, plural, quoted
+from segacc.errors import InputError, command, disk_errors, plural
 
 if TYPE_CHECKING:
     from segacc.data.audit.audit import Audit
@@ -48,6 +50,8 @@ def prepare(
         reading: how the files are read.
     """
     reading.check()
+    if save is not None and save.exists() and (save.is_file() or any(save.iterdir())):
+        raise InputError(f"--save {save} is not empty: give a new folder.")
     from segacc.data.prepare import prepare as prepare_dataset
     from segacc.data.reading.sources import load_dataset
 
@@ -60,8 +64,6 @@ def prepare(
         print(f"images of 16 bits per channel: {low}..{high} become 0..255")
     print(f"fingerprint {prepared.fingerprint}")
     if save is not None:
-        if save.exists() and (save.is_file() or any(save.iterdir())):
-            raise InputError(f"--save {save} is not empty: give a new folder.")
         from segacc.data.classes.saved import save as save_classes
 
         save_classes(source, save)
@@ -125,16 +127,29 @@ def check(
     if page is not None:
         _write_page(page, dataset, found, draws)
     if not failed:
-        print(how_to_train(dataset, reading, len(found.splits["train"])))
+        given = _flags_of(size=size, crop=crop, flips=flips, augment=augment)
+        print(how_to_train(dataset, reading, len(found.splits["train"]), given))
     return int(failed)
 
 
-def how_to_train(dataset: str, reading: Reading, images: int) -> str:
+def _flags_of(**values: AnySize | str | None) -> list[str]:
+    """The flags of these names, but for those that are None."""
+    given = {name: value for name, value in values.items() if value is not None}
+    texts = {n: size_text(v) if isinstance(v, tuple) else str(v) for n, v in given.items()}
+    return [word for name, text in texts.items() for word in (f"--{name}", text)]
+
+
+def how_to_train(dataset: str, reading: Reading, images: int, given: Sequence[str] = ()) -> str:
     """The next command, with why it is not the shortest one: few images to train on; or a machine
-    that has the weights of another encoder than the default, so that it works without a network."""
+    that has the weights of another encoder than the default, so that it works without a network.
+
+    Args:
+        images: in train.
+        given: flags of `segacc check`, by which training sees what the check has shown.
+    """
     from segacc.models.weights.packaged import encoder_at_hand
 
-    flags, notes = ["--dataset", dataset, *reading.to_flags()], []
+    flags, notes = ["--dataset", dataset, *reading.to_flags(), *given], []
     if encoder := encoder_at_hand(ENCODER):
         flags += ["--encoder", encoder]
         notes.append(f"its weights are installed here; those of {ENCODER} would be downloaded")
@@ -216,7 +231,9 @@ def _write_classes(dataset: str, reading: Reading, path: Path) -> int:
     else:
         text, said = propose_classes(splits.values())
     path.write_text(text, encoding="utf-8")
-    print(f"{text}{said}\nwritten: {path} (--classes {quoted(path)})")
+    print(f"{text}{said}\nwritten: {path}")
+    flags = [dataset, *replace(reading, classes=str(path)).to_flags()]
+    print(f"next: segacc check {shlex.join(flags)}")
     return 0
 
 

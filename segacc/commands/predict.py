@@ -18,7 +18,7 @@ from segacc.config.checks import check_device_name
 from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.options import SIZE_SPEC, Device, shown_as
 from segacc.config.sizes import AnySize
-from segacc.errors import InputError, plural
+from segacc.errors import InputError, plural, quoted
 from segacc.runtime.bars import show_doing
 
 if TYPE_CHECKING:
@@ -111,17 +111,26 @@ def _check_given(
     models: Sequence[str], images: Sequence[str], out: Path | None, device: str | None
 ) -> Path:
     """--out; raises InputError that names all that is missing, or a model that is not there."""
+    from segacc.prediction.find import is_model
+
+    if len(models) == 1 and not images and _is_there(models[0]) and not is_model(models[0]):
+        models, images = [], models  # the model was left out
     given = {"a model": any(models), "images": images, "--out": out}
     missing = [what for what, value in given.items() if not value]
     if out is None or missing:
+        words = [*(filter(None, models) if any(models) else ["runs/NAME"]), *(images or ["photos"])]
         raise InputError(
             f"segacc predict lacks {', '.join(missing)}: expected such as `segacc predict "
-            f"{shlex.join(filter(None, models)) or 'runs/NAME'} photos --out masks`."
+            f"{shlex.join(words)} --out {quoted(out or 'masks')}`."
         )
     check_device_name(device)
     for model in models:
         check_place("the model", model, A_TRAINED_MODEL)
     return out
+
+
+def _is_there(word: str) -> bool:
+    return bool(word) and Path(word).expanduser().exists()
 
 
 def _jobs(

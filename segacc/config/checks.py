@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 
 from segacc.config.evaluate import EvaluateConfig
-from segacc.config.names import A_DATASET, A_MODEL, WEIGHTS, check_place
+from segacc.config.names import A_DATASET, A_MODEL, SPLIT_NAMES, WEIGHTS, check_place
 from segacc.config.options import Reading
 from segacc.config.sizes import check_size, spacing_of_text
 from segacc.config.train import TrainConfig, default_weights, is_own
@@ -84,6 +85,10 @@ def check_evaluate(config: EvaluateConfig) -> None:
     """Raises InputError for a value out of range."""
     Reading.of(vars(config)).check()
     check_device_name(config.device)
+    if config.split not in SPLIT_NAMES:
+        near = difflib.get_close_matches(config.split, SPLIT_NAMES, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(f"--split {config.split}: expected {', '.join(SPLIT_NAMES)}{hint}.")
     if config.threshold is not None and not 0 < config.threshold < 1:
         raise InputError(f"--threshold {config.threshold}: expected a number between 0 and 1.")
     if config.spacing is not None:

@@ -59,6 +59,11 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
             file of --config cannot be used.
         SystemExit: help was asked for, or a flag does not exist (argparse's convention, code 2).
     """
+    if args and not args[0].startswith("-"):
+        raise InputError(
+            f"training has a flag for its data set, and {args[0]} comes without one: expected such "
+            f"as --dataset {quoted(args[0])}."
+        )
     args = with_all_epochs(with_home(args))
     recipe = _recipe_of(args)
     default = with_recipe(TrainConfig(recipe=recipe or "default"))

@@ -13,6 +13,9 @@ from pathlib import Path
 from segacc.config.train import STUDY_MODELS, is_own
 from segacc.errors import InputError, quoted
 
+SPLIT_NAMES = ("train", "valid", "test")
+"""What the splits of a data set are called, whatever its folders are."""
+
 MODELS = (
     *STUDY_MODELS,
     *("unetplusplus", "manet", "deeplabv3", "pan", "upernet", "dpt"),

@@ -35,7 +35,7 @@ def read_run_record(run: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return {**record, "config": dict(record["config"])}
     except (FileNotFoundError, NotADirectoryError):
-        why = "it has no config.json" if run.exists() else nearest(run)
+        why = _what_is_there(run) if run.exists() else nearest(run)
         raise InputError(
             f"{run} is not a run's folder ({why}): give one that training made."
         ) from None
@@ -44,6 +44,11 @@ def read_run_record(run: Path) -> dict[str, Any]:
             f"{path} is not a run's config or is damaged: give the folder that training made, not "
             "one inside it."
         ) from None
+
+
+def _what_is_there(folder: Path) -> str:
+    runs = sorted(file.parent for file in folder.glob("*/config.json"))
+    return f"it holds runs, such as {runs[0]}" if runs else "it has no config.json"
 
 
 def read_scored_record(folder: Path) -> dict[str, Any]:

@@ -104,5 +104,5 @@ def lost_in_resize(names: Sequence[str], regions: Sequence[Regions], size: Size)
         f"{len(names)} images ({some_names([names[i] for i in damaged])}); the thinnest was "
         f"{thinnest} px wide. --size {size_text(larger)} keeps them in {kept} of these "
         f"{len(damaged)}; with --crop {min(width_height(size))} a step then takes as much memory "
-        "as now"
+        f"as with {size_text(size)} px"
     )

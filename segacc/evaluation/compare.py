@@ -230,7 +230,8 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
     found = [(run, read_scored_run(run, split)) for run in runs]
     scored = [scores for _, scores in found if scores]
     missing = [run for run, scores in found if not scores]
-    hint = f"`{command('evaluate')} RUN --split {split}`"
+    example = quoted(missing[0]) if missing else "RUN"
+    hint = f"`{command('evaluate')} {example} --split {split}`"
     if not scored:
         raise InputError(f"none of {len(missing)} runs has results on {split}: {hint} makes them.")
     places = places_of(scored)
@@ -253,7 +254,7 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
     files = "comparison.csv" + (", comparison-classes.csv" if by_class else "")
     print(f"{note}\nwritten: {out / 'comparison.md'}, {files}")
     if missing:
-        print(f"without results on {split}: {', '.join(map(str, missing))} ({hint})")
+        print(f"without results on {split}: {', '.join(map(str, missing))} ({hint} scores one)")
     write_reports(scored, split, table, out)
 
 

@@ -110,17 +110,22 @@ def together(
         raise InputError("no model was given: name one at least.")
     if len(members) == 1:
         return members[0]
-    first = _names(members[0])
     sources = sources or [f"model {number}" for number in range(len(members))]
-    for source, one in zip(sources, members, strict=True):
-        names = _names(one)
-        if names != first and not len(names) == len(first) == 2:  # what two are called is no matter
-            raise InputError(
-                f"{os.fspath(source)} has a model for the classes {first_few(names)}, and "
-                f"{os.fspath(sources[0])} for {first_few(first)}: give models of the same classes."
-            )
+    check_models_agree(sources, [one.labels for one in members])
     return Ensemble(tuple(members))
 
 
-def _names(model: Predictor) -> list[str]:
-    return list(model.labels.names) if model.labels else []
+def check_models_agree(sources: Sequence[object], labels: Sequence[Labels | None]) -> None:
+    """Raises InputError where models that predict together have different classes.
+
+    Args:
+        sources: what the models are called.
+        labels: of each; None where nobody has named them.
+    """
+    names = [list(of_model.names) if of_model else [] for of_model in labels]
+    for source, own in zip(sources, names, strict=True):
+        if own != names[0] and not len(own) == len(names[0]) == 2:  # two may be called anything
+            raise InputError(
+                f"{source} has a model for the classes {first_few(own)}, and {sources[0]} for "
+                f"{first_few(names[0])}: give models of the same classes."
+            )

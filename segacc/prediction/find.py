@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from segacc.data.reading.pairing import EXTENSIONS
+from segacc.data.reading.pairing import EXTENSIONS, pair_by_words
 from segacc.data.reading.recognition.listing import list_files
-from segacc.errors import InputError
+from segacc.errors import InputError, plural, some_names
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,26 @@ def _find(given: str, out: Path) -> Iterator[tuple[str, str]]:
 
 
 def _in_folder(folder: str, root: str) -> Iterator[tuple[str, str]]:
-    for below in list_files(Path(folder)).images:
+    names = list_files(Path(folder)).images
+    masks = _masks_among(folder, names)
+    if masks:
+        logging.getLogger("segacc").warning(
+            f"{folder} holds images with their masks: {plural(len(masks), 'mask')} "
+            f"({some_names(sorted(masks))}) left out; to predict them, too, name these files"
+        )
+    for below in names:
+        if below in masks:
+            continue
         path = os.path.join(folder, below)
         yield path, os.path.splitext(os.path.relpath(path, root))[0]
+
+
+def _masks_among(folder: str, names: Sequence[str]) -> set[str]:
+    """Which of the images in a folder are masks of others there, by the words in their names; none
+    where most images have no mask, so that names are no sign."""
+    pairs = pair_by_words(Path(folder), list(names)).pairs.values() if names else ()
+    masks = {os.path.relpath(pair.mask, folder) for of_split in pairs for pair in of_split}
+    return masks if 4 * len(masks) > len(names) else set()
 
 
 def _check_files(targets: Iterable[Target]) -> None:

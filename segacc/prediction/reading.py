@@ -96,10 +96,13 @@ class Notes:
 
     def sentences(self) -> list[str]:
         """One for each kind, with the number of images and up to three names."""
+        dark = ""
+        if self._brightest < 2**14:
+            dark = ", so they are all but black to the model: scale their values up to 65535 first"
         said = {
             "16 bits": (
                 "with 16 bits per channel: 65535 was taken for white, since the model was trained "
-                f"on images of 8 bits; the largest value in them is {self._brightest}"
+                f"on images of 8 bits; the largest value in them is {self._brightest}{dark}"
             ),
             "8 bits": (
                 "with 8 bits, taken as they are; the model was trained on images of 16 bits per "

@@ -25,7 +25,8 @@ def overview(runs: Sequence[ListedRun], folders: Sequence[Path]) -> str:
     if not runs:
         where = " or ".join(map(str, folders))
         return f"no runs in {where}: `segacc train` makes the first one."
-    parts = [_table(runs), *_what_next(runs)]
+    about_best = "best: IoU on the validation images (of two classes at threshold 0.5)"
+    parts = [_table(runs), about_best, *_what_next(runs)]
     done = [run for run in runs if run.may_be_cleaned]
     if done:
         size = in_words(sum(run.size_of_states for run in done))

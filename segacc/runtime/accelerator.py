@@ -68,7 +68,9 @@ def settings_put_back() -> Iterator[None]:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])
-        torch.use_deterministic_algorithms(deterministic)
+        # This imports more of torch, which an interrupt may have caught half imported.
+        if torch.are_deterministic_algorithms_enabled() != deterministic:
+            torch.use_deterministic_algorithms(deterministic)
         torch.backends.cudnn.benchmark = benchmark
         torch.set_num_threads(threads)
 

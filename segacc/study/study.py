@@ -66,7 +66,7 @@ def write_tables(done: list[Path], out: Path, together: Mapping[Path, Path] = NO
     if not runs:
         return
     rows = study_rows(runs, together)
-    table, transfer, note = study_table(rows), transfer_table(runs), study_note(runs)
+    table, transfer, note = study_table(rows), transfer_table(runs), study_note(rows)
     if together:
         note += FOLDS_NOTE
     print_table(table)

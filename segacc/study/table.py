@@ -44,8 +44,10 @@ PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
 STUDY_NOTE = (
     "; mean ± standard deviation over seeds. 95 % interval: of the same score, by a bootstrap over "
     "images. constant: the score of the best constant mask. threshold: with two classes, the one "
-    "that validation picked, at which masks are scored. published: IoU on test in the study, from "
-    "pretrained weights; it does not say which IoU."
+    "that validation picked, at which masks are scored."
+)
+PUBLISHED_NOTE = (
+    " published: IoU on test in the study, from pretrained weights; it does not say which IoU."
 )
 
 FOLDS_NOTE = (
@@ -55,11 +57,6 @@ FOLDS_NOTE = (
 )
 NO_FOLDS: Mapping[Path, Path] = MappingProxyType({})
 DEFAULT = TrainConfig()
-
-
-def study_note(runs: list[ScoredRun]) -> str:
-    """What the columns of the table mean."""
-    return iou_note(runs, "the test split") + STUDY_NOTE
 
 
 @dataclass(frozen=True)
@@ -101,11 +98,19 @@ def _is_the_studys(config: Mapping[str, Any]) -> bool:
     )
 
 
+def study_note(rows: list[Row]) -> str:
+    """What the columns of the table mean."""
+    note = iou_note([run for row in rows for run in row.runs], "the test split") + STUDY_NOTE
+    return note + PUBLISHED_NOTE if any(row.published is not None for row in rows) else note
+
+
 def study_table(rows: list[Row]) -> list[dict[str, str]]:
     """The table for people, every value as text."""
     score = iou_name([run for row in rows for run in row.runs])
     table = [_study_row(row, score) for row in rows]
-    columns = max(table, key=len)
+    columns = [*max(table, key=len)]
+    if not any(row["published"] for row in table):
+        columns.remove("published")
     return [{name: row.get(name, "") for name in columns} for row in table]
 
 
@@ -231,7 +236,7 @@ def _study_row(row: Row, score: str) -> dict[str, str]:
         "published": "" if row.published is None else f"{row.published:.3f}",
         "weights": first.config["config"]["weights"],
         "seeds": f"{len(seeds)}",
-        "threshold": _over_seeds(thresholds, 2) if thresholds else "",
+        "threshold": _over_seeds(thresholds, 3) if thresholds else "",
         "best epoch": ", ".join(f"{course.best_epoch} of {course.epochs}" for course in courses),
         "minutes": _over_seeds([course.minutes for course in courses], 1),
         "img/s": _over_seeds([course.img_per_s for course in courses], 1),

@@ -16,6 +16,7 @@ from segacc.data.split import Prepared
 from segacc.errors import how_to_score, plural, some_names
 from segacc.labels import Labels
 from segacc.models.segmenter import Segmenter
+from segacc.runs.epochs import read_epochs
 from segacc.runtime.accelerator import device_name, resolved_precision
 from segacc.training.checks import warnings_of
 from segacc.training.losses.terms import PixelOptions, has_region_loss
@@ -66,8 +67,7 @@ def banner(
         + f", flips {config.flips}"
         + about_range(data.value_range)
         + classes,
-        "parameters": f"{model.parameters_whole / 1e6:.1f} M, "
-        f"{model.parameters_trained / 1e6:.1f} M of them trained",
+        "parameters": about_parameters(config, model),
         "weights": weights,
         "batchnorm": norm,
         "schedule": f"at most {plural(config.epochs, 'epoch')} of about {plural(steps, 'step')}, "
@@ -76,6 +76,15 @@ def banner(
     }
     shown = [*(rows | more).items(), *(("warning", text) for text in warnings_of(data))]
     return "\n".join(f"  {name:<11} {text}" for name, text in shown)
+
+
+def about_parameters(config: TrainConfig, model: Segmenter) -> str:
+    """How many there are, and why some are not trained where no flag says so."""
+    counts = model.parameters_whole, model.parameters_trained
+    whole, trained = (f"{count / 1e6:.1f} M" for count in counts)
+    unused = whole != trained and config.freeze_encoder != "all"
+    why = " (masks do not depend on the others)" if unused else ""
+    return f"{whole}, {trained} of them trained{why}"
 
 
 def about_fine_tuning(config: TrainConfig) -> dict[str, str]:
@@ -206,6 +215,15 @@ def no_better_than_constant(best_iou: float, constant: float, labels: Labels) ->
 MORE_STEPS = "a small set may need a smaller --batch-size, a higher --lr or more --epochs"
 
 
+def _at_best_threshold(run: Path, epoch: int) -> str:
+    """Of an epoch's model for two classes, which IoU the threshold has that `evaluate` takes."""
+    line = next((line for line in read_epochs(run) if line["epoch"] == epoch), {})
+    if "valid_iou_best_threshold" not in line:
+        return ""
+    iou, threshold = line["valid_iou_best_threshold"], line["valid_threshold"]
+    return f" at threshold 0.5 ({iou:.4f} at {threshold:.3g})"
+
+
 def final_lines(
     config: TrainConfig, run: Path, progress: Progress, data: Prepared, constant: float
 ) -> str:
@@ -214,9 +232,10 @@ def final_lines(
     score = how_to_score(run, "test" if has_test else "valid", is_own(config.model))
     why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"
     note = no_better_than_constant(progress.best_iou, constant, data.labels)
+    best = f"{progress.best_iou:.4f}{_at_best_threshold(run, progress.best_epoch)}"
     return (
         f"\n{why}: best epoch {progress.best_epoch} of {progress.epoch}, validation {iou} "
-        f"{progress.best_iou:.4f}, its model in {run / 'best'}\n"
+        f"{best}, its model in {run / 'best'}\n"
         + (f"warning: {note.removeprefix('so far ')}; {MORE_STEPS}\n" if note else "")
         + f"next: {score}"
     )

@@ -137,12 +137,21 @@ def test_default_weights_are_pretrained(args, weights):
         (["--pictures", "-1"], "--pictures -1: expected 0 or more"),
         (["--seed", "5000000000"], "--seed 5000000000: expected"),
         (["--resume", "nowhere"], "nowhere is not a run's folder"),
+        (["photos", "--epochs", "3"], "training .* expected such as --dataset photos"),
     ],
 )
 def test_bad_values_get_a_sentence_with_the_flag(args, message):
     with pytest.raises(InputError, match=message) as raised:
         parse_train(args)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("val", "did you mean valid"), ("tset", "test"), ("x", "")]
+)
+def test_a_split_of_another_name_is_refused_before_anything_is_loaded(name, hint):
+    with pytest.raises(InputError, match=f"--split {name}: expected train, valid, test.*{hint}"):
+        parse_evaluate(["run", "--split", name])
 
 
 def test_an_unknown_flag_exits_with_code_2_and_names_the_near_one(capsys):

@@ -116,7 +116,7 @@ def test_what_vanishes_is_said_with_the_size_that_keeps_it():
     assert lost_in_resize(["a", "b"], [whole, damaged], 128) == (
         "of the 15 connected regions in the masks, the resize to 128 px removes 7 and breaks 1 "
         "(into 30 pieces), in 1 of 2 images (b); the thinnest was 2 px wide. --size 384 keeps them "
-        "in 1 of these 1; with --crop 128 a step then takes as much memory as now"
+        "in 1 of these 1; with --crop 128 a step then takes as much memory as with 128 px"
     )
     few = [Regions(100, 0, 0, 0, 0, 0), Regions(1, 1, 0, 0, 1, 384)]
     assert lost_in_resize(["a", "b"], few, 128) is None

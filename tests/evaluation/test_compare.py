@@ -139,7 +139,9 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     (run / "test" / "metrics.json").unlink()
     with pytest.raises(InputError, match=r"none of 1 runs has results on test: `segacc evaluate"):
         compare([run], "test", tmp_path / "out")
-    with pytest.raises(InputError, match="is not a run's folder"):
+    with pytest.raises(
+        InputError, match=rf"is not a run's folder \(it holds runs, such as {run}\)"
+    ):
         compare([tmp_path], "test", tmp_path / "out")
 
 

@@ -145,3 +145,28 @@ def test_the_output_folder_may_not_lie_in_a_folder_of_images(photos):
     with pytest.raises(InputError, match=r"--out link/masks lies in photos"):
         plan(["photos"], "link/masks")
     assert plan(["photos/a.jpg"], "photos/masks")
+
+
+@pytest.mark.parametrize(
+    ("names", "images"),
+    [
+        (["images/{}.jpg", "masks/{}.png"], 3),
+        (["train/{}.jpg", "train/{}.png"], 3),
+        (["{}.jpg", "{}_mask.png"], 3),
+        (["{}.jpg", "photo-{}.png"], 6),
+    ],
+)
+def test_masks_beside_their_images_are_left_out_with_a_word(
+    tmp_path, monkeypatch, caplog, names, images
+):
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        for letter in "abc":
+            file = tmp_path / "data" / name.format(letter)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    assert len(plan(["data"], "out")) == images
+    said = "data holds images with their masks: 3 masks (" in caplog.text
+    assert said == (images == 3)
+    every = "**/*.png"
+    assert len(plan([f"data/{every}"], "out")) == 3  # by a glob they may be predicted

@@ -112,6 +112,11 @@ def test_all_that_is_missing_is_said_in_one_sentence(world):
         (["model", "photos"], "segacc predict lacks --out:"),
         (["model", "--out", "x"], "segacc predict lacks images:"),
         ([], "segacc predict lacks a model, images, --out: .*`segacc predict runs/NAME photos"),
+        (
+            ["photos"],
+            "segacc predict lacks a model, --out: .*`segacc predict runs/NAME photos --out",
+        ),
+        (["photos", "--out", "x"], "segacc predict lacks a model: .* runs/NAME photos --out x`"),
     ):
         with pytest.raises(InputError, match=said):
             cli.run_command(["predict", *given])

@@ -12,6 +12,7 @@ from segacc.runtime.accelerator import (
     check_gpus,
     check_launcher,
     choose_precision,
+    settings_put_back,
 )
 
 FAULTS = """
@@ -107,3 +108,21 @@ def test_more_processes_than_gpus_are_one_sentence(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(InputError, match="2 processes or more .* 1 GPU can be used: start 1, or"):
         check_gpus()
+
+
+def test_an_interrupt_while_libraries_load_stays_an_interrupt(monkeypatch):
+    """What is put back may import what the interrupt has caught half imported."""
+
+    def half_imported(*_):
+        raise AttributeError("partially initialized module")
+
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", half_imported)
+    with pytest.raises(KeyboardInterrupt), settings_put_back():
+        raise KeyboardInterrupt
+
+
+def test_the_choice_of_deterministic_operations_is_put_back():
+    before = torch.are_deterministic_algorithms_enabled()
+    with settings_put_back():
+        torch.use_deterministic_algorithms(not before)
+    assert torch.are_deterministic_algorithms_enabled() == before

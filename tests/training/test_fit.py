@@ -84,7 +84,9 @@ def test_a_model_learns_and_the_run_folder_holds_all_its_files(blobs, tmp_path, 
         assert word in printed
     assert f"next: segacc evaluate {run}" in printed
     best = max(history, key=lambda line: line["valid_iou"])
-    assert f"best epoch {best['epoch']} of 12" in printed
+    tuned = f"({best['valid_iou_best_threshold']:.4f} at {best['valid_threshold']:.3g})"
+    score = f"validation iou {best['valid_iou']:.4f} at threshold 0.5 {tuned}, its model in"
+    assert f"best epoch {best['epoch']} of 12, {score}" in printed
     assert re.search(r"^ *12/12 +0\.\d{4} ", printed, re.MULTILINE)
     assert "all foreground" not in printed[printed.index("12/12 ") :]
     assert f"| {best['valid_iou']:.4f} |" in (run / "best" / "README.md").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 
+from segacc.config.names import SPLIT_NAMES
 from segacc.data.polygons.coco import read_coco
 from segacc.data.polygons.labelme import read_labelme
 from segacc.data.polygons.places import Places, stem_of
@@ -18,7 +19,6 @@ from segacc.data.reading.pairing import (
 )
 from segacc.data.reading.recognition.listing import Listing
 from segacc.data.reading.recognition.patterns import pattern_of
-from segacc.data.reading.recognition.splits import SPLIT_NAMES
 
 
 def find_annotations(listing: Listing) -> Annotations | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segacc.config.names import SPLIT_NAMES
 from segacc.data.polygons.find import describe_annotations, find_annotations, found_of
 from segacc.data.polygons.shapes import Annotations
 from segacc.data.reading.division.divide import Division, divide_rows
@@ -22,7 +23,7 @@ from segacc.data.reading.pairing import Finding, Found, Pair, pair_by_words, spl
 from segacc.data.reading.recognition.listing import Listing, count_types, list_files
 from segacc.data.reading.recognition.patterns import EXAMPLE, SHOWN, describe, pattern_of
 from segacc.data.reading.recognition.peek import share_of_masks
-from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_from_lists
+from segacc.data.reading.recognition.splits import splits_from_lists
 from segacc.data.reading.recognition.ways import find_pairs
 from segacc.data.rows import row_of
 from segacc.errors import InputError, quoted

@@ -272,7 +272,8 @@ def _no_download(corpus: Corpus, url: str | None, reason: str) -> InputError:
         f"{corpus.name} could not be downloaded from {url or 'Google Drive'} ({reason}): run again "
         f"to continue, or open {corpus.page} in a browser and save the archive as "
         f"{cache_dir() / 'downloads' / corpus.name}.zip (any archive type), or set "
-        f"{corpus.variable} to a folder, an archive or an http(s) URL"
+        f"{corpus.variable} to a folder, an archive or an http(s) URL; for images of your own, "
+        "give their folder as --dataset"
     )
 
 

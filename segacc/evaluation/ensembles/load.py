@@ -35,6 +35,7 @@ from segacc.evaluation.scored_runs import OUT_OF_FOLD
 from segacc.labels import check_same_classes
 from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
+from segacc.prediction.ensemble import check_models_agree
 from segacc.runtime.accelerator import make_accelerator, uses_gpu
 from segacc.runtime.threads import prepare_cpu
 
@@ -82,6 +83,7 @@ def load_ensemble(config: EvaluateConfig) -> Evaluation:
         _Trained(run, of_run, load_segmenter(run).to(accelerator.device))
         for run, of_run in zip(runs, configs, strict=True)
     ]
+    check_models_agree(runs, [one.model.labels for one in trained])
     known = known_data(config.run)
     dataset = config.dataset or known.dataset
     source, reading = find_to_score(config, known)

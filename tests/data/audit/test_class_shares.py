@@ -1,5 +1,7 @@
 """Checking a data set with classes, and proposing classes where nobody has named them."""
 
+import shlex
+
 import cv2
 import numpy as np
 import pytest
@@ -127,7 +129,9 @@ def test_other_colours_are_listed_the_most_frequent_first(folder):
 def test_the_proposal_is_written_and_can_be_used_at_once(folder, tmp_path, capsys):
     path = tmp_path / "my classes.txt"
     assert check(str(folder), write_classes=path) == 0
-    assert f"--classes '{path}'" in capsys.readouterr().out
+    *_, written, following = capsys.readouterr().out.splitlines()
+    assert written == f"written: {path}"
+    assert shlex.split(following) == ["next:", "segacc", "check", str(folder), f"--classes={path}"]
     assert not [
         f for f in audit(str(folder), Reading(classes=str(path))).findings if f.severity == "error"
     ]

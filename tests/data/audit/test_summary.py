@@ -8,6 +8,7 @@ import pytest
 from small import write_blobs, write_classes, write_shapes
 
 from segacc.commands.data import check, how_to_train
+from segacc.config.flags import parse_train
 from segacc.config.options import NO_FLAGS
 from segacc.data.audit.audit import audit
 from segacc.data.audit.summary import split_rows, summary
@@ -76,6 +77,14 @@ def test_the_next_command_fits_the_number_of_images():
     assert "--recipe" not in how_to_train("set", NO_FLAGS, 160)
     assert "--recipe strong\n" in how_to_train("set", NO_FLAGS, 159)
     assert "--recipe strong --batch-size 4\n" in how_to_train("set", NO_FLAGS, 4)
+
+
+def test_the_next_command_trains_on_what_was_checked(blobs, tmp_path, capsys):
+    page = tmp_path / "check.html"
+    assert check(str(blobs), size=(96, 64), crop=32, augment="light", page=page) == 0
+    next_one = capsys.readouterr().out.partition("next: ")[2].splitlines()[0]
+    config = parse_train(next_one.split()[2:])
+    assert (config.size, config.crop, config.augment) == ((96, 64), 32, "light")
 
 
 def test_a_terminal_shows_three_images_with_their_masks(blobs, capsys, monkeypatch):

@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from segacc.config.names import SPLIT_NAMES
 from segacc.data.reading.pairing import SPLITS
 
-SPLIT_NAMES = ("train", "valid", "test")
 ROLE_ENDINGS = {
     "annot", "annots", "anno", "annos", "annotation", "annotations", "mask", "masks", "label",
     "labels", "gt", "image", "images", "img", "imgs",

@@ -9,12 +9,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from segacc.config.names import SPLIT_NAMES
 from segacc.data.reading.pairing import Finding, Found, Pair, pair_by_words
 from segacc.data.reading.recognition.groups import Parts, parse
 from segacc.data.reading.recognition.listing import Listing
 from segacc.data.reading.recognition.patterns import pair_by_patterns
 from segacc.data.reading.recognition.recognise import Recognised, recognise, several_masks
-from segacc.data.reading.recognition.splits import SPLIT_NAMES
 
 
 def find_pairs(listing: Listing, patterns: Sequence[str]) -> Found:

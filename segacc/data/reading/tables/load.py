@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from segacc.config.names import SPLIT_NAMES
 from segacc.config.options import Reading
 from segacc.data.cache import cache_dir
 from segacc.data.classes.choose import coding_of
@@ -17,7 +18,7 @@ from segacc.data.reading.division.divide import Division, divide_rows
 from segacc.data.reading.division.folds import POOLED, fold_rows
 from segacc.data.reading.pairing import SPLITS
 from segacc.data.reading.recognition.listing import list_files
-from segacc.data.reading.recognition.splits import SPLIT_NAMES, splits_of
+from segacc.data.reading.recognition.splits import splits_of
 from segacc.data.reading.tables.columns import (
     class_colours,
     class_names,
