@@ -215,7 +215,7 @@ def test_predict_with_another_threshold_and_size(trained, blobs, tmp_path):
     [
         ("RUN", [], [], "segacc predict lacks images"),
         ("RUN", ["no/such.jpg"], [], "no/such.jpg was not found"),
-        ("RUN", ["DATA"], [], "would both be written to"),
+        ("RUN", ["DATA/*"], [], "would both be written to"),
         ("RUN", ["DATA/*.jpg"], ["--out", "DATA"], "is not empty"),
         ("RUN", ["DATA/*.jpg"], ["--tile", 8], "--tile 8: expected 32 or more"),
         ("DATA", ["DATA/*.jpg"], [], "holds no model.safetensors"),

@@ -78,7 +78,7 @@ def test_figures_of_the_study_do_not_stand_beside_runs_of_another_budget(tmp_pat
     for name, budget in (("usual", {}), ("short", {"epochs": 3})):
         run = make_run(tmp_path / name, [0.5, 0.6], model="fpn", recipe="study", **budget)
         (row,) = study_table(study_rows([read_scored_run(run, "test")]))
-        assert row["published"] == ("0.768" if name == "usual" else "")
+        assert row.get("published", "") == ("0.768" if name == "usual" else "")
 
 
 @pytest.mark.slow
