@@ -15,7 +15,7 @@ import torch
 from segacc.config.evaluate import EvaluateConfig
 from segacc.config.sizes import sizes_in_words
 from segacc.data.split import Split
-from segacc.errors import write_text
+from segacc.errors import plural, write_text
 from segacc.evaluation.scored_runs import OUT_OF_FOLD
 from segacc.labels import Labels
 from segacc.metrics.counts import FN, TP
@@ -108,8 +108,9 @@ def write_results(folder: Path, split: Split, stats: ImageStats, record: dict[st
     order = worst_first(stats)
     chosen = [order[i] for i in spread(len(order), OVERVIEW_IMAGES)]
     pictures = [folder / "overlays" / picture_name(split.names[i]) for i in chosen]
-    overview(pictures).save(folder / "overview.png")
     columns, labels = stats.columns(), Labels.from_config(record["labels"])
+    title = f"{len(chosen)} of {plural(len(order), 'image')}, from the worst to the best"
+    overview(pictures, title, labels).save(folder / "overview.png")
     distances = [name for name in DISTANCES if name in record["scores"]]
     more = {name: columns[name] for name in ("boundary_iou", *distances, "ece")}
     table = per_image_csv(split.names, split.sizes, stats.counts, labels, **more)

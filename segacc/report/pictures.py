@@ -183,19 +183,41 @@ def tinted(image: np.ndarray, label_map: np.ndarray, labels: Labels) -> Image.Im
     return Image.fromarray(marked)
 
 
-def overview(pictures: list[Path]) -> Image.Image:
-    """One picture that shows all of these below each other."""
+def overview(pictures: list[Path], title: str, labels: Labels = BINARY) -> Image.Image:
+    """One picture that shows all of these below each other, under a title and, of more than two
+    classes, their colours."""
     sheets = []
     for path in pictures:
         with Image.open(path) as picture:
             sheets.append(picture.convert("RGB"))
     width = max(s.width for s in sheets)
+    sheets.insert(0, _heading(title, labels, width))
     result = Image.new("RGB", (width, sum(s.height for s in sheets)), PAPER)
     top = 0
     for sheet in sheets:
         result.paste(sheet, (0, top))
         top += sheet.height
     return result
+
+
+def _heading(title: str, labels: Labels, width: int) -> Image.Image:
+    """A title, and below it the classes, in as many lines as they take."""
+    font = ImageFont.load_default(13)
+    names = labels.names if labels.logits > 1 else ()
+    places, left, line = [], 3, 0
+    for name in names:
+        wide = BAR + 12 + round(font.getlength(name))
+        if line == 0 or left + wide > width:
+            left, line = 3, line + 1
+        places.append((left, line * BAR))
+        left += wide
+    sheet = Image.new("RGB", (width, (line + 1) * BAR), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((3, 2), title, INK, font)
+    for name, colour, (left, top) in zip(names, labels.colours, places, strict=False):
+        draw.rectangle((left, top + 3, left + 13, top + 16), fill=colour, outline=FRAME)
+        draw.text((left + 18, top + 2), name, INK, font)
+    return sheet
 
 
 def reduced(pixels: np.ndarray, side: int, how: Image.Resampling) -> Image.Image:

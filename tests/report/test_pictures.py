@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segacc.labels import Labels, colours_for
 from segacc.report.pictures import (
     BAR,
     GAP,
@@ -52,9 +53,21 @@ def test_small_images_are_enlarged():
 def test_an_overview_holds_all_pictures(tmp_path):
     for i, colour in enumerate([(9, 0, 0), (0, 9, 0)]):
         Image.new("RGB", (30 + i, 20), colour).save(tmp_path / f"{i}.png")
-    sheet = np.asarray(overview([tmp_path / "0.png", tmp_path / "1.png"]))
-    assert sheet.shape == (40, 31, 3)
-    assert (sheet[:20, :30] == (9, 0, 0)).all() and (sheet[20:] == (0, 9, 0)).all()
+    pictures = [tmp_path / "0.png", tmp_path / "1.png"]
+    sheet = np.asarray(overview(pictures, "two images"))
+    assert sheet.shape == (BAR + 40, 31, 3)
+    assert (sheet[BAR : BAR + 20, :30] == (9, 0, 0)).all()
+    assert (sheet[BAR + 20 :] == (0, 9, 0)).all()
+
+
+@pytest.mark.parametrize("classes", [3, 40])
+def test_an_overview_of_classes_has_their_colours_above_it(tmp_path, classes):
+    Image.new("RGB", (300, 20)).save(tmp_path / "0.png")
+    labels = Labels(names := tuple(f"class {i}" for i in range(classes)), colours_for(names))
+    heading = np.asarray(overview([tmp_path / "0.png"], "one image", labels))[:-20]
+    shown = {tuple(colour) for colour in heading.reshape(-1, 3).tolist()}
+    assert set(map(tuple, labels.colours)) <= shown
+    assert (heading[:, -3:] == 255).all()  # nothing is cut off
 
 
 def test_an_outline_is_inside_the_mask_and_the_rest_stays_as_it_is():
