@@ -98,7 +98,7 @@ class Notes:
         """One for each kind, with the number of images and up to three names."""
         dark = ""
         if self._brightest < 2**14:
-            dark = ", so they are all but black to the model: scale their values up to 65535 first"
+            dark = ", so they are far too dark for the model: scale their values up to 65535 first"
         said = {
             "16 bits": (
                 "with 16 bits per channel: 65535 was taken for white, since the model was trained "

@@ -160,8 +160,8 @@ def test_a_model_keeps_the_range_that_it_was_trained_with(tmp_path, capsys):
     done = predict_images(model, plan([str(image)], tmp_path / "out-2"))
     assert done.notes[0].endswith(
         "65535 was taken for white, since the model was trained on images of 8 bits; the largest "
-        f"value in them is {(bright // 16).max()}, so they are all but black to the model: scale "
-        "their values up to 65535 first"
+        f"value in them is {(bright // 16).max()}, so they are far too dark for the model: "
+        "scale their values up to 65535 first"
     )
 
 
