@@ -21,7 +21,7 @@ from segacc.data.loading.workers import Plan
 from segacc.data.prepare import prepared_row, write_split
 from segacc.data.split import open_split
 from segacc.labels import BINARY, IGNORE, Labels
-from segacc.metrics.counts import absent_classes, count_pixels, predicted_labels, scores
+from segacc.metrics.counts import count_pixels, is_there, predicted_labels, scores
 from segacc.models.segmenter import Segmenter
 from segacc.training.losses.terms import make_loss
 from segacc.training.optim import make_optimizer
@@ -188,8 +188,8 @@ def test_validation_finds_what_a_loop_over_images_finds(rgb_split, accelerator):
     # Image 1 is ignored as a whole: it has no loss, and the mean is over the others.
     assert np.isnan(losses[1]) and found.losses[1] == 0
     assert found.scores["loss"] == pytest.approx(np.nanmean(losses), rel=1e-5)
-    absent = absent_classes(found.counts)
-    assert absent == ([] if (torch.cat(predicted) == 3).any() else [3])
+    there = is_there(found.counts.sum(dim=0)).tolist()
+    assert there == [True, True, True, bool((torch.cat(predicted) == 3).any())]
 
 
 def test_a_model_keeps_its_labels_and_one_of_0_1_0_is_binary(tmp_path):

@@ -125,14 +125,9 @@ def recall_of(counts: Tensor) -> Tensor:
 
 
 def is_there(counts: Tensor) -> Tensor:
-    """Of counts (..., 4): whether the class is in the truth or was predicted, (...) bool."""
+    """Of counts (..., 4): whether the class is in the truth or was predicted, (...) bool. No score
+    counts a class that is neither, as 0 or as 1."""
     return counts[..., :TN].sum(dim=-1) > 0
-
-
-def absent_classes(counts: Tensor) -> list[int]:
-    """The classes of counts (N, K > 1, 4) that are in no image and were predicted in none. No score
-    counts them, neither as 0 nor as 1."""
-    return (~is_there(counts.sum(dim=0))).nonzero().flatten().tolist()
 
 
 def scores(counts: Tensor) -> dict[str, float]:

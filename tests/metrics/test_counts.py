@@ -7,10 +7,10 @@ from torchmetrics import classification
 
 from segacc.labels import IGNORE
 from segacc.metrics.counts import (
-    absent_classes,
     confusion_matrices,
     constant_mask_iou,
     count_pixels,
+    is_there,
     predicted_labels,
     scores,
 )
@@ -157,7 +157,8 @@ def test_hand_computed_scores_of_three_classes_with_ignored_pixels():
     assert counts[0].tolist() == [[1, 0, 1, 2], [2, 1, 0, 1], [0, 0, 0, 4]]
     assert counts.sum(dim=-1).tolist() == [[4] * 3, [5] * 3]
     result = scores(counts)
-    assert absent_classes(counts) == [2]  # only predicted where nothing counts
+    there = is_there(counts.sum(dim=0)).tolist()
+    assert there == [True, True, False]  # the last is only predicted where nothing counts
     assert result["iou"] == pytest.approx((6 / 7 + 2 / 3) / 2)
     assert result["iou_image"] == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
     assert result["dice"] == pytest.approx((12 / 13 + 4 / 5) / 2)
@@ -170,7 +171,7 @@ def test_a_class_that_is_only_predicted_or_only_there_counts_as_0():
     truth, found = label_maps([0, 0, 0, 1]), label_maps([0, 0, 2, 0])
     counts = count_pixels(found, truth, classes=4)
     result = scores(counts)
-    assert absent_classes(counts) == [3]
+    assert is_there(counts.sum(dim=0)).tolist() == [True, True, True, False]
     assert result["iou"] == pytest.approx((2 / 4 + 0 + 0) / 3)
     assert result["precision"] == pytest.approx((2 / 3 + 0 + 0) / 3)
     assert result["recall"] == pytest.approx((2 / 3 + 0 + 0) / 3)
