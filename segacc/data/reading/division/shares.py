@@ -11,7 +11,9 @@ import numpy as np
 SHARES = {"train": (0.0, 0.7), "valid": (0.7, 0.85), "test": (0.85, 1.0)}
 """the numbers (see `number_of`) of each split: from the first up to below the second"""
 LARGE = 0.05
-"""Share of the images from which a group is so large that the hash alone may miss the shares."""
+"""share of the images from which a group is so large that the hash alone may miss the shares"""
+FEW = 100
+"""images below which it may miss them, too: of 24 images it put one into valid"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def share_out(
     splits = ["train", "valid"] if in_two else list(SHARES)
     count = sum(len(group.rows) for group in groups)
     is_large = max(len(group.rows) for group in groups) > max(2, LARGE * count)
-    if classes is not None or exactly or is_large:
+    if classes is not None or exactly or is_large or count < FEW:
         placed = _in_proportion(groups, classes, splits)
     else:
         placed = [split_of_number(number_of(group.name), in_two) for group in groups]
