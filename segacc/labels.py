@@ -24,6 +24,9 @@ MOST_CLASSES = 254
 
 CODING = "a binary mask holds 0 and 255 (or 0 and 1)"
 RECODE = "set every foreground pixel to 255 and every other pixel to 0"
+VOID_COLOURS = ((255, 255, 255), (224, 224, 192))
+"""In masks of colours, what does not count unless a class owns it: white, and the borders of PASCAL
+VOC."""
 MOST_VALUES = 1 << 16
 """Masks of several classes hold values below this."""
 
@@ -203,7 +206,7 @@ def read_values(values: np.ndarray, coding: Coding) -> np.ndarray:
 
 
 def read_colours(pixels: np.ndarray, coding: Coding) -> np.ndarray:
-    """The label map of a mask of colours; white is IGNORE where no class owns it.
+    """The label map of a mask of colours; VOID_COLOURS are IGNORE where no class owns them.
 
     Args:
         pixels: (H, W, 3) uint8, RGB.
@@ -236,8 +239,8 @@ def _table_of_values(coding: Coding) -> np.ndarray:
 @lru_cache(maxsize=2)
 def _table_of_colours(coding: Coding) -> np.ndarray:
     table = np.full(1 << 24, _UNKNOWN, dtype=np.uint8)
-    table[-1] = IGNORE
-    for colour, number in coding.colours:
+    void = [(colour, IGNORE) for colour in VOID_COLOURS]
+    for colour, number in (*void, *coding.colours):
         table[pack_colours(np.array(colour, dtype=np.uint8))] = number
     return table
 

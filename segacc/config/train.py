@@ -76,7 +76,7 @@ class TrainConfig:
     """what the values or colours of the masks mean: a file (docs/classes.md), or names with commas
     between them for the values 0, 1, 2, ... or for the categories of polygons"""
     ignore: Ignore = None
-    """classes or values whose pixels do not count, with commas between them"""
+    """classes, values or colours whose pixels do not count, with commas between them"""
     group_by: GroupBy = None
     """in a data set without splits, or with --fold, keep images together in whose names this
     regular expression finds the same text, such as '^(patient\\d+)'"""

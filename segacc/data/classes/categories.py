@@ -42,7 +42,7 @@ def code_shapes(
     folded = {name.casefold() for name in names}
     rest = [NamedClass(name) for name in categories if name.casefold() not in folded]
     spoken = [*chosen, *rest]
-    ignored, ranges = named_by_ignore(spoken, ignore)
+    ignored, ranges, _ = named_by_ignore(spoken, ignore)
     ignored |= {str(i) for first, last in ranges for i in range(first, last + 1)}
     kept = [one for one in chosen if one.name not in ignored]
     check_number(kept, ignored)

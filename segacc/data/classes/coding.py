@@ -9,7 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from segacc.data.classes.files import read_class_file
-from segacc.data.classes.lists import EXPECTED, NamedClass, parse_class, parse_range, range_text
+from segacc.data.classes.lists import (
+    EXPECTED,
+    NamedClass,
+    parse_class,
+    parse_colour,
+    parse_range,
+    range_text,
+)
 from segacc.errors import InputError
 from segacc.labels import (
     IGNORE,
@@ -54,7 +61,8 @@ def make_coding(
     binary masks usually are.
 
     Args:
-        ignore: names of classes, or values such as `7` and `7-9`, whose pixels do not count.
+        ignore: names of classes, values such as `7` and `7-9`, or colours, whose pixels do not
+            count.
 
     Raises:
         InputError: a class is ignored that is not there, fewer than two are left, or two share
@@ -67,12 +75,12 @@ def make_coding(
     lone = not any(one.values or one.colours for one in classes)
     if lone and len(classes) == 1 and not is_background(classes[0].name):
         classes = [NamedClass("background"), *classes]
-    ignored, ranges = named_by_ignore(classes, ignore)
+    ignored, ranges, uncounted = named_by_ignore(classes, ignore)
     kept = [one for one in classes if one.name not in ignored]
     check_number(kept, ignored)
     number = {one.name: place for place, one in enumerate(kept)}
     labels = labels_of(kept)
-    if lone and len(classes) == 2 and not ignored and not ranges:
+    if lone and len(classes) == 2 and not (ignored or ranges or uncounted):
         return Coding(labels, binarise=binarise)
     if lone:
         classes = [replace(one, values=((i, i),)) for i, one in enumerate(classes)]
@@ -80,29 +88,33 @@ def make_coding(
     colours = [(colour, number.get(one.name, IGNORE)) for one in classes for colour in one.colours]
     _check_overlaps(classes)
     values += [(first, last, IGNORE) for first, last in ranges]  # the last one counts
+    colours += [(colour, IGNORE) for colour in uncounted]
     return Coding(labels, tuple(values), tuple(colours))
 
 
 def named_by_ignore(
     classes: Sequence[NamedClass], ignore: Sequence[str]
-) -> tuple[set[str], list[tuple[int, int]]]:
-    """The names of the classes that --ignore names, and the ranges of values."""
+) -> tuple[set[str], list[tuple[int, int]], list[Colour]]:
+    """The names of the classes that do not count, and the ranges of values and the colours that
+    --ignore names."""
     by_name = {one.name.casefold(): one.name for one in classes}
-    names: set[str] = set()
-    ranges = []
+    names = {one.name for one in classes if not one.counts}
+    ranges, colours = [], []
     for said in ignore:
         if said.casefold() in by_name:
             names.add(by_name[said.casefold()])
         elif ends := parse_range(said):
             ranges.append(ends)
+        elif colour := parse_colour(said):
+            colours.append(colour)
         else:
             near = difflib.get_close_matches(said, [one.name for one in classes], n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise InputError(
-                f"--ignore {said}: {hint}Expected values such as 7 or 7-9, or names of "
-                f"{', '.join(one.name for one in classes)}"
+                f"--ignore {said}: {hint}Expected values such as 7 or 7-9, colours such as "
+                f"128 64 128, or names of {', '.join(one.name for one in classes)}"
             )
-    return names, ranges
+    return names, ranges, colours
 
 
 def check_number(kept: Sequence[NamedClass], ignored: set[str]) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +95,17 @@ def _id2label(path: Path, text: str) -> list[NamedClass]:
 
 
 def _nnunet(path: Path, text: str) -> list[NamedClass]:
-    """nnU-Net's dataset.json: {"background": 0, ...} in version 2, {"0": "background"} before."""
+    """nnU-Net's dataset.json: {"background": 0, ...} in version 2, {"0": "background"} before. Its
+    label `ignore` is no class."""
     labels = json.loads(text)["labels"]
     if any(isinstance(value, list) for value in labels.values()):
         raise InputError(
             f"{path} has regions, which are labels of several values: give each class its own with "
             "--classes"
         )
-    if all(str(name).isdigit() for name in labels):
-        return _numbered(labels)
-    return _numbered({str(value): name for name, value in labels.items()})
+    if not all(str(name).isdigit() for name in labels):
+        labels = {str(value): name for name, value in labels.items()}
+    return [replace(one, counts=one.name != "ignore") for one in _numbered(labels)]
 
 
 def _yolo(path: Path, text: str) -> list[NamedClass]:

@@ -37,6 +37,8 @@ class NamedClass:
     colours: tuple[Colour, ...] = ()
     categories: tuple[str, ...] = ()
     """of polygons; `*` is all that no other class names"""
+    counts: bool = True
+    """False for what a tool's file names beside the classes: pixels that do not count"""
 
 
 def read_list(path: Path, text: str) -> list[NamedClass]:

@@ -9,11 +9,18 @@ import numpy as np
 
 from segacc.data.classes.lists import NamedClass, write_list
 from segacc.data.classes.palettes import PALETTES
-from segacc.labels import IGNORE, MOST_CLASSES, Colour, pack_colours, unpack_colour
+from segacc.errors import InputError
+from segacc.labels import (
+    IGNORE,
+    MOST_CLASSES,
+    VOID_COLOURS,
+    Colour,
+    pack_colours,
+    unpack_colour,
+)
 
 OBJECTS = 40
 """More values than this, without gaps, are numbers of objects rather than of classes."""
-WHITE = (255, 255, 255)
 
 
 @dataclass
@@ -48,14 +55,20 @@ class Held:
 def propose(held: Held) -> tuple[str, str]:
     """A classes.txt for such masks, with a class for each value or colour.
 
-    255 and white get none, since they do not count where there are classes. Value 0 and black are
-    the background.
+    255 and VOID_COLOURS get none, since they do not count where there are classes, except in masks
+    of two values, which are binary. Value 0 and black are the background.
 
     Returns:
         the text of the file; a sentence on what was understood.
+
+    Raises:
+        InputError: there are more values or colours than classes may be.
     """
     if held.colours:
         return _of_colours(held)
+    if set(held.values) <= {0, IGNORE}:
+        classes = [NamedClass("background", ((0, 0),)), NamedClass("foreground", ((255, 255),))]
+        return write_list(classes), "the masks are binary, which needs no list but for the names"
     values = sorted(value for value in held.values if value != IGNORE)
     if len(values) > OBJECTS and values == list(range(values[-1] + 1)):
         said = (
@@ -83,7 +96,7 @@ def _name(value: float) -> str:
 
 
 def _of_colours(held: Held) -> tuple[str, str]:
-    colours = [colour for colour, _ in held.colours.most_common() if colour != WHITE]
+    colours = [colour for colour, _ in held.colours.most_common() if colour not in VOID_COLOURS]
     for name, palette in PALETTES.items():
         if len(colours) > 1 and all(colour in palette for colour in colours):
             classes = [NamedClass(palette[c], (), (c,)) for c in palette if c in colours]
@@ -106,8 +119,9 @@ def _of_colours(held: Held) -> tuple[str, str]:
 
 def _limited(classes: list[NamedClass], said: str) -> tuple[str, str]:
     if len(classes) > MOST_CLASSES:
-        said += (
-            f"; these are more than the {MOST_CLASSES} classes that there may be, so the masks are "
-            "probably smeared by compression, or hold depth or photos"
+        raise InputError(
+            f"the masks hold {len(classes):,} values or colours, more than the {MOST_CLASSES} "
+            "classes that there may be: compression (JPEG) or resizing has probably smeared them, "
+            "so export them again as PNG; or they hold depth or photos."
         )
     return write_list(classes), said

@@ -13,6 +13,7 @@ from segacc.errors import plural, some_names
 from segacc.labels import (
     BINARY_CODING,
     CODING,
+    IGNORE,
     RECODE,
     Coding,
     MaskValueError,
@@ -43,6 +44,11 @@ MANY = 100
 FLAT = 0.2
 """A mask in which more than this share of the odd values lies in flat areas has other classes. (Of
 smeared masks of streets and tissue it was at most 0.04, of class numbers at least 0.33.)"""
+
+OWN_VALUES = (
+    "; where 255 is what does not count, give the classes their values, such as "
+    "--classes 'background: 0, thing: 1'"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +81,9 @@ def labels_of_file(opened: Image.Image, coding: Coding = BINARY_CODING) -> MaskO
         is_jpeg = opened.format in ("JPEG", "MPO")
         smeared = opened.mode != "P" and _is_smeared(values, is_jpeg)
         if not smeared or binarise is None:
-            raise MaskValueError(f"{error}{_remedy(smeared, is_jpeg)}") from None
+            with_ignored = np.unique(values).tolist() == [0, 1, IGNORE]
+            remedy = OWN_VALUES if with_ignored else _remedy(smeared, is_jpeg)
+            raise MaskValueError(f"{error}{remedy}") from None
     return MaskOfFile((values >= binarise).astype(np.uint8), 255, float(_doubtful(values).mean()))
 
 

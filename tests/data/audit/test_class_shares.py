@@ -11,8 +11,11 @@ from segacc.commands.data import check
 from segacc.config.options import Reading
 from segacc.data.audit.audit import audit, open_for_check
 from segacc.data.audit.classes import propose_classes
+from segacc.data.classes.coding import make_coding
+from segacc.data.classes.files import read_class_file
 from segacc.data.classes.palettes import PALETTES
 from segacc.errors import InputError
+from segacc.labels import IGNORE, read_colours
 
 SPLITS = {"train": 3, "valid": 2, "test": 2}
 READING = Reading(classes="road,car,sky", ignore=None)
@@ -45,6 +48,10 @@ def masks_of(folder):
     return sorted(folder.glob("*/*.png"))
 
 
+def errors_of(found):
+    return [finding for finding in found.findings if finding.severity == "error"]
+
+
 def proposed(folder):
     return propose_classes(open_for_check(str(folder), Reading())[2].values())
 
@@ -74,7 +81,7 @@ def test_a_class_that_is_missing_from_a_split_or_rare_is_a_warning(folder):
 def test_values_that_no_class_owns_are_one_error_with_counts(folder, tmp_path):
     (tmp_path / "two.txt").write_text("road: 0\ncar: 1\n")
     reading = Reading(classes=str(tmp_path / "two.txt"))
-    (error,) = [f for f in audit(str(folder), reading).findings if f.severity == "error"]
+    (error,) = errors_of(audit(str(folder), reading))
     assert error.problem.startswith(
         "7 masks (train/0.png, train/1.png, train/2.png and 4 more) hold"
     )
@@ -126,15 +133,45 @@ def test_other_colours_are_listed_the_most_frequent_first(folder):
     )
 
 
+def test_the_borders_of_voc_in_masks_of_colours_are_no_class(folder):
+    colours = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (224, 224, 192)]
+    for mask in masks_of(folder):
+        save(mask, np.array(colours, np.uint8)[np.arange(3600).reshape(60, 60) % 4])
+    text, said = proposed(folder)
+    assert said == "the colours of the masks are those of PASCAL VOC"
+    assert text == "background: 0 0 0\naeroplane: 128 0 0\nbicycle: 0 128 0\n"
+    (folder / "classes.txt").write_text(text)
+    coding = make_coding(read_class_file(folder / "classes.txt"))
+    assert read_colours(np.array([colours], np.uint8), coding).tolist() == [[0, 1, 2, IGNORE]]
+    assert not errors_of(audit(str(folder), Reading()))
+
+
+def test_the_list_of_binary_masks_can_be_used(folder, tmp_path):
+    for mask in masks_of(folder):
+        save(mask, (np.array(Image.open(mask)) > 0).astype(np.uint8) * 255)
+    text, said = proposed(folder)
+    assert text == "background: 0\nforeground: 255\n" and said.startswith("the masks are binary")
+    (tmp_path / "two.txt").write_text(text)
+    assert not errors_of(audit(str(folder), Reading(classes=str(tmp_path / "two.txt"))))
+
+
+def test_smeared_masks_get_no_list_of_thousands_of_classes(folder):
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 60, 3), np.uint8)
+    for mask in masks_of(folder):
+        save(mask, pixels)
+    with pytest.raises(
+        InputError, match=r"hold 3,\d+ values or colours, more than the 254 classes"
+    ):
+        proposed(folder)
+
+
 def test_the_proposal_is_written_and_can_be_used_at_once(folder, tmp_path, capsys):
     path = tmp_path / "my classes.txt"
     assert check(str(folder), write_classes=path) == 0
     *_, written, following = capsys.readouterr().out.splitlines()
     assert written == f"written: {path}"
     assert shlex.split(following) == ["next:", "segacc", "check", str(folder), f"--classes={path}"]
-    assert not [
-        f for f in audit(str(folder), Reading(classes=str(path))).findings if f.severity == "error"
-    ]
+    assert not errors_of(audit(str(folder), Reading(classes=str(path))))
     with pytest.raises(InputError, match="exists: give a new file"):
         check(str(folder), write_classes=path)
 

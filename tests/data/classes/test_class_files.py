@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from segacc.data.classes.coding import make_coding
 from segacc.data.classes.files import find_class_files, read_class_file
 from segacc.errors import InputError
+from segacc.labels import IGNORE, read_values
 
 HUGGING_FACE = {"1": "car", "0": "road"}
 FILES = {
@@ -32,6 +35,14 @@ def test_names_of_yolo_may_be_a_dictionary_and_labels_of_nnunet_numbers(tmp_path
         [one.name for one in read_class_file(tmp_path / n)] for n in ("data.yaml", "dataset.json")
     ]
     assert found == [["road", "car"]] * 2
+
+
+def test_the_label_ignore_of_nnunet_is_no_class(tmp_path):
+    labels = {"background": 0, "tumour": 1, "vessel": 2, "ignore": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    coding = make_coding(read_class_file(tmp_path / "dataset.json"))
+    assert coding.labels.names == ("background", "tumour", "vessel")
+    assert read_values(np.array([[0, 1, 2, 3]]), coding).tolist() == [[0, 1, 2, IGNORE]]
 
 
 def test_colours_of_cvat_are_read(tmp_path):

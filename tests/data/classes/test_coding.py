@@ -1,11 +1,12 @@
 """From classes, --classes and --ignore to how masks are coded."""
 
+import numpy as np
 import pytest
 
 from segacc.data.classes.coding import classes_of_flag, make_coding
 from segacc.data.classes.lists import NamedClass
 from segacc.errors import InputError
-from segacc.labels import IGNORE, colours_for
+from segacc.labels import IGNORE, colours_for, read_colours
 
 STREET = [
     NamedClass("road", ((0, 0),)),
@@ -38,6 +39,15 @@ def test_values_may_be_ignored_also_of_a_class():
     coding = make_coding(STREET, ignore=["8-9", "40"])
     assert coding.values[-2:] == ((8, 9, IGNORE), (40, 40, IGNORE))
     assert coding.labels.names == ("road", "car", "void")
+
+
+def test_colours_may_be_ignored():
+    coding = make_coding(
+        [NamedClass("a", colours=((1, 2, 3),)), NamedClass("b", colours=((4, 5, 6),))],
+        ["7 8 9", "#0a0b0c"],
+    )
+    pixels = np.array([[[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]]], np.uint8)
+    assert read_colours(pixels, coding).tolist() == [[0, 1, IGNORE, IGNORE]]
 
 
 def test_colours_of_the_file_are_those_of_the_class():

@@ -342,6 +342,14 @@ def test_a_palette_mask_of_three_classes_is_refused(tmp_path, image):
     assert "mask.png has the values 0, 1, 2 (3 in all)" in message
 
 
+def test_a_mask_of_0_1_and_255_is_refused_with_what_says_that_255_does_not_count(tmp_path, image):
+    values = SHAPE.copy()
+    values[15:] = 255
+    message = refusal(image, save(tmp_path / "mask.png", values))
+    assert "has the values 0, 1, 255 (3 in all)" in message
+    assert "give the classes their values, such as --classes 'background: 0, thing: 1'" in message
+
+
 def test_a_mask_of_classes_is_refused_with_its_values(tmp_path, image):
     classes = SHAPE * 38
     classes[15:] = 75
