@@ -18,7 +18,7 @@ from segacc.config.checks import check_device_name
 from segacc.config.names import A_TRAINED_MODEL, check_place
 from segacc.config.options import SIZE_SPEC, Device, shown_as
 from segacc.config.sizes import AnySize
-from segacc.errors import InputError, plural, quoted
+from segacc.errors import InputError, Stopped, plural, quoted
 from segacc.runtime.bars import show_doing
 
 if TYPE_CHECKING:
@@ -171,7 +171,14 @@ def _write_masks(
         prepare_cpu(accelerator.device)
         predictor = load_models(models, accelerator.device)
         write_legend(out, predictor.labels)
-        done = predict_images(predictor, jobs, *options)
+        try:
+            done = predict_images(predictor, jobs, *options)
+        except KeyboardInterrupt:  # Stopped is one
+            count = sum(job.mask.is_file() for job in jobs)
+            raise Stopped(
+                f"interrupted; {count:,} of {plural(len(jobs), 'mask')} are written: the same "
+                "command with --skip-existing goes on."
+            ) from None
     if done.failed:
         print(f"without a mask, {len(done.failed)} of {len(jobs)} images:", file=sys.stderr)
         print("\n".join(f"  {sentence}" for sentence in done.failed), file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from PIL import Image
 from small import ROOT
 
 from segacc import cli
-from segacc.errors import InputError
+from segacc.errors import EXIT_STOPPED, InputError
 from segacc.labels import Labels, colours_for
 from segacc.models.segmenter import Segmenter
 from segacc.prediction import writing
@@ -41,16 +42,35 @@ def predict(*flags):
     return cli.run_command(["predict", "model", "photos", "--batch-size", "1", *map(str, flags)])
 
 
-def test_a_killed_call_goes_on_and_ends_with_the_masks_of_one_that_was_not(world, capsys):
-    predict("--out", "whole")
+def stop_after_three(world, number):
+    """A program that predicts and gets a signal when it has written three masks; what it says."""
     command = [sys.executable, "-m", "segacc", "predict", "model", "photos", "--out", "masks"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*command, "--batch-size", "1"], env=environment)
+    process = subprocess.Popen(
+        [*command, "--batch-size", "1"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     ends = time.monotonic() + 100
     while len(list(world.glob("masks/*.png"))) < 3 and time.monotonic() < ends:
         time.sleep(0.005)
-    process.kill()
-    process.wait()
+    process.send_signal(number)
+    said = process.communicate()[1]
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_call_says_how_to_go_on(world, number):
+    code, said = stop_after_three(world, number)
+    there = len(list(world.glob("masks/*.png")))
+    assert code == EXIT_STOPPED and 3 <= there < IMAGES
+    assert f"interrupted; {there} of {IMAGES} masks are written: the same command with" in said
+    assert "--skip-existing goes on" in said and "Traceback" not in said
+
+
+def test_a_killed_call_goes_on_and_ends_with_the_masks_of_one_that_was_not(world, capsys):
+    predict("--out", "whole")
+    stop_after_three(world, signal.SIGKILL)
     there = {path: path.stat().st_mtime_ns for path in world.glob("masks/*.png")}
     assert 3 <= len(there) < IMAGES, "killed too late"
     for path in there:

@@ -196,11 +196,12 @@ def test_focal_loss_of_classes_is_that_of_monai():
     [
         ("dice", smp_losses.DiceLoss("multiclass", ignore_index=IGNORE)),
         ("jaccard", smp_losses.JaccardLoss("multiclass")),
+        ("tversky", smp_losses.TverskyLoss("multiclass", alpha=0.3, beta=0.7)),
         ("lovasz", smp_losses.LovaszLoss("multiclass", per_image=True, ignore_index=IGNORE)),
     ],
 )
 def test_region_losses_of_classes_agree_with_segmentation_models_pytorch(name, other):
-    logits, label_maps = made_up(classes=3, ignored=0 if name == "jaccard" else 0.3)
+    logits, label_maps = made_up(classes=3, ignored=0 if name in ("jaccard", "tversky") else 0.3)
     counted = [0, 2, 3]  # the others would lower SMP's mean over images
     logits, label_maps = logits[counted], label_maps[counted]
     expected = other(logits, label_maps.long()).item()

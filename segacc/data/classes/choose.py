@@ -50,7 +50,7 @@ def coding_of(
     if reading.classes:
         classes = classes_of_flag(reading.classes)
     elif own:
-        logging.getLogger("segacc").info("classes as in %s", own[0])
+        logging.getLogger("segacc").warning("classes as in %s", own[0])
         classes = read_class_file(own[0])
     elif names:
         classes = [
