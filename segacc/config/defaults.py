@@ -65,7 +65,7 @@ def from_file(given: Mapping[str, Any]) -> TrainConfig:
 
 
 def _is_open(config: TrainConfig) -> bool:
-    return None in (config.size, config.flips, config.augment, config.weights)
+    return None in (config.size, config.flips, config.augment, config.weights, config.patience)
 
 
 def filled(config: TrainConfig) -> TrainConfig:
@@ -116,8 +116,17 @@ def with_protocol(config: TrainConfig) -> TrainConfig:
             "segformer, or a Hub id) and weights that were trained to segment, such as "
             f"{SEGFORMER_B0}; leave it out for a new head."
         )
+    patience = config.patience
+    if patience is None:  # random weights have long stretches without a gain
+        patience = 20 if weights == "none" else 10
     return dataclasses.replace(
-        config, size=size, flips=flips, augment=augment, encoder=encoder, weights=weights
+        config,
+        size=size,
+        flips=flips,
+        augment=augment,
+        encoder=encoder,
+        weights=weights,
+        patience=patience,
     )
 
 

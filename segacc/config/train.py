@@ -143,7 +143,7 @@ class TrainConfig:
     """compute each batch in this many parts to fit memory; the batch size stays what it is"""
     epochs: int = 100
     """stop after this many epochs at the latest"""
-    patience: int = 10
+    patience: Annotated[int | None, shown_as("INT", "10, from random weights 20")] = None
     """stop after this many epochs without a better validation IoU"""
     lr: float = 1e-3
     """peak learning rate (AdamW, linear warmup, cosine decay over --epochs)"""
@@ -243,7 +243,7 @@ def print_title(config: TrainConfig) -> None:
 # benchmarks/results/2026-11-29-transfer.md.
 RECIPES: dict[RecipeName, dict[str, Any]] = {
     "default": {},
-    "study": {"loss": "dice"},
+    "study": {"loss": "dice", "patience": 10},
     "strong": {
         "augment": "strong",
         "ema": 0.99,

@@ -52,6 +52,19 @@ def test_a_recipe_changes_defaults_and_flags_that_are_given_win():
     assert parse_train(["--recipe=strong"]) == strong
 
 
+def test_the_patience_is_larger_from_random_weights_but_in_the_study():
+    assert [
+        parse_train(flags.split()).patience
+        for flags in (
+            "",
+            "--weights none",
+            "--weights none --patience 10",
+            "--weights none --recipe study",
+            "--weights none --recipe strong",
+        )
+    ] == [10, 20, 10, 10, 40]
+
+
 @pytest.mark.parametrize(
     "flags",
     [

@@ -82,7 +82,12 @@ def _progress_of(run: Path) -> Progress:
 
 def is_done(config: TrainConfig, progress: Progress) -> bool:
     """Whether no epoch is left: all are done, or patience ran out."""
-    return progress.epoch >= config.epochs or progress.epochs_without_gain >= config.patience
+    return progress.epoch >= config.epochs or _is_out_of_patience(config, progress)
+
+
+def _is_out_of_patience(config: TrainConfig, progress: Progress) -> bool:
+    assert config.patience is not None  # `with_protocol` has filled it in
+    return progress.epochs_without_gain >= config.patience
 
 
 def about_finished(
@@ -96,7 +101,7 @@ def about_finished(
     flags, least, why = {}, [], "patience ran out"
     if progress.epoch >= config.epochs:
         flags, least, why = {"epochs": "N"}, [f"N above {progress.epoch}"], "all epochs are done"
-    if progress.epochs_without_gain >= config.patience:
+    if _is_out_of_patience(config, progress):
         flags |= {"patience": "P"}
         least += [f"P above {progress.epochs_without_gain}"]
     more = f"{how_to_train_on(run, flags)} ({', '.join(least)})" if can_go_on else start_from(run)

@@ -88,8 +88,8 @@ def test_fewer_epochs_than_are_done_are_refused(run):
     ("epoch", "without_gain", "said"),
     [
         (2, 0, ("all epochs are done", "--epochs N (N above 2)")),
-        (1, 10, ("patience ran out", "--patience P (P above 10)")),
-        (2, 11, ("all epochs", "--epochs N --patience P (N above 2, P above 11)")),
+        (1, 20, ("patience ran out", "--patience P (P above 20)")),
+        (2, 21, ("all epochs", "--epochs N --patience P (N above 2, P above 21)")),
     ],
 )
 def test_what_makes_a_run_go_on_depends_on_why_it_ended(finished, epoch, without_gain, said):
