@@ -367,15 +367,23 @@ def test_predict_takes_a_model_of_the_hub(hub, trained, blobs, tmp_path):
     assert cached == local != ""
 
 
-@pytest.mark.parametrize("model", ["linknet", "segformer"])
-def test_weights_that_cannot_be_downloaded_name_the_ways_out(blobs, tmp_path, model):
+@pytest.mark.parametrize(
+    ("model", "hub", "reason"),
+    [
+        ("linknet", {"HF_HUB_OFFLINE": "1"}, "LocalEntryNotFoundError"),
+        ("linknet", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "127.0.0.1 cannot be reached"),
+        ("segformer", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "127.0.0.1 cannot be reached"),
+    ],
+)
+def test_weights_that_cannot_be_downloaded_name_the_ways_out(blobs, tmp_path, model, hub, reason):
     done = run_program(
         *("train.py", "--dataset", blobs, "--model", model, "--batch-size", 4),
         *("--output-dir", tmp_path / "run"),
         HF_HOME=str(tmp_path / "hf"),
-        HF_HUB_OFFLINE="1",  # spares the test the client's retries
+        **hub,
     )
-    assert_one_sentence(done, "could not be downloaded")
+    assert_one_sentence(done, f"could not be downloaded ({reason}")
+    assert "Retrying" not in done.stderr
     for way in ("a local file or folder", "HF_HOME", "HF_ENDPOINT", "--weights none"):
         assert way in done.stderr
     assert not (tmp_path / "run").exists()

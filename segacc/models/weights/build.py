@@ -19,6 +19,7 @@ from segacc.models.weights.hub import folder_of_model
 from segacc.models.weights.local import check_share, config_beside, load_weights
 from segacc.models.weights.packaged import PACKAGES, file_of, package_of, read_packaged
 from segacc.models.weights.tensors import copy_matching, find_weights, match_names
+from segacc.runtime.network import hub_or_its_cache
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,22 @@ def _build_own(
 def _build_transformers(
     name: str, weights: str, classes: int, channels: int, head_of: Labels | None = None
 ) -> Built:
+    source = name if weights == "none" else weights
+    if source == "segformer" or Path(source).exists():
+        return _of_transformers(name, weights, classes, channels, head_of, "")
+    with hub_or_its_cache() as unreachable:
+        return _of_transformers(name, weights, classes, channels, head_of, unreachable)
+
+
+def _of_transformers(
+    name: str,
+    weights: str,
+    classes: int,
+    channels: int,
+    head_of: Labels | None,
+    unreachable: str,
+) -> Built:
+    """Args: unreachable: why the Hub is, empty where it is not, or is not asked."""
     from transformers import AutoConfig, SegformerConfig
 
     if name == "segformer" and weights == "none":
@@ -122,7 +139,7 @@ def _build_transformers(
         try:
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            raise _no_weights(f"{flag} {source}", error) from error
+            raise _no_weights(f"{flag} {source}", unreachable or first_line(error)) from error
     model = Segmenter(
         "transformers", classes=classes, backbone_config=config.to_dict(), channels=channels
     )
@@ -131,7 +148,7 @@ def _build_transformers(
     try:
         net, new = load_pretrained_net(weights, None if head_of else classes)
     except OSError as error:
-        raise _no_weights(f"--weights {weights}", error) from error
+        raise _no_weights(f"--weights {weights}", unreachable or first_line(error)) from error
     state, about_head = net.state_dict(), ""
     if head_of:
         rows, about_head = keep_head(net, new, model.net, head_of, weights)
@@ -168,12 +185,14 @@ def _load_encoder_by_name(model: Segmenter, encoder: str, weights: str) -> str:
             f"name known for --encoder {encoder}: expected {', '.join([*names, 'none'])}, or a "
             "path that exists."
         )
-    try:
-        # SMP's, which also fits the first layer to other channels than three.
-        net = make_smp_net(model.architecture, encoder, 1, model.channels, weights)
-        model.normalise_by(from_smp(encoder, weights))
-    except (OSError, ValueError, RuntimeError) as error:  # hub and timm raise different ones
-        raise _no_weights(f"--weights {weights}", error, encoder) from error
+    with hub_or_its_cache() as unreachable:
+        try:
+            # SMP's, which also fits the first layer to other channels than three.
+            net = make_smp_net(model.architecture, encoder, 1, model.channels, weights)
+            model.normalise_by(from_smp(encoder, weights))
+        except (OSError, ValueError, RuntimeError) as error:  # hub and timm raise different ones
+            reason = unreachable or first_line(error)
+            raise _no_weights(f"--weights {weights}", reason, encoder) from error
     loaded = copy_matching(model.encoder, net.encoder.state_dict())
     assert not loaded.missing and not loaded.reshaped, loaded
     return _said_of_encoder(model, weights)
@@ -186,7 +205,7 @@ def _said_of_encoder(model: Segmenter, weights: str) -> str:
     )
 
 
-def _no_weights(flag: str, error: Exception, encoder: str | None = None) -> InputError:
+def _no_weights(flag: str, reason: str, encoder: str | None = None) -> InputError:
     from_pypi = ""
     if encoder:
         own = package_of(encoder)
@@ -196,7 +215,7 @@ def _no_weights(flag: str, error: Exception, encoder: str | None = None) -> Inpu
         if own is None and file_of(package):
             from_pypi = f"give --encoder timm-{first}, whose weights are installed here; or "
     return InputError(
-        f"{flag} could not be downloaded ({first_line(error)}). Without a network: "
+        f"{flag} could not be downloaded ({reason}). Without a network: "
         f"{from_pypi}give --weights a local file or folder, point HF_HOME at a cache that holds "
         "the model or HF_ENDPOINT at a mirror, or train from random weights with --weights none."
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segacc.config.names import is_path
 from segacc.errors import InputError, first_line, hub_errors
+from segacc.runtime.network import hub_or_its_cache
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -27,14 +28,16 @@ def download(repository: str, name: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    try:
-        return Path(hf_hub_download(repository, name))
-    except hub_errors() as error:
-        raise InputError(
-            f"{repository} is no folder here, and its {name} could not be had from the Hub "
-            f"({first_line(error)}): give a model's folder, or the id of a segacc model; without "
-            "a network point HF_HOME at a cache that holds it."
-        ) from error
+    with hub_or_its_cache() as unreachable:
+        try:
+            return Path(hf_hub_download(repository, name))
+        except hub_errors() as error:
+            reason = unreachable or first_line(error)
+            raise InputError(
+                f"{repository} is no folder here, and its {name} could not be had from the Hub "
+                f"({reason}): give a model's folder, or the id of a segacc model; without a "
+                "network point HF_HOME at a cache that holds it."
+            ) from error
 
 
 def folder_of_model(name: str, may_be_other: bool) -> Path | None:
