@@ -32,11 +32,13 @@ def train(args: Sequence[str], prog: str | None = None) -> int:
         the exit code.
     """
     flags, args = split_launch(args)
-    if not asks_for_help(args) and (code := launch("train", args, flags)) is not None:
-        return code
+    # Before the slow import of torch, which of several processes each one does.
     config = parse_train(args, prog)
-    check_places(config)  # before the slow import of torch
-    print_title(config)
+    check_places(config)
+    if not flags.machine_rank:
+        print_title(config)
+    if (code := launch("train", args, flags)) is not None:
+        return code
     with in_foreground():
         show_doing("loading PyTorch")
         from segacc.training.fit import fit

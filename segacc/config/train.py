@@ -5,6 +5,7 @@ This module imports nothing heavy, so that `train.py --help` is instant.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,7 @@ from segacc.config.options import (
     shown_as,
 )
 from segacc.config.sizes import AnySize
-from segacc.errors import is_main
+from segacc.errors import LAUNCH_FOLDER, is_main
 
 ENCODER = "resnet34"
 """of models of segmentation_models_pytorch where --encoder does not say it"""
@@ -231,9 +232,10 @@ TRAIN_GROUPS: Groups = {
 
 
 def print_title(config: TrainConfig) -> None:
-    """Print the first line of a training, at once: what is imported next takes seconds."""
+    """Print the first line of a training, at once: what is imported next takes seconds. Of several
+    processes the one that starts them prints it."""
     backbone = f" ({config.encoder})" if config.encoder else ""
-    if is_main():
+    if is_main() and LAUNCH_FOLDER not in os.environ:
         print(
             f"segacc {segacc.__version__}: {config.model}{backbone} on {config.dataset}", flush=True
         )

@@ -42,6 +42,7 @@ def test_two_processes_train_and_score_as_one_does(blobs, tmp_path):
     of_two = run_program("-m", "segacc", "train", *both, *flags(blobs, run, 2))
     assert (of_two.returncode, of_two.stderr) == (0, of_one.stderr)  # not a word of a launcher
     assert "2 processes x 2" in of_two.stdout and of_two.stdout.count("segacc 0") == 1
+    assert of_two.stdout.startswith("segacc 0")
     for one, two in zip(lines(tmp_path / "one"), lines(run), strict=True):
         for name in ("train_loss", "valid_loss"):
             assert two[name] == pytest.approx(one[name], rel=2e-3), name
