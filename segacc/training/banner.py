@@ -90,12 +90,15 @@ def about_parameters(config: TrainConfig, model: Segmenter) -> str:
 def about_fine_tuning(config: TrainConfig) -> dict[str, str]:
     """The line of the banner on what differs from a plain training of all layers alike."""
     said = []
-    if config.encoder_lr != 1:
-        said.append(f"lr of the encoder times {config.encoder_lr:g}")
-    if config.layer_decay != 1:
-        said.append(f"lr times {config.layer_decay:g} from block to block")
-    if config.freeze_encoder not in (0, "all"):
-        said.append(f"encoder held for the first {config.freeze_encoder} epochs")
+    if config.freeze_encoder == "all" or config.freeze_encoder >= config.epochs:
+        said.append("encoder held for all epochs")
+    else:
+        if config.encoder_lr != 1:
+            said.append(f"lr of the encoder times {config.encoder_lr:g}")
+        if config.layer_decay != 1:
+            said.append(f"lr times {config.layer_decay:g} from block to block")
+        if config.freeze_encoder:
+            said.append(f"encoder held for the first {plural(config.freeze_encoder, 'epoch')}")
     if config.ema:
         said.append(f"scored is a moving average of the weights, decay {config.ema:g}")
     return {"fine-tuning": "; ".join(said)} if said else {}

@@ -21,7 +21,7 @@ FLAGS += ["--ema", "0.9", "--encoder-lr", "0.5", "--layer-decay", "0.9", "--free
 @pytest.mark.parametrize(
     ("kills", "epochs", "workers", "augment"),
     [
-        (4, 5, 0, "flips"),
+        (4, 5, 0, "strong"),
         pytest.param(20, 16, 0, "flips", marks=pytest.mark.soak),
         pytest.param(20, 16, 2, "strong", marks=pytest.mark.soak),
     ],

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from segacc.config.train import TrainConfig
 from segacc.labels import BINARY, Labels
-from segacc.training.banner import duration, epoch_rows
+from segacc.training.banner import about_fine_tuning, duration, epoch_rows
 from segacc.training.saving.checkpoint import Progress
 from segacc.training.steps import TrainedSteps
 
@@ -74,3 +75,24 @@ def test_the_time_of_an_epoch_that_was_resumed_in_its_middle_is_that_of_a_whole_
     assert done.whole_epoch(seconds=7.0, batch_size=4) == pytest.approx(8 * 2 + 1)
     none = TrainedSteps(Progress(losses=(1.0,) * 8), False, 0, 0.0, 1e-5, 0.0, 0.0)
     assert none.whole_epoch(seconds=1.0, batch_size=4) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, {}),
+        ({"freeze_encoder": 1}, {"fine-tuning": "encoder held for the first 1 epoch"}),
+        (
+            {"freeze_encoder": 3, "encoder_lr": 0.5},
+            {"fine-tuning": "lr of the encoder times 0.5; encoder held for the first 3 epochs"},
+        ),
+        # The rates of an encoder that is never trained do not matter.
+        (
+            {"freeze_encoder": 9, "epochs": 9, "layer_decay": 0.5},
+            {"fine-tuning": "encoder held for all epochs"},
+        ),
+        ({"freeze_encoder": "all"}, {"fine-tuning": "encoder held for all epochs"}),
+    ],
+)
+def test_the_banner_says_what_fine_tuning_does(values, said):
+    assert about_fine_tuning(TrainConfig(**values)) == said
