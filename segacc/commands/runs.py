@@ -17,7 +17,7 @@ Runs = Annotated[
 ]
 
 
-Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDERS...")]
+Folders = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDERS...]")]
 
 
 def runs(folders: Folders = (Path("runs"),), clean: bool = False) -> None:
