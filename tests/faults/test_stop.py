@@ -287,7 +287,8 @@ def test_all_ranks_stop_when_one_is_told_to_and_another_world_size_continues(blo
 @pytest.mark.distributed
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_ranks_resume_to_the_same_bits(blobs, tmp_path, processes):
-    flags = ["--dataset", str(blobs), *FLAGS, "--batch-size", "6"]
+    flags = ["--dataset", str(blobs), *FLAGS, "--batch-size", "6", "--augment", "strong"]
+    flags += ["--ema", "0.9", "--encoder-lr", "0.5"]
     uninterrupted, run = tmp_path / "uninterrupted", tmp_path / "run"
     for folder, moment in ((uninterrupted, []), (run, [1, "validation", 2, "SIGTERM"])):
         program = [ATTEMPTS, *moment] if moment else ["train.py"]
