@@ -15,7 +15,7 @@ from torch import Tensor
 from segacc.config.records import read_scored_record
 from segacc.config.sizes import size_of_json, size_text
 from segacc.labels import Labels
-from segacc.metrics.tables import counts_of_rows
+from segacc.metrics.tables import counts_of_rows, means_of_rows
 from segacc.runs.epochs import read_epochs
 
 OUT_OF_FOLD = "out-of-fold"
@@ -37,6 +37,8 @@ class ScoredRun:
     """of the N images"""
     counts: Tensor
     """(N, K, 4) float64: true positive, false positive, false negative, true negative pixels"""
+    means: dict[str, Tensor]
+    """of `means_of_rows`"""
 
     @property
     def labels(self) -> Labels:
@@ -58,7 +60,7 @@ def read_scored_run(run: Path, split: str) -> ScoredRun | None:
     rows = list(csv.DictReader((folder / "per_image.csv").read_text(encoding="utf-8").splitlines()))
     counts = counts_of_rows(rows, Labels.from_config(metrics.get("labels")))
     names = [row["name"] for row in rows]
-    return ScoredRun(run, config, metrics, read_epochs(run), names, counts)
+    return ScoredRun(run, config, metrics, read_epochs(run), names, counts, means_of_rows(rows))
 
 
 def best_first(runs: list[ScoredRun]) -> list[ScoredRun]:

@@ -6,7 +6,7 @@ With two classes all are of the foreground. With more they are means over the cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +66,8 @@ OF_CLASS = ("iou", "dice", "precision", "recall")
 """Scores that each class has by itself."""
 DISTANCES = {"hd95": "px", "hd95_own": "px", "hd95_mm": "mm"}
 """Scores that have a unit."""
+OF_IMAGE = ("boundary_iou", *DISTANCES)
+"""Scores of each image of which that of a split is the mean, and that its counts do not give."""
 LOWER_IS_BETTER = (*DISTANCES, "ece")
 CALIBRATION_BINS = 15
 
@@ -202,24 +204,29 @@ def split_scores(stats: ImageStats, weights: Tensor) -> dict[str, Tensor]:
     Returns:
         (R,) by the names of `formulas`.
     """
-    own = stats.columns()
-    counts = (weights @ stats.counts.flatten(1)).unflatten(1, stats.counts.shape[1:])
-    weights = weights * (stats.counts[:, 0].sum(dim=-1) > 0)
-    images = weights.sum(dim=1).clamp_min(1)
-    of_split = scores_of_counts(counts)
-    found = {
-        "iou": of_split["iou"],
-        "iou_image": (weights @ own["iou"]) / images,
-        "dice": of_split["dice"],
-        "dice_image": (weights @ own["dice"]) / images,
-        "precision": of_split["precision"],
-        "recall": of_split["recall"],
-        "accuracy": counts[..., TP].sum(dim=-1) / counts[:, 0].sum(dim=-1),
-        "boundary_iou": (weights @ own["boundary_iou"]) / images,
-        **{name: (weights @ own[name]) / images for name in DISTANCES},
-        "ece": calibration_error(weights @ stats.calibration),
-    }
+    found = scores_of_images(stats.counts, weights, stats.columns())
+    found["ece"] = calibration_error(weights @ stats.calibration)
     return {name: found[name] for name in stats.formulas}
+
+
+def scores_of_images(
+    counts: Tensor, weights: Tensor, more: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """What `split_scores` finds from the table of the images: all but `ece`, which needs more.
+
+    Args:
+        counts: (N, K, 4) float64.
+        more: of OF_IMAGE what is known, (N,) each.
+    """
+    whole = (weights @ counts.flatten(1)).unflatten(1, counts.shape[1:])
+    weights = weights * (counts[:, 0].sum(dim=-1) > 0)
+    images = weights.sum(dim=1).clamp_min(1)
+    accuracy = whole[..., TP].sum(dim=-1) / whole[:, 0].sum(dim=-1)
+    own = scores_of_counts(counts)
+    of_images = {f"{name}_image": own[name].nan_to_num(0) for name in ("iou", "dice")}
+    of_images |= {name: more[name] for name in OF_IMAGE if name in more}
+    means = {name: (weights @ values) / images for name, values in of_images.items()}
+    return scores_of_counts(whole) | {"accuracy": accuracy} | means
 
 
 def formulas(classes: int) -> dict[str, str]:
@@ -256,33 +263,28 @@ def class_scores(stats: ImageStats, weights: Tensor) -> dict[str, Tensor]:
 
 def scores_with_intervals(stats: ImageStats) -> dict[str, Score]:
     """The scores of a split with percentile-bootstrap intervals (Efron & Tibshirani 1993)."""
-    return _with_intervals(stats, split_scores)
+    return with_intervals(len(stats), lambda weights: split_scores(stats, weights))
 
 
 def class_scores_with_intervals(stats: ImageStats) -> list[dict[str, Score]]:
     """Of each class, the scores that OF_CLASS names, with intervals; NaN as in `class_scores`."""
 
-    def in_columns(stats: ImageStats, weights: Tensor) -> dict[str, Tensor]:
+    def in_columns(weights: Tensor) -> dict[str, Tensor]:
         scores = class_scores(stats, weights)
         return {f"{name} {k}": v[:, k] for name, v in scores.items() for k in range(v.shape[1])}
 
-    found = _with_intervals(stats, in_columns)
+    found = with_intervals(len(stats), in_columns)
     classes = range(stats.counts.shape[1])
     return [{name: found[f"{name} {k}"] for name in OF_CLASS} for k in classes]
 
 
-def _with_intervals(
-    stats: ImageStats, scores: Callable[[ImageStats, Tensor], dict[str, Tensor]]
-) -> dict[str, Score]:
-    values = scores(stats, torch.ones(1, len(stats), dtype=torch.double))
-    if len(stats) == 1:
+def with_intervals(images: int, scores: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Score]:
+    """Scores of weights (R, images), which `split_scores` explains, with bootstrap intervals."""
+    values = scores(torch.ones(1, images, dtype=torch.double))
+    if images == 1:
         return {name: Score(value.item(), None, None) for name, value in values.items()}
-    drawn = bootstrap(lambda weights: _table(scores(stats, weights)), len(stats))
+    drawn = bootstrap(lambda weights: torch.stack([*scores(weights).values()], dim=1), images)
     return {
         name: Score(value.item(), *percentile_interval(column))
         for (name, value), column in zip(values.items(), drawn.T, strict=True)
     }
-
-
-def _table(columns: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(columns.values()), dim=1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segacc.labels import Labels
 from segacc.metrics.counts import TN, TP, iou_of, is_there
-from segacc.metrics.scores import scores_of_counts
+from segacc.metrics.scores import OF_IMAGE, scores_of_counts
 
 COUNTS = ("tp", "fp", "fn", "tn")
 
@@ -57,6 +57,16 @@ def counts_of_rows(rows: Sequence[dict[str, str]], labels: Labels) -> Tensor:
     for name, place, count in _count_columns(labels):
         counts[:, place, count] = torch.tensor([float(row[name]) for row in rows])
     return counts
+
+
+def means_of_rows(rows: Sequence[dict[str, str]]) -> dict[str, Tensor]:
+    """The scores of OF_IMAGE, (N,) float64 each, in the lines of a per_image.csv; without those
+    that an older version did not write."""
+    return {
+        name: torch.tensor([float(row[name]) for row in rows], dtype=torch.double)
+        for name in OF_IMAGE
+        if all(row.get(name) for row in rows)
+    }
 
 
 def _count_columns(labels: Labels) -> list[tuple[str, int, int]]:

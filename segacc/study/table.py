@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from segacc.config.train import ENCODER, TrainConfig
 from segacc.evaluation.compare import model_columns, run_columns, score_columns
-from segacc.evaluation.ensembles.members import mean_scores
 from segacc.evaluation.scored_runs import (
     OUT_OF_FOLD,
     ScoredRun,
@@ -28,6 +28,7 @@ from segacc.evaluation.scored_runs import (
 )
 from segacc.metrics.counts import constant_mask_iou, resampled_iou
 from segacc.metrics.intervals import bootstrap, percentile_interval
+from segacc.metrics.scores import scores_of_images, with_intervals
 
 # IoU on test as published, by data and crop.
 PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
@@ -45,6 +46,9 @@ STUDY_NOTE = (
     "; mean ± standard deviation over seeds. 95 % interval: of the same score, by a bootstrap over "
     "images. constant: the score of the best constant mask. threshold: with two classes, the one "
     "that validation picked, at which masks are scored."
+)
+ECE_NOTE = (
+    " study.csv has such intervals of all scores but ece, whose mean over runs is without one."
 )
 PUBLISHED_NOTE = (
     " published: IoU on test in the study, from pretrained weights; it does not say which IoU."
@@ -101,6 +105,7 @@ def _is_the_studys(config: Mapping[str, Any]) -> bool:
 def study_note(rows: list[Row]) -> str:
     """What the columns of the table mean."""
     note = iou_note([run for row in rows for run in row.runs], "the test split") + STUDY_NOTE
+    note += ECE_NOTE if any(len(row.runs) > 1 for row in rows) else ""
     return note + PUBLISHED_NOTE if any(row.published is not None for row in rows) else note
 
 
@@ -117,8 +122,8 @@ def study_table(rows: list[Row]) -> list[dict[str, str]]:
 def study_lines(rows: list[Row]) -> list[dict[str, str]]:
     """The table for programs: a number in each column of numbers, or nothing.
 
-    Scores are means over the runs. Those that pixel counts give have an interval of the mean, by a
-    bootstrap over images; the others have that of the run, where it is one.
+    Scores are means over the runs, with the interval of the mean by a bootstrap over images.
+    per_image.csv has not what `ece` needs for that: it has its interval where the run is one.
     """
     names = list(
         dict.fromkeys(n for row in rows for run in row.runs for n in run.metrics["scores"])
@@ -130,10 +135,19 @@ def study_lines(rows: list[Row]) -> list[dict[str, str]]:
         | {
             column: text
             for name, split in beside.items()
-            for column, text in numbers_of(name, _together(row, split) or {}).items()
+            for column, text in _columns_together(name, _together(row, split), names).items()
         }
         for row in rows
     ]
+
+
+def _columns_together(prefix: str, scores: Mapping[str, Any], names: list[str]) -> dict[str, str]:
+    """The scores of the folds together; `iou` is called as the prefix alone."""
+    columns: dict[str, str] = {}
+    for name in names:
+        called = prefix if name == "iou" else f"{prefix}_{name}"
+        columns |= numbers_of(called, scores.get(name, {}))
+    return columns
 
 
 def _study_line(row: Row, names: list[str]) -> dict[str, str]:
@@ -166,14 +180,24 @@ def _mean_of_scores(runs: list[ScoredRun]) -> dict[str, dict[str, Any]]:
         for name in runs[0].metrics["scores"]
         if all(name in run.metrics["scores"] for run in runs)  # older versions had fewer
     }
-    of_counts = mean_scores(*(run.counts for run in runs))
-    return means | {name: asdict(score) for name, score in of_counts.items() if name in means}
+
+    def of_mean(weights: Tensor) -> dict[str, Tensor]:
+        found = [scores_of_images(run.counts, weights, run.means) for run in runs]
+        return {
+            name: torch.stack([one[name] for one in found]).mean(dim=0)
+            for name in means
+            if all(name in one for one in found)
+        }
+
+    intervals = with_intervals(len(runs[0].counts), of_mean)
+    return means | {name: asdict(score) for name, score in intervals.items()}
 
 
-def _together(row: Row, split: str) -> dict[str, float | None] | None:
-    """The iou of the folds together: of the mean of their models on test, or out of fold."""
+def _together(row: Row, split: str) -> dict[str, Any]:
+    """The scores of the folds together: of the mean of their models on test, or out of fold; empty
+    where there are none."""
     found = row.together and read_scored_run(row.together, split)
-    return found.metrics["scores"]["iou"] if found else None
+    return dict(found.metrics["scores"]) if found else {}
 
 
 def transfer_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
@@ -229,8 +253,8 @@ def _study_row(row: Row, score: str) -> dict[str, str]:
         **model_columns(first),
         f"{score} on test": _over_seeds(_scores(runs), 3),
         "95 % interval": f"{low:.3f} to {high:.3f}" if images > 1 else "",
-        **({"mean of folds": with_interval(mean)} if mean else {}),
-        **({"out of fold": with_interval(out_of_fold)} if out_of_fold else {}),
+        **({"mean of folds": with_interval(mean["iou"])} if mean else {}),
+        **({"out of fold": with_interval(out_of_fold["iou"])} if out_of_fold else {}),
         "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in runs], 3),
         "constant": f"{constant_mask_iou(first.counts):.3f}",
         "published": "" if row.published is None else f"{row.published:.3f}",

@@ -25,10 +25,18 @@ from segacc.errors import InputError
 from segacc.evaluation.evaluate import evaluate
 from segacc.evaluation.scored_runs import read_scored_run
 from segacc.labels import Labels, colours_for
+from segacc.metrics.scores import FORMULAS
 from segacc.study import schedule
 from segacc.study.cells import Cell, cells_of, check_same, check_same_data
 from segacc.study.study import study, write_tables
-from segacc.study.table import study_note, study_rows, study_table, transfer_table
+from segacc.study.table import (
+    Row,
+    study_lines,
+    study_note,
+    study_rows,
+    study_table,
+    transfer_table,
+)
 from segacc.training.fit import fit
 
 
@@ -81,6 +89,11 @@ def test_figures_of_the_study_do_not_stand_beside_runs_of_another_budget(tmp_pat
         assert row.get("published", "") == ("0.768" if name == "usual" else "")
 
 
+def same_as(row, column, score):
+    for end, name in (("", "value"), ("_low", "low"), ("_high", "high")):
+        assert float(row[column + end]) == pytest.approx(score[name], abs=2e-6), column + end
+
+
 @pytest.mark.slow
 def test_folds_that_are_done_are_scored_together_once(tmp_path, capsys):
     data, out = write_blobs(tmp_path / "blobs"), tmp_path / "out"
@@ -100,10 +113,20 @@ def test_folds_that_are_done_are_scored_together_once(tmp_path, capsys):
     (row,) = csv.DictReader((out / "study.csv").open())
     assert row["runs"] == "2" and row["iou_sd"]
     for column, split in (("mean_of_folds", "test"), ("out_of_fold", "out-of-fold")):
-        for end, name in (("", "value"), ("_low", "low"), ("_high", "high")):
-            iou = scores[split]["scores"]["iou"]
-            assert float(row[column + end]) == pytest.approx(iou[name], abs=1e-6)
-    assert "| out of fold |" in (out / "study.md").read_text()
+        for name, score in scores[split]["scores"].items():
+            called = column if name == "iou" else f"{column}_{name}"
+            same_as(row, called, score)
+    ends = [f"{name}{end}" for name in FORMULAS for end in ("", "_low", "_high")]
+    empty = {name for name in ends if name in row and not row[name]}
+    assert empty == {"ece_low", "ece_high"}
+    twice = [read_scored_run(found[0].run, "test")] * 2
+    of_mean, of_run = study_lines([Row(twice[:n], None, None) for n in (2, 1)])
+    for name, score in twice[0].metrics["scores"].items():
+        same_as(of_run, name, score)
+        if name != "ece":  # the mean of a run and itself
+            same_as(of_mean, name, score)
+    text = (out / "study.md").read_text()
+    assert "| out of fold |" in text and "all scores but ece" in text
     assert study(found, out) == 0 and "scored together" not in capsys.readouterr().out
 
 

@@ -22,8 +22,9 @@ from segacc.data.split import Split
 from segacc.errors import disk_errors, write_text
 from segacc.evaluation.scored_runs import OUT_OF_FOLD, numbers_of, with_interval
 from segacc.labels import Labels
-from segacc.metrics.counts import class_probabilities, dice_of, iou_of, mean_over_classes
-from segacc.metrics.intervals import Score, bootstrap, percentile_interval
+from segacc.metrics.counts import class_probabilities
+from segacc.metrics.intervals import Score
+from segacc.metrics.scores import scores_of_images, with_intervals
 from segacc.models.segmenter import Segmenter
 from segacc.prediction.logits import predict_batch, resize_logits
 
@@ -125,42 +126,18 @@ def scale_of(split: Split, index: int) -> tuple[float, float]:
     return own[0] / shape[0], own[1] / shape[1]
 
 
-def mean_scores(*runs: Tensor) -> dict[str, Score]:
-    """`iou`, `iou_image` and `dice` with intervals, as `segacc.metrics.scores` defines them; of
-    several runs their mean.
+def mean_scores(counts: Tensor) -> dict[str, Score]:
+    """`iou`, `iou_image` and `dice` with intervals, as `segacc.metrics.scores` defines them.
 
     Args:
-        runs: (N, K, 4) float64 counts of each run, of the same images.
+        counts: (N, K, 4) float64.
     """
-    images = len(runs[0])
 
-    def values(weights: Tensor) -> Tensor:
-        return torch.stack([_values(counts, weights) for counts in runs]).mean(dim=0)
+    def values(weights: Tensor) -> dict[str, Tensor]:
+        found = scores_of_images(counts, weights, {})
+        return {name: found[name] for name in ("iou", "iou_image", "dice")}
 
-    (value,) = values(torch.ones(1, images, dtype=torch.double))
-    names = ("iou", "iou_image", "dice")
-    if images == 1:
-        return {
-            name: Score(one, None, None) for name, one in zip(names, value.tolist(), strict=True)
-        }
-    drawn = bootstrap(values, images)
-    return {
-        name: Score(one, *percentile_interval(column))
-        for name, one, column in zip(names, value.tolist(), drawn.T, strict=True)
-    }
-
-
-def _values(counts: Tensor, weights: Tensor) -> Tensor:
-    """(R, 3) of counts (N, K, 4), where image i is there weights[r, i] times."""
-    counted = weights * (counts[:, 0].sum(dim=-1) > 0)
-    whole = (weights @ counts.flatten(1)).unflatten(1, counts.shape[1:])
-    own = mean_over_classes(iou_of(counts), counts).nan_to_num(0)
-    found = (
-        mean_over_classes(iou_of(whole), whole),
-        counted @ own / counted.sum(dim=1).clamp_min(1),
-        mean_over_classes(dice_of(whole), whole),
-    )
-    return torch.stack(found, dim=1)
+    return with_intervals(len(counts), values)
 
 
 def model_name(members: Sequence[Member]) -> str:
