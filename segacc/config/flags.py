@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -149,10 +149,24 @@ def command_of(config: TrainConfig) -> str | None:
     """
     if any(is_own(str(name)) for name in (config.dataset, config.model, config.loss)):
         return None
+    given = {n: value for n, value in chosen(config).items() if n not in NOT_OF_RESULTS}
+    return shlex.join(["segacc", "train", *_to_flags(given)])
+
+
+def evaluate_command(config: EvaluateConfig) -> str | None:
+    """The command that scores these runs so once more; None as of `command_of`."""
+    if is_own(str(config.dataset)):
+        return None
+    usual = vars(EvaluateConfig(config.run))
+    left_out = {"others", "batch_size", "device", "explain", "debug"}
+    given = {n: v for n, v in vars(config).items() if v != usual[n] and n not in left_out}
+    runs = map(str, (config.run, *config.others))
+    return shlex.join(["segacc", "evaluate", *runs, *_to_flags(given)])
+
+
+def _to_flags(given: Mapping[str, Any]) -> list[str]:
     flags = []
-    for name, value in chosen(config).items():
-        if name in NOT_OF_RESULTS:
-            continue
+    for name, value in given.items():
         if value is True:
             flags.append(_flag(name))
         elif value is None:
@@ -162,7 +176,7 @@ def command_of(config: TrainConfig) -> str | None:
         else:  # with a sign of equality where a value begins with a minus
             text = size_text(value) if name == "size" else str(value)
             flags += [f"{_flag(name)}={text}"] if text[:1] == "-" else [_flag(name), text]
-    return shlex.join(["segacc", "train", *flags])
+    return flags
 
 
 def given_by(file: Path) -> dict[str, Any]:

@@ -270,8 +270,8 @@ def record_of(
 
 
 def _of_members(evaluation: Evaluation, found: SplitStats) -> dict[str, Any]:
-    counts, given = found.of_members, evaluation.config.threshold
-    return {} if counts is None else {"members": members_record(evaluation.members, counts, given)}
+    counts, members = found.of_members, evaluation.members
+    return {} if counts is None else members_record(members, counts, evaluation.config)
 
 
 def _of_two_classes(evaluation: Evaluation, found: SplitStats) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import segacc
 from segacc.config.sizes import sides_in_words, size_of_json, sizes_in_words
 from segacc.errors import write_text
 from segacc.report import figures
-from segacc.report.scored import facts
+from segacc.report.scored import facts, facts_of_each
 
 STYLE = "report.css"
 
@@ -60,7 +60,7 @@ def _environment() -> Environment:
     shown_as: tuple[Callable[..., str], ...]
     shown_as = (figures.number_text, figures.interval_text, figures.threshold_text)
     shown_as += (size_words, scored_sizes)
-    environment.filters["facts"] = facts
+    environment.filters |= {"facts": facts, "facts_of_each": facts_of_each}
     environment.filters |= {function.__name__: function for function in shown_as}
     return environment
 

@@ -162,12 +162,14 @@ def facts(run: Scored) -> list[tuple[str, str]]:
     record, metrics = run.record, run.metrics
     scored = [day(metrics.get("scored")), metrics.get("device", "")]
     scored.append(f"segacc {metrics['version']}" if "version" in metrics else "")
-    rows = _facts_of_members(record) if "members" in record else _facts_of_training(run)
+    if "members" in record:
+        rows, command = _facts_of_members(record), metrics.get("command")
+    else:
+        rows, command = _facts_of_training(run), command_of(read_config(run.config))
     rows |= {
         "scored on": f"{metrics['images']} images of {metrics['split']}",
         "scored": ", ".join(filter(None, scored)),
     }
-    command = None if "members" in record else command_of(read_config(run.config))
     return [(name, text) for name, text in [*rows.items(), ("command", command)] if text]
 
 
@@ -179,16 +181,41 @@ def _facts_of_members(record: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def facts_of_each(run: Scored) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Of several runs the name of each, and how it was trained; empty of one run, and where an
+    older version did not write it."""
+    record = run.record
+    return [
+        (
+            Path(member).name,
+            [
+                ("trained", _trained(one)),
+                *([("command", text)] if (text := one["command"]) else []),
+            ],
+        )
+        for member, one in zip(record.get("members", []), record.get("training", []), strict=False)
+    ]
+
+
+def _trained(record: dict[str, Any]) -> str:
+    """When, where and with what a run was trained.
+
+    Args:
+        record: of config.json.
+    """
+    told = [day(record.get("started")), record.get("device") or ""]
+    if (record.get("processes") or 1) > 1:
+        told.append(f"{record['processes']} processes")
+    told.append(about_version(record.get("versions") or {}, record.get("git_commit")))
+    return ", ".join(filter(None, told))
+
+
 def _facts_of_training(run: Scored) -> dict[str, str]:
     """Of one run."""
     config, record = read_config(run.config), run.record
     images = record.get("data", {}).get("images", {})
     parameters = record.get("parameters", {}).get("whole")
     epochs = f"{len(run.epochs)} of at most {config.epochs}, the best was {run.best_epoch}"
-    trained = [day(record.get("started")), record.get("device", "")]
-    if record.get("processes", 1) > 1:
-        trained.append(f"{record['processes']} processes")
-    trained.append(about_version(record.get("versions", {}), record.get("git_commit")))
     return {
         "model": run.model + (f", {parameters / 1e6:.1f} M parameters" if parameters else ""),
         "weights": f"started from {config.weights}" if config.weights else "",
@@ -196,7 +223,7 @@ def _facts_of_training(run: Scored) -> dict[str, str]:
         "epochs": epochs if run.epochs else "",
         "learnt from": f"{images['train']} images" if "train" in images else "",
         "validated on": f"{images['valid']} images" if "valid" in images else "",
-        "trained": ", ".join(filter(None, trained)),
+        "trained": _trained(record),
     }
 
 

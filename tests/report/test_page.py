@@ -455,6 +455,8 @@ EVIL = [
 
 def test_names_of_files_are_never_taken_for_html(browser, tmp_path):
     run = made(tmp_path / "<b>run & 'run'", names=EVIL, model="</title><b>unet")
+    several = {"members": ["<i>a"], "training": [{"command": "<i>"}], "parameters": {"whole": 1}}
+    run = replace(run, record=run.record | several)
     write_report(tmp_path / "report.html", [run], [{"<i>run": "<script>window.hacked=4</script>"}])
     # Without the page's policy: escaping alone must do.
     with opened(browser, tmp_path / "report.html", bypass_csp=True) as page:

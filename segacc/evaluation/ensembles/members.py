@@ -15,7 +15,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from segacc.config.evaluate import EvaluateConfig
-from segacc.config.records import ENSEMBLE, to_json
+from segacc.config.flags import command_of, evaluate_command
+from segacc.config.records import ENSEMBLE, read_run_record, to_json
 from segacc.config.train import TrainConfig
 from segacc.data.loading.loader import rank_share
 from segacc.data.split import Split
@@ -27,6 +28,9 @@ from segacc.metrics.intervals import Score
 from segacc.metrics.scores import scores_of_images, with_intervals
 from segacc.models.segmenter import Segmenter
 from segacc.prediction.logits import predict_batch, resize_logits
+
+ABOUT_TRAINING = ("started", "device", "processes", "versions", "git_commit")
+"""what a report says of a run's training, of its config.json"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +151,8 @@ def model_name(members: Sequence[Member]) -> str:
 
 
 def write_ensemble(home: Path, members: Sequence[Member]) -> None:
-    """Write what a report and `segacc compare` need of the runs: their names, and what their
-    configs have in common."""
+    """Write what a report and `segacc compare` need of the runs: their names, how each was trained,
+    and what their configs have in common."""
     configs = [to_json(member.trained) for member in members]
     shared = {
         name: value
@@ -162,6 +166,11 @@ def write_ensemble(home: Path, members: Sequence[Member]) -> None:
     )
     record = {
         "members": [os.path.abspath(member.run) for member in members],
+        "training": [
+            {name: read_run_record(member.run).get(name) for name in ABOUT_TRAINING}
+            | {"command": command_of(member.trained)}
+            for member in members
+        ],
         "config": {"crop": crop, "size": size, "dataset": configs[0]["dataset"]}
         | shared
         | {"model": model_name(members), "encoder": None},
@@ -173,21 +182,21 @@ def write_ensemble(home: Path, members: Sequence[Member]) -> None:
 
 
 def members_record(
-    members: Sequence[Member], counts: Tensor, given: float | None
-) -> list[dict[str, Any]]:
-    """What metrics.json says of each of several runs.
+    members: Sequence[Member], counts: Tensor, config: EvaluateConfig
+) -> dict[str, Any]:
+    """What metrics.json says of each of several runs, and the command that scores them again.
 
     Args:
         counts: (N, members, K, 4) float64.
-        given: the threshold, where the user gave one.
     """
-    return [
+    has_threshold, given = counts.shape[2] == 1, config.threshold
+    of_each = [
         {
             "run": os.path.abspath(member.run),
             "model": member.trained.model,
             "fold": member.trained.fold,
             "images": len(member.predicts),
-            "threshold": (given or member.model.threshold) if counts.shape[2] == 1 else None,
+            "threshold": (given or member.model.threshold) if has_threshold else None,
             "scores": {
                 name: asdict(score)
                 for name, score in mean_scores(counts[sorted(member.predicts), number]).items()
@@ -195,6 +204,7 @@ def members_record(
         }
         for number, member in enumerate(members)
     ]
+    return {"command": evaluate_command(config), "members": of_each}
 
 
 def members_table(record: dict[str, Any]) -> list[dict[str, str]]:

@@ -1,7 +1,9 @@
 """Several runs scored as one: means of probabilities, and predictions out of fold."""
 
 import csv
+import html
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from small import TINY, run_program, write_blobs, write_classes
 
 import segacc
 from segacc.config.evaluate import EvaluateConfig
-from segacc.config.flags import parse_evaluate, parse_train
+from segacc.config.flags import command_of, parse_evaluate, parse_train
+from segacc.config.records import read_run_config
 from segacc.config.sizes import size_of_json
 from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
@@ -155,6 +158,22 @@ def test_compare_takes_the_mean_beside_its_runs(folds, tmp_path, capsys):
     table = list(csv.DictReader((tmp_path / "comparison" / "comparison.csv").open()))
     assert {row["run"] for row in table} == {"fold1", "both"}
     assert (tmp_path / "comparison" / "report-blobs.html").stat().st_size > 10_000
+
+
+def test_the_page_says_how_to_score_the_runs_again_and_how_each_was_trained(folds, tmp_path):
+    folder, record, _ = scored(folds[:2], tmp_path / "out", split="valid", tta="h")
+    command = shlex.split(record["command"])
+    assert command[:2] == ["segacc", "evaluate"]
+    assert parse_evaluate(command[2:]) == EvaluateConfig(
+        folds[0], others=(folds[1],), out=tmp_path / "out", split="valid", tta="h"
+    )
+    text = html.unescape((folder / "report.html").read_text(encoding="utf-8"))
+    assert record["command"] in text
+    for run in folds[:2]:
+        known = json.loads((run / "config.json").read_text())
+        day = known["started"][:16].replace("T", " ")
+        about = text.split(f"<h3>Training of <bdi>{run.name}</bdi></h3>")[1].split("</dl>")[0]
+        assert day in about and command_of(read_run_config(run)) in about
 
 
 def test_python_takes_a_list_of_runs(folds, tmp_path):
