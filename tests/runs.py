@@ -192,11 +192,13 @@ def make_run(
     size: int = 256,
     iou: float | None = None,
     scored: dict[str, Any] | None = None,
+    background: int = 0,
     **config: Any,
 ) -> Path:
     """A run's files, with one image of 100 pixels per IoU (no false positives).
 
     Args:
+        background: pixels in each image beside these, all found.
         scored: what metrics.json says otherwise.
     """
     whole = with_protocol(TrainConfig(dataset=dataset, model=model, size=size, **config))
@@ -214,7 +216,7 @@ def make_run(
         writer.writerow(["name", "iou", "tp", "fp", "fn", "tn"])
         for i, value in enumerate(ious):
             writer.writerow(
-                [f"image{i}", value, round(100 * value), 0, round(100 - 100 * value), 0]
+                [f"image{i}", value, round(100 * value), 0, round(100 - 100 * value), background]
             )
     score = {"value": iou or float(np.mean(ious)), "low": 0.1, "high": 0.9}
     metrics = {"dataset": dataset, "size": size, "split": "test", "threshold": 0.4375}

@@ -19,8 +19,8 @@ from segacc.study.table import (
     study_note,
     study_rows,
     study_table,
-    transfer_table,
 )
+from segacc.study.transfer import transfer_note, transfer_table
 
 
 def study(cells: list[Cell], out: Path) -> int:
@@ -74,7 +74,9 @@ def write_tables(done: list[Path], out: Path, together: Mapping[Path, Path] = NO
     write_text(out / "study.csv", comma_separated(study_lines(rows)))
     if transfer:
         print_table(transfer)
-        text += f"\n\nWhat pretrained weights gave:\n\n{markdown(transfer, '')}"
+        marks = transfer_note(transfer)
+        print(marks + "\n" if marks else "", end="")
+        text += f"\n\nWhat pretrained weights gave:\n\n{markdown(transfer, marks)}"
         write_text(out / "transfer.csv", comma_separated(transfer))
     write_text(out / "study.md", text)
     more = ", transfer.csv" if transfer else ""

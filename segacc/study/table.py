@@ -81,7 +81,7 @@ def study_rows(runs: list[ScoredRun], together: Mapping[Path, Path] = NO_FOLDS) 
         together: of runs that are folds, the folder with the scores of these together.
     """
     rows = []
-    for seeds in _by_cell(runs, "weights").values():
+    for seeds in by_cell(runs, "weights").values():
         config = seeds[0].config["config"]
         folder = together.get(seeds[0].run)
         if folder and not (folder / OUT_OF_FOLD / "metrics.json").exists():
@@ -152,7 +152,7 @@ def _columns_together(prefix: str, scores: Mapping[str, Any], names: list[str]) 
 
 def _study_line(row: Row, names: list[str]) -> dict[str, str]:
     first = row.runs[0]
-    ious = _scores(row.runs)
+    ious = ious_of(row.runs)
     courses = [course for run in row.runs if (course := course_of(run))]
     of_run = run_columns(first)
     return {
@@ -200,33 +200,21 @@ def _together(row: Row, split: str) -> dict[str, Any]:
     return dict(found.metrics["scores"]) if found else {}
 
 
-def transfer_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
-    """A line for each model, data set and kind of pretrained weights, where there is a run from
-    random weights as well: what the pretrained ones gave."""
-    score, rows = iou_name(runs), []
-    for cell in _by_cell(runs).values():
-        by_start = _by_cell(cell, "weights").values()
-        starts = {seeds[0].config["config"]["weights"]: _scores(seeds) for seeds in by_start}
-        random = starts.pop("none", [])
-        for weights, pretrained in starts.items() if random else ():
-            gain = statistics.mean(pretrained) - statistics.mean(random)
-            rows.append(
-                {
-                    **model_columns(cell[0]),
-                    f"{score} from random weights": _over_seeds(random, 3),
-                    "pretrained": weights,
-                    f"{score} from these": _over_seeds(pretrained, 3),
-                    "gain": f"{gain:+.3f}",
-                }
-            )
-    return rows
+def interval_of(runs: list[ScoredRun]) -> tuple[float, float]:
+    """The 95 % interval of the mean of their `iou`."""
+    ious = bootstrap(
+        lambda w: torch.stack([resampled_iou(run.counts, w) for run in runs]).mean(dim=0),
+        len(runs[0].counts),
+    )
+    return percentile_interval(ious)
 
 
-def _scores(runs: list[ScoredRun]) -> list[float]:
+def ious_of(runs: list[ScoredRun]) -> list[float]:
+    """The main score of each."""
     return [run.metrics["scores"]["iou"]["value"] for run in runs]
 
 
-def _by_cell(runs: list[ScoredRun], *others: str) -> dict[tuple[object, ...], list[ScoredRun]]:
+def by_cell(runs: list[ScoredRun], *others: str) -> dict[tuple[object, ...], list[ScoredRun]]:
     """Runs that differ in their seed only, and in their weights unless `others` names these."""
     cells: dict[tuple[object, ...], list[ScoredRun]] = {}
     for run in runs:
@@ -243,31 +231,28 @@ def _study_row(row: Row, score: str) -> dict[str, str]:
     first, images = runs[0], len(runs[0].counts)
     courses = [course for run in runs if (course := course_of(run))]
     seeds = {run.config["config"].get("seed", 0) for run in runs}
-    ious = bootstrap(
-        lambda w: torch.stack([resampled_iou(run.counts, w) for run in runs]).mean(dim=0), images
-    )
-    low, high = percentile_interval(ious)
+    low, high = interval_of(runs)
     thresholds = [t for run in runs if (t := run.metrics["threshold"]) is not None]
     mean, out_of_fold = _together(row, "test"), _together(row, OUT_OF_FOLD)
     return {
         **model_columns(first),
-        f"{score} on test": _over_seeds(_scores(runs), 3),
+        f"{score} on test": over_seeds(ious_of(runs), 3),
         "95 % interval": f"{low:.3f} to {high:.3f}" if images > 1 else "",
         **({"mean of folds": with_interval(mean["iou"])} if mean else {}),
         **({"out of fold": with_interval(out_of_fold["iou"])} if out_of_fold else {}),
-        "iou_image": _over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in runs], 3),
+        "iou_image": over_seeds([r.metrics["scores"]["iou_image"]["value"] for r in runs], 3),
         "constant": f"{constant_mask_iou(first.counts):.3f}",
         "published": "" if row.published is None else f"{row.published:.3f}",
         "weights": first.config["config"]["weights"],
         "seeds": f"{len(seeds)}",
-        "threshold": _over_seeds(thresholds, 3) if thresholds else "",
+        "threshold": over_seeds(thresholds, 3) if thresholds else "",
         "best epoch": ", ".join(f"{course.best_epoch} of {course.epochs}" for course in courses),
-        "minutes": _over_seeds([course.minutes for course in courses], 1),
-        "img/s": _over_seeds([course.img_per_s for course in courses], 1),
+        "minutes": over_seeds([course.minutes for course in courses], 1),
+        "img/s": over_seeds([course.img_per_s for course in courses], 1),
     }
 
 
-def _over_seeds(values: list[float], digits: int) -> str:
+def over_seeds(values: list[float], digits: int) -> str:
     """The mean, with the standard deviation where there are several values."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean

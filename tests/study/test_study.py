@@ -35,8 +35,8 @@ from segacc.study.table import (
     study_note,
     study_rows,
     study_table,
-    transfer_table,
 )
+from segacc.study.transfer import transfer_note, transfer_table
 from segacc.training.fit import fit
 
 
@@ -349,13 +349,12 @@ def test_the_transfer_study_has_each_cell_from_both_starts(tmp_path):
 
 def test_the_transfer_table_says_what_pretrained_weights_gave(tmp_path, monkeypatch):
     runs = [
-        make_run(tmp_path / "a", [0.5, 0.7], weights="none"),
-        make_run(tmp_path / "b", [0.5, 0.9], weights="none", seed=1),
-        make_run(tmp_path / "c", [0.8, 0.9], weights="imagenet"),
-        make_run(tmp_path / "d", [0.8, 0.9], weights="imagenet", model="fpn"),
+        make_run(tmp_path / "a", [0.5, 0.7], weights="none", background=200),
+        make_run(tmp_path / "b", [0.5, 0.9], weights="none", seed=1, background=200),
+        make_run(tmp_path / "c", [0.8, 0.9], weights="imagenet", background=200),
     ]
     scored = [read_scored_run(run, "test") for run in runs]
-    (row,) = transfer_table(scored)
+    (row,) = table = transfer_table(scored)
     assert (row["model"], row["data"]) == ("linknet", "gland 256")
     assert row["iou from random weights"] == "0.650 ± 0.071"
     assert (row["pretrained"], row["iou from these"], row["gain"]) == (
@@ -363,8 +362,9 @@ def test_the_transfer_table_says_what_pretrained_weights_gave(tmp_path, monkeypa
         "0.850",
         "+0.200",
     )
-    assert len(study_table(study_rows(scored))) == 3
-    runs.append(make_run(tmp_path / "e", [0.4, 0.4], weights="mine.pt"))
+    assert len(study_table(study_rows(scored))) == 2 and transfer_note(table) == ""
+    assert transfer_table(scored[:2]) == transfer_table(scored[2:]) == []  # of one start
+    runs.append(make_run(tmp_path / "e", [0.4, 0.4], weights="mine.pt", background=200))
     table = transfer_table([read_scored_run(run, "test") for run in runs])
     assert [(row["pretrained"], row["gain"]) for row in table] == [
         ("imagenet", "+0.200"),
@@ -374,6 +374,34 @@ def test_the_transfer_table_says_what_pretrained_weights_gave(tmp_path, monkeypa
     write_tables(runs, tmp_path)
     assert "+0.200" in (tmp_path / "study.md").read_text()
     assert (tmp_path / "transfer.csv").read_text().count("\n") == 3
+
+
+def test_the_transfer_table_has_models_of_one_start_and_marks_those_that_learnt_nothing(
+    tmp_path, monkeypatch, capsys
+):
+    """Of two pixels in three that are background, the constant mask has 1 / 3."""
+    runs = [
+        make_run(tmp_path / f"{i}", ious, weights=weights, model=model, background=200)
+        for i, (model, weights, ious) in enumerate(
+            [
+                ("pspnet", "none", [0.3, 0.6]),
+                ("pspnet", "imagenet", [0.3, 0.6]),
+                ("segformer", "none", [0.5, 0.7]),
+                ("fpn", "imagenet", [0.5, 0.9]),
+            ]
+        )
+    ]
+    table = transfer_table([read_scored_run(run, "test") for run in runs])
+    names = ("model", "iou from random weights", "pretrained", "iou from these", "gain")
+    assert [tuple(row[name] for name in names) for row in table] == [
+        ("pspnet", "0.450 *", "imagenet", "0.450 *", "+0.000"),
+        ("segformer", "0.600", "–", "–", "–"),
+        ("fpn", "–", "imagenet", "0.700", "–"),
+    ]
+    monkeypatch.setattr("segacc.study.study.compare", lambda *_: None)  # which needs the images
+    write_tables(runs, tmp_path)
+    for text in (capsys.readouterr().out, (tmp_path / "study.md").read_text()):
+        assert "*: no better than the best constant mask" in text
 
 
 def test_published_figures_stand_only_beside_runs_of_the_study(tmp_path):

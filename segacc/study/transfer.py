@@ -1,0 +1,61 @@
+"""The table of what pretrained weights gave, of runs from these and from random ones."""
+
+from __future__ import annotations
+
+import statistics
+
+from segacc.evaluation.compare import model_columns
+from segacc.evaluation.scored_runs import ScoredRun, iou_name
+from segacc.metrics.counts import constant_mask_iou
+from segacc.study.table import by_cell, interval_of, ious_of, over_seeds
+
+DASH, MARK = "\N{EN DASH}", " *"
+TRANSFER_NOTE = (
+    "*: no better than the best constant mask, as far as the images tell: its 95 % interval begins "
+    "at or below that score."
+)
+
+
+def transfer_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
+    """A line for each model, data set and kind of pretrained weights, beside random ones: what the
+    pretrained ones gave. Empty where the runs have not both starts; a model of which one is missing
+    has a dash there."""
+    score, rows = iou_name(runs), []
+    if len({run.config["config"]["weights"] == "none" for run in runs}) < 2:
+        return []
+    for cell in by_cell(runs).values():
+        by_start = by_cell(cell, "weights").values()
+        starts = {seeds[0].config["config"]["weights"]: seeds for seeds in by_start}
+        random = starts.pop("none", [])
+        for weights, pretrained in (starts or {DASH: []}).items():
+            gain = DASH
+            if random and pretrained:
+                means = [statistics.mean(ious_of(seeds)) for seeds in (random, pretrained)]
+                gain = f"{means[1] - means[0]:+.3f}"
+            rows.append(
+                {
+                    **model_columns(cell[0]),
+                    f"{score} from random weights": _marked(random),
+                    "pretrained": weights,
+                    f"{score} from these": _marked(pretrained),
+                    "gain": gain,
+                }
+            )
+    return rows
+
+
+def transfer_note(table: list[dict[str, str]]) -> str:
+    """What a mark in the table of `transfer_table` means; empty where there is none."""
+    return (
+        TRANSFER_NOTE if any(cell.endswith(MARK) for row in table for cell in row.values()) else ""
+    )
+
+
+def _marked(seeds: list[ScoredRun]) -> str:
+    """The score over the seeds, with a mark where they have learnt nothing as far as the images
+    tell; of no seeds a dash."""
+    if not seeds:
+        return DASH
+    low, _ = interval_of(seeds)
+    mark = MARK if low <= constant_mask_iou(seeds[0].counts) else ""
+    return over_seeds(ious_of(seeds), 3) + mark
