@@ -117,7 +117,9 @@ def comparison_table(places: list[Place]) -> list[dict[str, str]]:
     """The table for people, every value as text."""
     runs = [place.run for place in places]
     labels, score = data_labels(runs), iou_name(runs)
-    return [_comparison_row(place, score) | {"data": labels[place.run.run]} for place in places]
+    rows = [_comparison_row(place, score) | {"data": labels[place.run.run]} for place in places]
+    differ = len({row["weights"] for row in rows}) > 1
+    return [{n: text for n, text in row.items() if differ or n != "weights"} for row in rows]
 
 
 def _comparison_row(place: Place, score: str) -> dict[str, str]:
@@ -128,6 +130,7 @@ def _comparison_row(place: Place, score: str) -> dict[str, str]:
         against = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}], p {pair.p:.3f}"
     return {
         **model_columns(run),
+        "weights": run.config["config"].get("weights") or "",
         f"{score} on {metrics['split']}": with_interval(metrics["scores"]["iou"]),
         "iou_image": with_interval(metrics["scores"]["iou_image"]),
         "against best": against,
@@ -206,13 +209,13 @@ def run_columns(run: ScoredRun) -> dict[str, str]:
 def model_columns(run: ScoredRun) -> dict[str, str]:
     """The first columns of each table: the run's model and data, as the study names them."""
     config, metrics = run.config["config"], run.metrics
-    backbone = "its own" if "/" in config["model"] else config["encoder"] or ""
+    encoder = "its own" if "/" in config["model"] else config["encoder"] or ""
     if config["model"] == "segformer":
-        backbone = SEGFORMER_B0.split("/")[1].split("-finetuned")[0]
+        encoder = SEGFORMER_B0.split("/")[1].split("-finetuned")[0]
     crop = f", crop {config['crop']}" if config["crop"] else ""
     return {
         "model": config["model"],
-        "backbone": backbone,
+        "encoder": encoder,
         "data": f"{Path(metrics['dataset'].rstrip('/')).name} {sizes_shown(run)}{crop}",
         "parameters (M)": f"{run.config['parameters']['whole'] / 1e6:.1f}",
     }

@@ -7,8 +7,8 @@ import io
 
 # The columns that a narrow terminal leaves out, first to last; the files have all of them.
 LEFT_OUT = (
-    *("img/s", "minutes", "weights", "backbone", "seeds"),
-    *("best epoch", "parameters (M)", "threshold", "iou_image"),
+    *("img/s", "minutes", "encoder", "seeds", "best epoch"),
+    *("parameters (M)", "threshold", "weights", "iou_image"),
 )
 
 

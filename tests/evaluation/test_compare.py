@@ -34,7 +34,7 @@ def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
     assert [row["run"] for row in table] == ["b", "a", "c"]
     assert [row["data"] for row in table] == ["gland 256", "gland 256", "pedestrian 128"]
     assert [row["model"] for row in table] == ["segformer", "linknet", "linknet"]
-    assert [row["backbone"] for row in table] == ["segformer-b0", "resnet34", "resnet34"]
+    assert [row["encoder"] for row in table] == ["segformer-b0", "resnet34", "resnet34"]
     assert table[0]["iou on test"] == "0.800 [0.100, 0.900]" and table[0]["iou_image"] == "0.800"
     assert table[0]["against best"] == table[2]["against best"] == "best"
     assert table[1]["against best"].startswith("-0.300 [-0.")
@@ -44,6 +44,15 @@ def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
     }
     text = markdown(table, COMPARISON_NOTE)
     assert text.count("\n| ") == 4 and COMPARISON_NOTE in text
+
+
+def test_weights_are_a_column_where_they_differ(tmp_path):
+    one = make_run(tmp_path / "a", [0.5, 0.6], weights="imagenet")
+    two = make_run(tmp_path / "b", [0.4, 0.5], weights="none")
+    table = comparison_table(places_of(results(one, two)))
+    assert [row["weights"] for row in table] == ["imagenet", "none"]
+    assert list(table[0])[:5] == ["model", "encoder", "data", "parameters (M)", "weights"]
+    assert "weights" not in comparison_table(places_of(results(one)))[0]
 
 
 def test_the_fingerprint_groups_runs_and_not_what_the_data_set_was_called(tmp_path):
