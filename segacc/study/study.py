@@ -6,14 +6,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from segacc.errors import InputError, write_text
+from segacc.config.flags import parse_train
+from segacc.errors import InputError, plural, write_text
 from segacc.evaluation.compare import compare
 from segacc.evaluation.scored_runs import read_scored_run
 from segacc.evaluation.tables import comma_separated, markdown, print_table
 from segacc.study.cells import Cell, check_same, check_test_split
 from segacc.study.schedule import run_cells, score_folds
 from segacc.study.table import (
-    FOLDS_NOTE,
+    DEFAULT,
     NO_FOLDS,
     study_lines,
     study_note,
@@ -35,6 +36,9 @@ def study(cells: list[Cell], out: Path) -> int:
             written.
         Stopped: by a signal; the same command continues.
     """
+    recipe = parse_train(cells[0].flags).recipe
+    other = f" (`segacc train` has {DEFAULT.recipe} by default)" * (recipe != DEFAULT.recipe)
+    print(f"{plural(len(cells), 'run')} with --recipe {recipe}{other}", flush=True)
     for cell in cells:
         check_same(cell)
     for dataset, reading in dict.fromkeys((cell.dataset, cell.reading) for cell in cells):
@@ -67,8 +71,6 @@ def write_tables(done: list[Path], out: Path, together: Mapping[Path, Path] = NO
         return
     rows = study_rows(runs, together)
     table, transfer, note = study_table(rows), transfer_table(runs), study_note(rows)
-    if together:
-        note += FOLDS_NOTE
     print_table(table)
     text = markdown(table, note)
     write_text(out / "study.csv", comma_separated(study_lines(rows)))

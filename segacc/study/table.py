@@ -43,9 +43,9 @@ PUBLISHED: dict[tuple[str, bool], dict[str, float]] = {
     ("gland", True): {"linknet": 0.844, "deeplabv3plus": 0.844},
 }
 STUDY_NOTE = (
-    "; mean ± standard deviation over seeds. 95 % interval: of the same score, by a bootstrap over "
-    "images. constant: the score of the best constant mask. threshold: with two classes, the one "
-    "that validation picked, at which masks are scored."
+    "; mean ± standard deviation over {over}, of runs with --recipe {recipe}. 95 % interval: of "
+    "the same score, by a bootstrap over images. constant: the score of the best constant mask. "
+    "threshold: with two classes, the one that validation picked, at which masks are scored."
 )
 ECE_NOTE = (
     " study.csv has such intervals of all scores but ece, whose mean over runs is without one."
@@ -55,9 +55,8 @@ PUBLISHED_NOTE = (
 )
 
 FOLDS_NOTE = (
-    " With folds, mean and spread are over the folds as well. mean of folds: iou on test of the "
-    "mean of their probabilities. out of fold: iou over all images of train and valid, each "
-    "predicted by the run that had it for validation."
+    " mean of folds: iou on test of the mean of their probabilities. out of fold: iou over all "
+    "images of train and valid, each predicted by the run that had it for validation."
 )
 NO_FOLDS: Mapping[Path, Path] = MappingProxyType({})
 DEFAULT = TrainConfig()
@@ -104,9 +103,16 @@ def _is_the_studys(config: Mapping[str, Any]) -> bool:
 
 def study_note(rows: list[Row]) -> str:
     """What the columns of the table mean."""
-    note = iou_note([run for row in rows for run in row.runs], "the test split") + STUDY_NOTE
+    runs = [run for row in rows for run in row.runs]
+    configs = [run.config["config"] for run in runs]
+    recipes = sorted({config.get("recipe", "study") for config in configs})
+    folds = len({config.get("fold") for config in configs}) > 1
+    over = "seeds and folds" if folds else "seeds"
+    note = iou_note(runs, "the test split")
+    note += STUDY_NOTE.format(over=over, recipe=" or ".join(recipes))
     note += ECE_NOTE if any(len(row.runs) > 1 for row in rows) else ""
-    return note + PUBLISHED_NOTE if any(row.published is not None for row in rows) else note
+    note += PUBLISHED_NOTE if any(row.published is not None for row in rows) else ""
+    return note + FOLDS_NOTE if folds else note
 
 
 def study_table(rows: list[Row]) -> list[dict[str, str]]:

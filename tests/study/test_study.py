@@ -183,6 +183,26 @@ def test_cells_that_would_be_the_same_run_are_refused(tmp_path):
         cells_of(["gland"], ["linkent"], [0], ["none"], "none", False, tmp_path)
 
 
+def test_the_study_says_its_recipe_and_over_what_its_means_are(tmp_path, capsys):
+    data = write_blobs(tmp_path / "blobs")
+    shutil.rmtree(data / "test")
+    for recipe, shown in (
+        ("study", "1 run with --recipe study (`segacc train` has default by default)"),
+        ("default", "1 run with --recipe default"),
+    ):
+        (cell,) = cells_of(
+            [str(data)], ["unet"], [0], ["none"], "none", True, tmp_path / "out", recipe=recipe
+        )
+        with pytest.raises(InputError, match="no test split"):
+            study([cell], tmp_path / "out")
+        assert capsys.readouterr().out.splitlines()[0] == shown
+    runs = [make_run(tmp_path / f"{k}", [0.5], recipe="study", fold=f"{k}/2") for k in (1, 2)]
+    for count, over in ((1, "over seeds,"), (2, "over seeds and folds,")):
+        note = study_note(study_rows([read_scored_run(run, "test") for run in runs[:count]]))
+        assert f"standard deviation {over} of runs with --recipe study. " in note
+        assert ("out of fold: " in note) == (count == 2) and "as well" not in note
+
+
 def test_a_set_without_a_test_split_is_refused_at_once(tmp_path):
     data = write_blobs(tmp_path / "blobs")
     shutil.rmtree(data / "test")
