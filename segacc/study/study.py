@@ -37,8 +37,8 @@ def study(cells: list[Cell], out: Path) -> int:
         Stopped: by a signal; the same command continues.
     """
     recipe = parse_train(cells[0].flags).recipe
-    other = f" (`segacc train` has {DEFAULT.recipe} by default)" * (recipe != DEFAULT.recipe)
-    print(f"{plural(len(cells), 'run')} with --recipe {recipe}{other}", flush=True)
+    note = f" (`segacc train` has {DEFAULT.recipe})" if recipe != DEFAULT.recipe else ""
+    print(f"{plural(len(cells), 'run')} with --recipe {recipe}{note}", flush=True)
     for cell in cells:
         check_same(cell)
     for dataset, reading in dict.fromkeys((cell.dataset, cell.reading) for cell in cells):
