@@ -23,7 +23,7 @@ from segacc.errors import InputError, command, disk_errors, plural
 if TYPE_CHECKING:
     from segacc.data.audit.audit import Audit
     from segacc.data.audit.draws import Draws
-    from segacc.data.loading.pipelines import Pipeline
+    from segacc.data.loading.transforms import Pipeline
 
 Dataset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 
@@ -112,7 +112,7 @@ def check(
         from segacc.data.loading.pipelines import find_pipeline
 
         config = fill(TrainConfig(dataset, size=size, crop=crop, flips=flips, augment=augment))
-        pipeline = find_pipeline(augment)
+        pipeline = find_pipeline(augment, size=config.size, crop=config.crop)
     found = audit(dataset, reading, None if isinstance(size, str) else size)
     _describe(found, has_page=page is not None or augment is not None)
     print(format_findings(found.findings, all_names))

@@ -43,6 +43,12 @@ def explain_errors(config: TrainConfig, run: Path | None = None) -> Iterator[Non
     """
     try:
         yield
+    except InputError as error:
+        message = str(error).rstrip()
+        if not message.startswith("Caught "):
+            raise
+        # PyTorch puts the traceback of a data worker around its sentence, which is the last line.
+        raise InputError(message.splitlines()[-1].partition(": ")[2]) from error
     except (RuntimeError, MemoryError) as error:
         sentence = _explanation(error, config, run)
         if sentence is None:

@@ -20,10 +20,11 @@ from segacc.config.train import TrainConfig
 from segacc.data.classes.weights import find_class_weights
 from segacc.data.known import find_to_train, known_by, prepare_found
 from segacc.data.loading.loader import Batch
-from segacc.data.loading.pipelines import Pipeline, find_pipeline
+from segacc.data.loading.pipelines import find_pipeline
 from segacc.data.loading.resident import Resident
 from segacc.data.loading.start import start_loading
 from segacc.data.loading.stream import epoch_end
+from segacc.data.loading.transforms import Pipeline
 from segacc.data.reading.depth import WHOLE
 from segacc.data.split import Prepared, Split
 from segacc.runs.folder import open_run
@@ -145,7 +146,9 @@ def set_up(config: TrainConfig, hooks: Hooks, held: ExitStack, own: Own = NOTHIN
     if resume:
         end_if_finished(config, resume, record, state, accelerator)
     check_flags(config, accelerator, own)
-    pipeline = find_pipeline(config.augment or "flips", record.get("augmentation"))
+    pipeline = find_pipeline(
+        config.augment or "flips", record.get("augmentation"), config.size, config.crop
+    )
     show_doing("reading the data")
     known = known_by(record) if record else None
     source = find_to_train(config.dataset, Reading.of(vars(config)), known)

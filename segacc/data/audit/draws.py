@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segacc.config.train import TrainConfig
-from segacc.data.loading.pipelines import Pipeline
+from segacc.data.loading.transforms import Pipeline
 from segacc.data.split import Split
 
 IMAGES = 8

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from segacc.data.loading.augment import PIPELINE, View, draw_view, stream_seed, write_view
-from segacc.data.loading.pipelines import Pipeline
 from segacc.data.loading.stream import Key, StepSampler
+from segacc.data.loading.transforms import Pipeline
 from segacc.data.loading.workers import PREFETCH, Plan, start_worker, worker_context
 
 if TYPE_CHECKING:

@@ -6,11 +6,8 @@ Crops and flips are not part of a pipeline; `augment.py` does those.
 from __future__ import annotations
 
 import json
-import os
-import random
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +15,16 @@ import cv2
 import numpy as np
 import yaml
 
-from segacc.data.loading.augment import View
+from segacc.config.sizes import AnySize, width_height
+from segacc.data.loading.augment import View, draw_view
+from segacc.data.loading.transforms import (
+    UNREADABLE,
+    Pipeline,
+    Record,
+    ignore_outside,
+    import_albumentations,
+    load,
+)
 from segacc.errors import InputError, first_line
 from segacc.labels import IGNORE
 
@@ -30,99 +36,25 @@ WITHOUT_PIPELINE = ("none", "flips")
 GREY = (114, 114, 114)  # one number would be OpenCV's (114, 0, 0), which is red
 """What an image shows where a transform looks outside of it; the label map ignores these pixels."""
 
-CHECKS = 24
-"""How often a pipeline of a file is tried before a training."""
+TRIALS = 24
+"""How often a pipeline is tried on the pattern."""
+SHAPE_TRIALS = 12
+"""How often on shapes of the run, whose images may be large: 1 s in all for `strong` at 512 px."""
 LEAST_CORRELATION = 0.2
-"""Between a pattern and its label map, which stay together in all but a few tries."""
-
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
-"""What albumentations raises for a file, or for settings, that it does not understand."""
-
-Record = dict[str, Any]
-"""A pipeline in albumentations' serialised form."""
+"""Between a pattern and its label map, which stay together in all but a few trials."""
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """A pipeline in two parts. What moves pixels sees the neighbourhood of a crop; what only
-    recolours them, behind that, sees the crop alone, which is quicker."""
-
-    name: str
-    """`light`, `strong`, or the path of a file"""
-    record: Record
-
-    @cached_property
-    def parts(self) -> tuple[Any, Any]:
-        """Two Composes of albumentations: of images and label maps, and of images alone."""
-        albumentations = import_albumentations()
-        whole = albumentations.from_dict(self.record)
-        transforms = list(whole.transforms)
-        moving = [i for i, one in enumerate(transforms) if not _only_recolours(one)]
-        # A Compose with a probability of its own is not taken apart: it is drawn once.
-        end = len(transforms) if whole.p < 1 else max(moving, default=-1) + 1
-        options = {"p": whole.p, "seed": 0}
-        return (
-            albumentations.Compose(transforms[:end], **options),
-            albumentations.Compose(transforms[end:], **options),
-        )
-
-    @property
-    def names(self) -> list[str]:
-        """The names of its transforms, in their order."""
-        transforms = self.record["transform"].get("transforms", [])
-        return [one["__class_fullname__"].rpartition(".")[2] for one in transforms]
-
-    def draw(self, state: int) -> None:
-        """Give all transforms one stream of random numbers, to be used for one sample."""
-        streams = np.random.default_rng(state), random.Random(state)
-        for part in self.parts:
-            part.set_random_state(*streams)
-
-    def move(
-        self, image: np.ndarray, label_map: np.ndarray, view: View, shape: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray, View]:
-        """Run the first part around what a view shows.
-
-        Args:
-            image, label_map: a whole sample, (H, W, C) and (H, W) uint8.
-            shape: height and width of what the view shows, before it is transposed.
-
-        Returns:
-            the neighbourhood of the view, half as much again on each side: image and label map; the
-            view of it.
-        """
-        rows, columns = (
-            slice(max(0, first - side // 2), min(whole, first + side + side // 2))
-            for first, side, whole in zip(
-                (view.top, view.left), shape, label_map.shape, strict=True
-            )
-        )
-        moved = self.parts[0](
-            image=np.ascontiguousarray(image[rows, columns]),
-            mask=np.ascontiguousarray(label_map[rows, columns]),
-        )
-        own = view._replace(top=view.top - rows.start, left=view.left - columns.start)
-        return moved["image"], moved["mask"], own
-
-    def recolour(self, image: np.ndarray) -> np.ndarray:
-        """Run the second part on the pixels of a crop, (H, W, C) uint8."""
-        recoloured: np.ndarray = self.parts[1](image=image)["image"]
-        return recoloured
-
-
-def import_albumentations() -> Any:
-    """albumentations, without its question on the network whether there is a newer version."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    import albumentations
-
-    return albumentations
-
-
-def find_pipeline(augment: str, stored: Record | None = None) -> Pipeline | None:
+def find_pipeline(
+    augment: str,
+    stored: Record | None = None,
+    size: AnySize | None = None,
+    crop: int | None = None,
+) -> Pipeline | None:
     """The pipeline that `--augment` asks for; None where it asks for flips alone, or for nothing.
 
     Args:
         stored: of a run that is resumed, the pipeline that it began with.
+        size, crop: of the run, whose shapes a file is then tried on too.
 
     Raises:
         InputError: there is no such file, or it holds no pipeline that can be used.
@@ -138,6 +70,7 @@ def find_pipeline(augment: str, stored: Record | None = None) -> Pipeline | None
         return Pipeline(augment, _record_of(preset))
     pipeline = Pipeline(augment, _read(Path(augment)))
     _check(pipeline)
+    _try_on_shapes(pipeline, size, crop)
     return pipeline
 
 
@@ -160,12 +93,6 @@ def _preset(name: str, albumentations: Any) -> Iterator[albumentations.BasicTran
     yield a.GaussNoise(std_range=(0.01, 0.06), p=0.1)
 
 
-def _only_recolours(transform: Any) -> bool:
-    """Whether a transform, or all of those in it, leaves masks alone."""
-    image_only = import_albumentations().ImageOnlyTransform
-    return all(isinstance(one, image_only) for one in _leaves(transform))
-
-
 def _read(path: Path) -> Record:
     """The pipeline in a JSON or YAML file that `albumentations.save` wrote. Pixels that are outside
     of an image are ignored, whatever class the file gives them."""
@@ -180,21 +107,28 @@ def _read(path: Path) -> Record:
         record = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
         if not isinstance(record, dict) or not isinstance(record.get("transform"), dict):
             raise ValueError("it holds no transform")
-        pipeline = albumentations.from_dict(record)
+        pipeline = load(record)
     except FileNotFoundError:
         raise InputError(f"{flag}: there is no such file: {expected}.") from None
     except (*UNREADABLE, yaml.YAMLError) as error:
         raise InputError(f"{flag} cannot be read ({first_line(error)}): {expected}.") from error
-    if not isinstance(pipeline, albumentations.Compose):
-        pipeline = albumentations.Compose([pipeline])
-    for transform in _leaves(pipeline):
-        if unknown := getattr(transform, "invalid_args", None):
+    if isinstance(pipeline, albumentations.ReplayCompose):
+        raise InputError(
+            f"{flag} holds a ReplayCompose, which repeats what it did to an image and is not for "
+            "training: save a Compose of the same transforms."
+        )
+    for transform, given in _with_settings(pipeline, record["transform"]):
+        written = _record_of(transform)["transform"]
+        invalid = getattr(transform, "invalid_args", [])
+        # Some classes write settings of their parents that they do not take themselves.
+        if unknown := [k for k in invalid if k not in written or written[k] != given[k]]:
             raise InputError(
                 f"{flag}: {type(transform).__name__} has no {' or '.join(sorted(unknown))} in "
                 "albumentations 2: name its settings as that version does."
             )
-        if getattr(transform, "fill_mask", None) is not None:
-            transform.fill_mask = IGNORE
+    if not isinstance(pipeline, albumentations.Compose):
+        pipeline = albumentations.Compose([pipeline])
+    ignore_outside(pipeline)
     return _record_of(pipeline)
 
 
@@ -204,12 +138,13 @@ def _record_of(pipeline: Any) -> Record:
     return record
 
 
-def _leaves(transform: Any) -> Iterator[Any]:
+def _with_settings(transform: Any, record: Record) -> Iterator[tuple[Any, Record]]:
+    """Each transform in a pipeline, with what a record says of it."""
     if isinstance(transform, import_albumentations().BaseCompose):
-        for one in transform.transforms:
-            yield from _leaves(one)
+        for one, of_one in zip(transform.transforms, record["transforms"], strict=True):
+            yield from _with_settings(one, of_one)
     else:
-        yield transform
+        yield transform, record
 
 
 def _check(pipeline: Pipeline) -> None:
@@ -223,41 +158,52 @@ def _check(pipeline: Pipeline) -> None:
     blocks = np.random.default_rng(0).integers(0, 2, (8, 6), dtype=np.uint8)
     label_map = 200 * np.kron(blocks, np.ones((16, 16), np.uint8))
     image = cv2.cvtColor(40 + label_map // 2, cv2.COLOR_GRAY2RGB)
-    from albumentations.augmentations.crops.transforms import CropSizeError
-
-    failures = (*UNREADABLE, CropSizeError, cv2.error)
     whole, apart = View(0, 0, False, None), 0
-    for state in range(CHECKS):
+    for state in range(TRIALS):
         pipeline.draw(state)
-        try:
-            moved, labels, _ = pipeline.move(image, label_map, whole, label_map.shape)
-            moved = pipeline.recolour(moved)
-        except failures as error:
-            raise InputError(
-                f"{flag} fails on an image of 96 x 128 px ({first_line(error)}): mend the "
-                "pipeline, or give light or strong."
-            ) from error
-        both = (("an image", moved, image), ("a label map", labels, label_map))
-        for what, found, wanted in both:
-            about = (getattr(found, "shape", None), str(getattr(found, "dtype", type(found))))
-            if about != (wanted.shape, "uint8"):
-                raise InputError(
-                    f"{flag} makes {what} of shape {about[0]} and type {about[1]} of one of shape "
-                    f"{wanted.shape} and type uint8: leave out transforms that crop, resize, turn "
-                    "by quarters, normalise or convert; --size, --crop, --flips d4 and the model "
-                    "do that."
-                )
+        moved, labels, _ = pipeline.move(image, label_map, whole, label_map.shape)
+        moved = pipeline.recolour(moved)
         if new := set(np.unique(labels).tolist()) - {0, 200, IGNORE}:
             raise InputError(
                 f"{flag} makes new values in label maps, such as {min(new)} where 0 meets 200: "
                 "give its transforms mask_interpolation 0 (nearest)."
             )
         apart += _correlation(moved, labels) < LEAST_CORRELATION
-    if apart > CHECKS // 8:
+    if apart > TRIALS // 8:
         raise InputError(
-            f"{flag} moves masks off their images: in {apart} of {CHECKS} tries, an image had "
+            f"{flag} moves masks off their images: in {apart} of {TRIALS} tries, an image had "
             "little in common with its label map; use transforms that change both."
         )
+
+
+def _try_on_shapes(pipeline: Pipeline, size: AnySize | None, crop: int | None) -> None:
+    """Try a pipeline on the shapes that it gets in a training, as far as they are known.
+
+    Raises:
+        InputError: it fails, or gives another size or type.
+    """
+    if not crop and not isinstance(size, (int, tuple)):
+        return
+    if isinstance(size, (int, tuple)):
+        width, height = width_height(size)
+    else:
+        assert crop
+        width = height = 3 * crop  # so that crops have images around them on none to all sides
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    label_map = image[..., 0] % 2
+    shape = (crop, crop) if crop else (height, width)
+    certain = replace(pipeline, record={"transform": _certain(pipeline.record["transform"])})
+    for state in range(SHAPE_TRIALS):
+        one = (pipeline, certain)[state % 2]
+        one.draw(state)
+        one.move(image, label_map, draw_view("none", crop, height, width, state), shape)
+        one.recolour(np.ascontiguousarray(image[: shape[0], : shape[1]]))
+
+
+def _certain(record: Record) -> Record:
+    """A pipeline that does in one draw what another one seldom does, but may do."""
+    within = [_certain(one) for one in record.get("transforms", [])]
+    return record | {"p": float(record["p"] > 0)} | ({"transforms": within} if within else {})
 
 
 def _correlation(image: np.ndarray, label_map: np.ndarray) -> float:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from segacc.config.train import TrainConfig
 from segacc.data.loading.loader import Batch, TrainSamples, train_loader
-from segacc.data.loading.pipelines import Pipeline
 from segacc.data.loading.resident import Resident, fits, resident_batches, send
 from segacc.data.loading.stream import StepSampler
+from segacc.data.loading.transforms import Pipeline
 from segacc.data.loading.workers import plan_workers
 from segacc.data.split import Prepared, Split
 from segacc.errors import plural

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -9,16 +10,19 @@ import pytest
 import torch
 from small import write_blobs, write_shapes
 
+from segacc.config.train import TrainConfig
 from segacc.data.loading.augment import View, write_view
 from segacc.data.loading.loader import TrainSamples, train_loader
-from segacc.data.loading.pipelines import GREY, PRESETS, Pipeline, _check, find_pipeline
+from segacc.data.loading.pipelines import GREY, PRESETS, _check, _try_on_shapes, find_pipeline
 from segacc.data.loading.stream import StepSampler
+from segacc.data.loading.transforms import Pipeline
 from segacc.data.loading.workers import Plan
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.rows import Source
 from segacc.errors import InputError
 from segacc.labels import IGNORE
+from segacc.training.checks import explain_errors
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
@@ -202,6 +206,54 @@ def test_a_pipeline_that_changes_both_is_taken(tmp_path, transforms):
     assert len(find_pipeline(str(tmp_path / "mine.json")).names) == len(transforms)
 
 
+GLASS = A.GlassBlur(sigma=0.7, max_delta=40, iterations=1, p=1)  # fails on 64 px
+RARE = A.OneOf([A.RandomScale(p=1), A.Rotate(p=1)], p=0.1)
+
+
+@pytest.mark.parametrize(
+    ("transform", "size", "crop", "message"),
+    [
+        (A.LongestMaxSize(128), 512, 256, r"shape \(\d+, 128, 3\) .* of shape \(\d{3}, \d{3}, 3\)"),
+        (A.Resize(128, 96), (128, 96), None, r"shape \(128, 96, 3\) .* of shape \(96, 128, 3\)"),
+        (A.CenterCrop(128, 96), "native", 128, r"of one of shape \(\d+, \d+, 3\)"),
+        (RARE, 64, None, r"of one of shape \(64, 64, 3\)"),
+        (GLASS, 64, None, "fails on an image of 64 x 64 px .ValueError: operands"),
+    ],
+)
+def test_a_pipeline_is_tried_on_the_shapes_of_the_run(tmp_path, transform, size, crop, message):
+    A.save(A.Compose([transform]), tmp_path / "mine.json")
+    find_pipeline(str(tmp_path / "mine.json"))
+    with pytest.raises(InputError, match=f"--augment .*mine.json .*{message}"):
+        find_pipeline(str(tmp_path / "mine.json"), size=size, crop=crop)
+
+
+@pytest.mark.parametrize("size", [512, (300, 200), "native"])
+def test_the_shapes_of_a_run_are_no_fault_of_a_pipeline(size):
+    for name in PRESETS:
+        for crop in (None, 32):
+            _try_on_shapes(find_pipeline(name), size, crop)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (A.Resize(128, 96), r"makes an image of shape \(128, 96, 3\) .* of shape \(64, 64, 3\)"),
+        (GLASS, "fails on an image of 64 x 64 px .ValueError: operands"),
+    ],
+)
+def test_what_fails_in_a_training_is_one_sentence(split, tmp_path, workers, transform, message):
+    """Also where it comes from a data worker."""
+    A.save(A.Compose([transform]), tmp_path / "mine.json")
+    config = TrainConfig("blobs", augment=str(tmp_path / "mine.json"))
+    with (
+        pytest.raises(InputError, match=f"^--augment .*mine.json {message}") as caught,
+        explain_errors(config),
+    ):
+        batches(split, config.augment, workers=workers, crop=None)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_presets_pass_the_check_of_files(name):
     _check(find_pipeline(name))
@@ -229,6 +281,51 @@ def test_settings_of_another_version_are_a_sentence_and_not_left_out(tmp_path):
     (tmp_path / "old.json").write_text(json.dumps({"transform": transform}))
     with pytest.raises(InputError, match="old.json: Rotate has no mask_value in albumentations 2"):
         find_pipeline(str(tmp_path / "old.json"))
+
+
+OF_PARENTS = {  # they write settings of their parent, which they do not take
+    "RGBShift": {"r_shift_limit": (-9, 30)},
+    "SafeRotate": {"limit": 30},
+    "PadIfNeeded": {"min_height": 32, "min_width": 32},
+    "FrequencyMasking": {"freq_mask_param": 20},
+    "TimeMasking": {"time_mask_param": 20},
+}
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+@pytest.mark.parametrize("name", OF_PARENTS)
+def test_what_albumentations_has_saved_is_read(tmp_path, name, suffix):
+    transform = getattr(A, name)(**OF_PARENTS[name], p=1)
+    saved = A.Compose([A.OneOf([transform], p=1), A.NoOp()])
+    A.save(saved, tmp_path / f"mine.{suffix}", data_format=suffix)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline = find_pipeline(str(tmp_path / f"mine.{suffix}"), size=64)
+        image, ignored = np.full((64, 64, 3), 90, np.uint8), 0
+        for state in range(9):
+            pipeline.draw(state)
+            moved, labels, _ = pipeline.move(image, image[..., 0], WHOLE, (64, 64))
+            ignored += ((moved == 0).all(axis=2) & (labels == IGNORE)).sum()
+            assert set(np.unique(labels).tolist()) <= {90, IGNORE}
+    found = pipeline.record["transform"]["transforms"][0]["transforms"][0]
+    written = json.loads(json.dumps(transform.to_dict_private()))
+    assert {**found, "fill_mask": 0} == {**written, "fill_mask": 0}
+    if name.endswith("Masking"):  # they take no `fill_mask`
+        assert ignored > 0
+
+
+def test_a_setting_of_a_parent_that_has_no_effect_is_a_sentence(tmp_path):
+    record = A.to_dict(A.Compose([A.SafeRotate()]))
+    record["transform"]["transforms"][0]["scale"] = {"x": [0.5, 2], "y": [0.5, 2]}
+    (tmp_path / "mine.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="SafeRotate has no scale in albumentations 2"):
+        find_pipeline(str(tmp_path / "mine.json"))
+
+
+def test_a_replay_is_not_for_training(tmp_path):
+    A.save(A.ReplayCompose([A.Rotate()]), tmp_path / "mine.json")
+    with pytest.raises(InputError, match="mine.json holds a ReplayCompose, .* save a Compose"):
+        find_pipeline(str(tmp_path / "mine.json"))
 
 
 def test_numbers_of_json_are_numbers(tmp_path):
