@@ -77,11 +77,10 @@ def write_tables(done: list[Path], out: Path, together: Mapping[Path, Path] = NO
     if transfer:
         print_table(transfer)
         marks = transfer_note(transfer)
-        print(marks + "\n" if marks else "", end="")
+        if marks:
+            print(marks)
         text += f"\n\nWhat pretrained weights gave:\n\n{markdown(transfer, marks)}"
-        write_text(out / "transfer.csv", comma_separated(transfer))
     write_text(out / "study.md", text)
-    more = ", transfer.csv" if transfer else ""
-    print(f"{note}\nwritten: {out / 'study.md'}, study.csv{more}\n")
+    print(f"{note}\nwritten: {out / 'study.md'}, study.csv\n")
     means = [row.together for row in rows if row.together]
     compare([scored.run for scored in runs] + means, "test", out)
