@@ -195,13 +195,14 @@ def chosen(config: TrainConfig) -> dict[str, Any]:
     its data set and its model."""
     # Those from which `with_protocol` and `with_recipe` find other defaults.
     first = {name: getattr(config, name) for name in ("dataset", "model", "recipe", "crop")}
-    if config.augment == "none":
-        first["augment"] = "none"
+    for name in ("augment", "weights"):
+        if getattr(config, name) == "none":
+            first[name] = "none"
     default = with_protocol(with_recipe(TrainConfig(**first)))
     found = {}
     for name, value in vars(config).items():
         usual = getattr(TrainConfig() if name in first else default, name)
-        is_open = value is None and name not in RECIPES[config.recipe]  # as in runs of 0.1.0
+        is_open = value is None and name != "ema"  # as in runs of 0.1.0; --ema None is a choice
         if value != usual and not is_open:
             found[name] = value
     return found

@@ -28,6 +28,6 @@ def test_each_model_trains_with_two_processes(blobs, tmp_path, model):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
     assert len(lines(tmp_path / "run")) == 1
     # Only rank 0 prints.
-    assert done.stdout.count("segacc 0") == done.stdout.count("\n  1/1 ") == 1
+    assert done.stdout.count("  device ") == done.stdout.count("\n  1/1 ") == 1
     assert "4 global = 2 processes x 2" in done.stdout
     assert "over the global batch" in done.stdout

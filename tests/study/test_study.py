@@ -187,7 +187,7 @@ def test_the_study_says_its_recipe_and_over_what_its_means_are(tmp_path, capsys)
     data = write_blobs(tmp_path / "blobs")
     shutil.rmtree(data / "test")
     for recipe, shown in (
-        ("study", "1 run with --recipe study (`segacc train` has default by default)"),
+        ("study", "1 run with --recipe study (`segacc train` has default)"),
         ("default", "1 run with --recipe default"),
     ):
         (cell,) = cells_of(

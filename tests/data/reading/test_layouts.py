@@ -531,10 +531,12 @@ def test_the_files_that_say_the_classes_are_not_left_out(tmp_path, caplog, place
     write(tmp_path, files | dict.fromkeys(places, text))
     for read in (load_dataset, open_for_check):
         read(str(tmp_path), Reading())
-        assert "train/*.png" in caplog.messages[-1] and "left out" not in caplog.messages[-1]
+        *_, paired, classes = caplog.messages
+        assert "train/*.png" in paired and "left out" not in paired
+        assert classes.startswith("classes as in ") and classes.endswith(str(places[0]))
     (tmp_path / "notes.txt").write_text("")
     load_dataset(str(tmp_path))
-    assert caplog.messages[-1].endswith("left out: 1 .txt")
+    assert caplog.messages[-2].endswith("left out: 1 .txt")
     load_dataset(str(tmp_path), Reading(classes="rest:0,thing:255"))
     counted = count_types(["notes.txt", *places])
     assert caplog.messages[-1].endswith(f"left out: {counted}")

@@ -72,10 +72,12 @@ def test_a_small_set_meets_the_shares(count):
 
 
 def test_most_images_of_a_small_set_stay_when_one_is_added():
+    moved = 0
     for seed in range(20):
         names = [f"{seed}/{i}" for i in range(40)]
         before, after = splits_of(names), splits_of([*names, f"{seed}/new"])
-        assert sum(after[name] != before[name] for name in names) <= 4
+        moved += sum(after[name] != before[name] for name in names)
+    assert moved / (20 * 40) < 0.05
 
 
 def test_an_empty_split_takes_the_image_whose_number_is_nearest():
