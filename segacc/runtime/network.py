@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -34,7 +33,6 @@ def hub_or_its_cache() -> Iterator[str]:
         constants.HF_HUB_OFFLINE = False
 
 
-@cache
 def why_unreachable(address: str) -> str:
     """Why no connection to a web address can be made, as a clause; empty where it can, or where a
     proxy is set, which alone knows."""

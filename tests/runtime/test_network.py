@@ -21,7 +21,7 @@ def test_a_hub_that_cannot_be_reached_is_not_asked(monkeypatch):
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
         with hub_or_its_cache() as unreachable:
             assert unreachable == "" and not constants.is_offline_mode()
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}/mirror")
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
     with hub_or_its_cache() as unreachable:
         assert unreachable == "127.0.0.1 cannot be reached: Connection refused"
         assert constants.is_offline_mode()
