@@ -218,6 +218,7 @@ def test_predict_with_another_threshold_and_size(trained, blobs, tmp_path):
         ("RUN", ["DATA/*"], [], "would both be written to"),
         ("RUN", ["DATA/*.jpg"], ["--out", "DATA"], "is not empty"),
         ("RUN", ["DATA/*.jpg"], ["--tile", 8], "--tile 8: expected 32 or more"),
+        ("RUN", ["DATA/*.jpg"], ["--colours"], "--colours is for more than two classes"),
         ("DATA", ["DATA/*.jpg"], [], "holds no model.safetensors"),
         ("no such model", ["DATA/*.jpg"], [], "no such model is not a model"),
     ],

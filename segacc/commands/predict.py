@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -39,7 +39,7 @@ SizeToPredict = Annotated[
 ]
 
 PREDICT_GROUPS: Groups = {
-    "output": ("out", "skip_existing", "probabilities", "overlays"),
+    "output": ("out", "skip_existing", "colours", "probabilities", "overlays"),
     "prediction": ("threshold", "tta", "tile", "size", "batch_size", "device"),
 }
 """Where --help shows the flags."""
@@ -49,6 +49,7 @@ def predict(
     model: Given = "",
     images: Images = (),
     out: Out = None,
+    colours: bool = False,
     probabilities: bool = False,
     overlays: bool = False,
     threshold: Annotated[float | None, shown_as("P", "the model's")] = None,
@@ -71,6 +72,7 @@ def predict(
         images: files, folders (with the folders in them), or globs in quotes, with ** too.
         out: a new folder, unless --skip-existing is given. A mask is named after its image; folders
             below a given one are kept.
+        colours: write masks of more than two classes as RGB images in the classes' colours.
         probabilities: write DIR/probabilities too: 8-bit gray, where a value v means a probability
             above v/256 and up to (v+1)/256; the mask at a threshold t is where v >= 256 t. With
             more than two classes a folder for each image, with a file for each class.
@@ -95,7 +97,8 @@ def predict(
     if not jobs:
         print(f"nothing to do: all {plural(before, 'mask')} are in {folder}")
         return 0
-    options = (threshold, tta, tile, size, batch_size)
+    options = {"threshold": threshold, "tta": tta, "tile": tile, "size": size}
+    options |= {"batch_size": batch_size, "colours": colours}
     said = f"; {before:,} were there before" if skip_existing else ""
     return _write_masks(models, jobs, folder, device, options, said)
 
@@ -149,13 +152,13 @@ def _write_masks(
     jobs: list[Target],
     out: Path,
     device: str | None,
-    options: tuple[Any, ...],
+    options: Mapping[str, Any],
     said: str,
 ) -> int:
     """Predict, and say how that went; returns the exit code.
 
     Args:
-        options: those of `predict_images`, in their order.
+        options: those of `predict_images`, by their names.
         said: the end of the last line.
     """
     show_doing("loading PyTorch and the model")
@@ -170,9 +173,14 @@ def _write_masks(
         accelerator = make_accelerator("fp32")
         prepare_cpu(accelerator.device)
         predictor = load_models(models, accelerator.device)
+        if options["colours"] and (predictor.labels is None or predictor.labels.logits == 1):
+            raise InputError(
+                "--colours is for more than two classes, and masks of this model are 0 and 255: "
+                "leave it out, or give --overlays to see the masks on their images."
+            )
         write_legend(out, predictor.labels)
         try:
-            done = predict_images(predictor, jobs, *options)
+            done = predict_images(predictor, jobs, **options)
         except KeyboardInterrupt:  # Stopped is one
             count = sum(job.mask.is_file() for job in jobs)
             raise Stopped(

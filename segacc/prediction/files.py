@@ -111,22 +111,22 @@ def predict_images(
     tile: int | None = None,
     size: AnySize | None = None,
     batch_size: int = 8,
+    colours: bool = False,
 ) -> Done:
     """Predict images and write the files that the targets name (`segacc.prediction.find.plan`).
 
     Masks hold 0 and 255; with more than two classes the number of the class, with a palette of the
-    classes' colours. Probabilities are levels (`segacc.metrics.thresholds.levels_of`): a pixel
-    of value v has a probability above v / 256 and of (v + 1) / 256 at most, so the mask at the
-    threshold k / 256 is where v >= k. An image that cannot be read, or that needs more memory than
-    there is, does not stop the others.
+    classes' colours, or the colours themselves. Probabilities are levels
+    (`segacc.metrics.thresholds.levels_of`): a pixel of value v has a probability above v / 256 and
+    of (v + 1) / 256 at most, so the mask at the threshold k / 256 is where v >= k. An image that
+    cannot be read, or that needs more memory than there is, does not stop the others.
 
     Args:
         threshold: foreground is where the probability is above this; None is `model.threshold`.
-        tta: as in `predict_image`.
-        tile: the same.
-        size: the same.
+        tta, tile, size: as in `predict_image`.
         batch_size: images per step, where neighbours have the same size and are not large; one at
             a time with `tile`.
+        colours: masks of more than two classes are RGB.
 
     Raises:
         InputError: an argument is out of range, or a file cannot be written.
@@ -147,7 +147,7 @@ def predict_images(
                 failed += [_too_large(one, tile) for one in batch]
             else:
                 for one, maps in zip(batch, _maps(logits, batch), strict=True):
-                    write_files(one, maps, threshold, model.labels)
+                    write_files(one, maps, threshold, model.labels, colours)
             bar.update(len(batch))
     seconds = time.perf_counter() - started
     return Done(len(targets) - len(failed), failed, notes.sentences(), seconds)

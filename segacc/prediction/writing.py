@@ -43,20 +43,27 @@ def probability_maps(logits: Tensor, shape: tuple[int, int]) -> Iterator[Tensor]
         yield of_class[0, 0].cpu()
 
 
-def write_files(one: Read, maps: Iterator[Tensor], threshold: float, labels: Labels | None) -> None:
+def write_files(
+    one: Read,
+    maps: Iterator[Tensor],
+    threshold: float,
+    labels: Labels | None,
+    colours: bool = False,
+) -> None:
     """Write the files that the image's target names, the mask last: where it is, all are.
 
     Args:
         maps: of `probability_maps`.
         threshold: for two classes, foreground is where the probability is above this.
         labels: None where nobody has named the classes.
+        colours: the mask of more than two classes is RGB, else numbers with a palette.
     """
     if one.target.mask.exists():  # of an earlier call, without the other files
         one.target.mask.unlink()
     if labels is None or labels.logits == 1:
         _write_binary(one, next(maps), threshold)
     else:
-        _write_classes(one, maps, labels)
+        _write_classes(one, maps, labels, colours)
 
 
 def write_legend(folder: Path, labels: Labels | None) -> None:
@@ -98,7 +105,7 @@ def label_map_of(
     return found
 
 
-def _write_classes(one: Read, maps: Iterator[Tensor], labels: Labels) -> None:
+def _write_classes(one: Read, maps: Iterator[Tensor], labels: Labels, colours: bool) -> None:
     folder = one.target.probabilities and one.target.probabilities.with_suffix("")
 
     def save(number: int, probabilities: Tensor) -> None:
@@ -110,7 +117,8 @@ def _write_classes(one: Read, maps: Iterator[Tensor], labels: Labels) -> None:
     if one.target.overlay:
         assert one.original is not None
         _save_overlay(tinted(one.original, found, labels), one.target.overlay)
-    _save(with_palette(found, labels), one.target.mask, "PNG")
+    mask = with_palette(found, labels)
+    _save(mask.convert("RGB") if colours else mask, one.target.mask, "PNG")
 
 
 def _save_levels(probabilities: Tensor, path: Path) -> None:

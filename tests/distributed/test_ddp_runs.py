@@ -91,7 +91,7 @@ def test_a_batch_that_does_not_divide_is_one_sentence_from_one_process(blobs, tm
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("world", [2, 4])
 def test_losses_are_of_the_global_batch_and_images_gathered_in_order(world):
     done = run_program(HERE / "collectives.py", processes=world, PYTHONPATH=str(HERE.parents[1]))
     assert done.returncode == 0, done.stderr[-3000:]

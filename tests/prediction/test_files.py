@@ -17,6 +17,7 @@ from segacc.data.classes.files import read_class_file
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.reading.decode import Encoded, decode_image
+from segacc.data.reading.masks import labels_of_file
 from segacc.data.rows import Source
 from segacc.errors import InputError
 from segacc.labels import BINARY, Labels, colours_for
@@ -434,3 +435,16 @@ def test_segacc_predict_takes_less_than_4_gib_for_100_megapixels(slide, tmp_path
     assert float(gib) < 4
     for name in ("slide.png", "probabilities/slide.png", "overlays/slide.jpg"):
         assert Image.open(out / name).size == (10_000, 10_000)
+
+
+def test_of_several_classes_a_mask_in_colours_is_read_back_by_its_legend(tmp_path):
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :20, 0], image[:, 20:45, 1], image[:, 45:, 2] = 200, 200, 200
+    jobs = plan([save(tmp_path / "a.png", image)], tmp_path / "out")
+    predict_images(Channels(), jobs, colours=True)
+    write_legend(tmp_path / "out", Channels().labels)
+    with Image.open(tmp_path / "out" / "a.png") as mask:
+        assert mask.mode == "RGB"
+        assert mask.getpixel((50, 5)) == Channels().labels.colours[2]
+        coding = make_coding(read_class_file(tmp_path / "out" / "classes.txt"))
+        assert (labels_of_file(mask, coding).label_map == image.argmax(axis=2)).all()
