@@ -52,13 +52,15 @@ def load_weights(model: Segmenter, path: Path, encoder: str | None = None) -> st
         )
     loaded = copy_matching(model, state, names)
     check_share(model, set(loaded.fitting), str(path))
-    model.normalise_by(_normalisation_of(model, path, encoder, loaded))
-    return f"{path} ({describe(loaded, model)}); images normalised by {model.normalisation}"
+    stored = _stored_normalisation(model, path, loaded)
+    model.normalise_by(stored or (from_timm(encoder) if encoder else None) or Normalisation())
+    text = f"{path} ({describe(loaded, model)}); images normalised by {model.normalisation}"
+    guessed = "guessed from the encoder's name: a config.json beside the file may hold mean and std"
+    return text if stored else f"{text} ({guessed})"
 
 
-def _normalisation_of(
-    model: Segmenter, path: Path, encoder: str | None, loaded: Loaded
-) -> Normalisation:
+def _stored_normalisation(model: Segmenter, path: Path, loaded: Loaded) -> Normalisation | None:
+    """That of the weights, as they or files beside them say; None where they do not."""
     config = config_beside(path)
     if "mean" in loaded.fitting and "std" in loaded.fitting:  # a model of segacc
         mean, std = (
@@ -69,9 +71,7 @@ def _normalisation_of(
     found = from_config(config)
     if found is None and path.is_dir():
         found = from_image_processor(path)
-    if found is None and encoder is not None:
-        found = from_timm(encoder)
-    return found or Normalisation()
+    return found
 
 
 def config_beside(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,12 +53,30 @@ def read_tensors(path: Path) -> Tensors:
             f"{path} cannot be read ({(str(error) or type(error).__name__).splitlines()[0]}): "
             "expected tensors in a .safetensors file, or in a .pt file that holds nothing else."
         ) from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
     if not isinstance(state, dict):
         raise InputError(f"--weights {path} holds a {type(state).__name__}, not named tensors.")
-    return {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    return _tensors_in(state, path)
+
+
+def _tensors_in(state: dict[Any, Any], path: Path) -> Tensors:
+    """The named tensors of a checkpoint, which may lie below a key, beside an optimizer's state."""
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state.get(key), dict):
+            state = state[key]
+    tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    if tensors:
+        return tensors
+    below = {str(k): v for k, v in state.items() if isinstance(v, dict)}
+    sets = {k: v for k, v in below.items() if any(isinstance(one, Tensor) for one in v.values())}
+    if len(sets) == 1:
+        (tensors,) = sets.values()
+        return _tensors_in(tensors, path)
+    if sets:
+        raise InputError(
+            f"--weights {path} holds several sets of tensors ({', '.join(sets)}): save the one to "
+            "start from in a file of its own."
+        )
+    raise InputError(f"--weights {path} holds no named tensors: expected a model's state_dict.")
 
 
 def match_names(own: Tensors, state: Tensors) -> dict[str, str]:

@@ -136,9 +136,29 @@ def test_whole_models_of_other_programs_are_recognised(write, tmp_path):
     loaded = built.model.net.state_dict()
     assert all(torch.equal(loaded[k], v) for k, v in net.state_dict().items() if k in loaded)
     assert "new" not in built.weights, built.weights
-    assert built.weights.endswith(  # timm's for this encoder
-        "images normalised by mean 0.5 0.5 0.5 and std 0.5 0.5 0.5"
+    assert (  # timm's for this encoder
+        "images normalised by mean 0.5 0.5 0.5 and std 0.5 0.5 0.5 (guessed from" in built.weights
     )
+
+
+def test_weights_below_any_key_of_a_checkpoint_are_found(tmp_path):
+    net = smp_net()
+    optimizer = torch.optim.AdamW(net.parameters())
+    net.encoder.model(torch.rand(2, 3, 64, 64))[-1].sum().backward()
+    optimizer.step()
+    beside = {"epoch": 3, "optim": optimizer.state_dict()}
+    torch.save(beside | {"weights": net.state_dict()}, tmp_path / "one.pt")
+    torch.save({"net": net.state_dict(), "ema": net.state_dict()}, tmp_path / "two.pt")
+    torch.save({"epoch": 3, "scores": {"iou": 0.5}}, tmp_path / "none.pt")
+    built = build_model("linknet", "tu-test_resnet", str(tmp_path / "one.pt"))
+    loaded = built.model.net.state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in net.state_dict().items())
+    for name, message in (
+        ("two.pt", r"two.pt holds several sets of tensors \(net, ema\): save the one"),
+        ("none.pt", "none.pt holds no named tensors: expected a model's state_dict"),
+    ):
+        with pytest.raises(InputError, match=message):
+            build_model("linknet", "tu-test_resnet", str(tmp_path / name))
 
 
 @pytest.mark.parametrize(
