@@ -1,7 +1,7 @@
 """Label maps of several classes with ignored pixels, through all parts of segacc.
 
-No command trains on more than two classes yet. These tests write made-up label maps into prepared
-files and take them from there to batches, losses, scores and states.
+These tests write made-up label maps into prepared files and take them from there to batches,
+losses, scores and states. `test_class_runs.py` trains on folders of images.
 """
 
 import json

@@ -1,7 +1,8 @@
 """An installed segacc, far from the repository: the wheel is built, installed and used.
 
-Its processes do not find the optional packages, as after a plain `pip install .`, though this
-environment has them.
+Its processes do not find the packages of extras, nor albumentations, which is imported where it
+is needed alone, though this environment has them. That pip finds all that the wheel needs is seen
+where an empty environment is made: by `.ci/run` and by `make demo`.
 """
 
 import csv

@@ -16,7 +16,7 @@ from segacc.config.records import read_run_config, read_run_record
 from segacc.config.sizes import size_in_words, size_of_json, size_text
 from segacc.config.train import TrainConfig
 from segacc.data.reading.sources import CORPORA
-from segacc.hub.scores import ScoredSplit, eval_results, interval
+from segacc.hub.scores import ScoredSplit, eval_results
 from segacc.hub.use import how_to_use
 from segacc.labels import Labels
 from segacc.runs.epochs import read_epochs
@@ -152,7 +152,7 @@ def about_data(
     for number, (own, colour) in enumerate(zip(labels.names, labels.colours, strict=True)):
         line = f"| {number} | {cell(own)} | `#{bytes(colour).hex()}` |"
         if score := ious.get(own):
-            line += f" {score.value:.4f} | {interval(score)} |"
+            line += f" {score.value:.4f} | {score.interval} |"
         lines.append(line + (" | |" if ious and not score else ""))
     return "\n".join(lines) + "\n"
 
@@ -199,7 +199,7 @@ def table_of(one: ScoredSplit) -> str:
     ]
     for name, score in one.scores.items():
         what = cell(one.formulas.get(name, ""))
-        lines.append(f"| {name} | {score.value:.4f} | {interval(score)} | {what} |")
+        lines.append(f"| {name} | {score.value:.4f} | {score.interval} | {what} |")
     return "\n".join(lines) + "\n"
 
 

@@ -102,11 +102,6 @@ def _defined(scores: dict[str, Score]) -> dict[str, Score]:
     }
 
 
-def interval(score: Score) -> str:
-    """As text; empty for a single image, which has none."""
-    return "" if score.low is None else f"{score.low:.4f} to {score.high:.4f}"
-
-
 def eval_results(
     splits: list[ScoredSplit], dataset: str, fingerprint: str, classes: int
 ) -> list[EvalResult]:
@@ -124,7 +119,7 @@ def eval_results(
         for name, score in one.scores.items():
             shown, more = name, {}
             if score.low is not None:
-                shown += f" (95 % interval {interval(score)}, {one.images} images)"
+                shown += f" (95 % interval {score.interval}, {one.images} images)"
                 more = {"interval_95": [score.low, score.high]}
             found.append(
                 EvalResult(

@@ -24,6 +24,11 @@ class Score:
     low: float | None
     high: float | None
 
+    @property
+    def interval(self) -> str:
+        """As text; empty for a single image."""
+        return "" if self.low is None else f"{self.low:.4f} to {self.high:.4f}"
+
 
 def bootstrap(statistic: Callable[[Tensor], Tensor], images: int) -> Tensor:
     """A statistic of RESAMPLES resamples of a split, the same resamples in every call.

@@ -20,6 +20,7 @@ def boundary_counts(found: np.ndarray, truth: np.ndarray) -> tuple[int, int]:
     Args:
         found, truth: (H, W) bool.
     """
+    assert found.shape == truth.shape, (found.shape, truth.shape)
     inside, other = _rim(found), _rim(truth)
     return int((inside & other).sum()), int((inside | other).sum())
 

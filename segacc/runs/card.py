@@ -10,6 +10,7 @@ from segacc.config.sizes import size_in_words, sizes_in_words
 from segacc.config.train import OWN, TrainConfig, is_own
 from segacc.errors import quoted, write_text
 from segacc.labels import Labels
+from segacc.metrics.intervals import Score
 
 BEGIN, END = "<!-- test scores: segacc evaluate writes them -->", "<!-- end of test scores -->"
 
@@ -89,19 +90,11 @@ def write_test_scores(run: Path, record: Mapping[str, Any]) -> None:
     if not (begin and end):
         return
     at = "" if record["threshold"] is None else f", threshold {record['threshold']:g}"
-    rows = "".join(
-        f"| {name} | {record['scores'][name]['value']:.4f} | {interval(record['scores'][name])} |\n"
-        for name in ("iou", "iou_image", "dice")
-        if name in record["scores"]
-    )
+    found = record["scores"]
+    scores = {n: Score(**found[n]) for n in ("iou", "iou_image", "dice") if n in found}
+    rows = "".join(f"| {n} | {one.value:.4f} | {one.interval} |\n" for n, one in scores.items())
     text = (
         f"Test split, {record['images']} images of {sizes_in_words(record)}{at}:\n\n"
         f"| score | value | 95 % interval |\n|---|---|---|\n{rows}"
     )
     write_text(path, f"{before}{BEGIN}\n{text}{END}{after}")
-
-
-def interval(score: Mapping[str, float | None]) -> str:
-    """The 95 % interval of a score; empty if it has none."""
-    low, high = score.get("low"), score.get("high")
-    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"

@@ -64,10 +64,10 @@ def _explanation(error: Exception, config: TrainConfig, run: Path | None) -> str
         where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
         resident = where == "the GPU" and not config.workers
         resident &= config.augment in WITHOUT_PIPELINE
+        parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
         return (
-            f"{where} has too little memory for --batch-size {config.batch_size} in "
-            f"{config.accumulate} parts: give a larger --accumulate, or a smaller --crop, --size "
-            "or --batch-size"
+            f"{where} has too little memory for --batch-size {config.batch_size}{parts}: give a "
+            "larger --accumulate, or a smaller --crop, --size or --batch-size"
             + (", or --workers 2, which keeps the images off the GPU." if resident else ".")
         )
     if "shared memory" in message:

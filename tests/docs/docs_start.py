@@ -72,7 +72,8 @@ def shorter_training(args: list[str]) -> list[str]:
         more[more.index("--model") + 1] = args[args.index("--model") + 1]
     if "native" in args:
         more[more.index("--size") + 1] = "native"
-    return args + more + ["--crop", "32"] * ("--crop" in args)
+    crop = ["--crop", "32"] if "--crop" in args else []
+    return args + more + crop
 
 
 def remove_what_is_written(args: list[str]) -> None:
@@ -117,7 +118,7 @@ def start(code: Code, world: Path, wandb: Server) -> None:
     elif words[0] in ("make", "pip") or "golden.py" in text:
         folder = checkout(world.parent / "repository")
         text = shlex.join(words).replace("pip install", "pip install --dry-run")
-        text += f" EPOCHS=1 INSTALLED={folder / 'installed'}" * (words[0] == "make")
+        text += f" EPOCHS=1 INSTALLED={folder / 'installed'}" if words[0] == "make" else ""
     elif (started := arguments(split(text)[1])) is not None:
         command, args = started
         more = shorter(command, args)

@@ -174,7 +174,8 @@ def test_trap_a_class_in_one_image_only():
     expected = []
     for first, second, third in torch.cat(list(resamples(3))).tolist():
         background = (2 * first + 4 * second + 2 * third) / (3 * first + 4 * second + 2 * third)
-        expected.append(np.mean([background, *[0.5] * (first > 0), *[1.0] * (third > 0)]))
+        others = [iou for iou, drawn in ((0.5, first), (1.0, third)) if drawn]
+        expected.append(np.mean([background, *others]))
     low, high = percentile_interval(torch.tensor(expected))
     score = scores_with_intervals(stats)["iou"]
     assert (score.low, score.high) == pytest.approx((low, high))

@@ -26,8 +26,9 @@ from segacc.models.segmenter import Segmenter
 
 ARCHITECTURES = (
     *("unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "deeplabv3"),
-    *("deeplabv3plus", "upernet", "segformer", "dpt"),
+    *("deeplabv3plus", "upernet", "dpt"),
 )
+"""Those of SMP, but for its Segformer: the name `segformer` stands for that of transformers."""
 # One of each kind, the smallest that there is.
 ENCODERS = (
     *("resnet18", "timm-skresnet18", "densenet121", "vgg11", "mobilenet_v2", "mobileone_s0"),
@@ -52,6 +53,8 @@ def tiny_configs() -> dict[str, Any]:
         Sapiens2Config,
         SegformerConfig,
         SwinConfig,
+        Tipsv2DptConfig,
+        Tipsv2VisionConfig,
         UperNetConfig,
     )
 
@@ -63,6 +66,9 @@ def tiny_configs() -> dict[str, Any]:
     swin = SwinConfig(embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], out_features=stages)
     convnext = ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], out_features=stages)
     dinov2 = Dinov2Config(**vit, image_size=56, patch_size=14, out_features=stages)
+    tips = Tipsv2VisionConfig(
+        **vit, image_size=56, patch_size=14, out_features=stages, reshape_hidden_states=False
+    )
     head = {"upsample_out_channels": [16], "conv_out_channels": [16], "conv_kernel_sizes": [1]}
     return {
         "segformer": SegformerConfig(
@@ -84,6 +90,7 @@ def tiny_configs() -> dict[str, Any]:
         ),
         "mobilevitv2": MobileViTV2Config(width_multiplier=0.5, **small),
         "sapiens2": Sapiens2Config(**plain, num_key_value_attention_heads=2, head_config=head),
+        "tipsv2_dpt": Tipsv2DptConfig(backbone_config=tips, **pyramid),
         "upernet (Swin)": UperNetConfig(backbone_config=swin, hidden_size=16),
         "upernet (ConvNeXt)": UperNetConfig(backbone_config=convnext, hidden_size=16),
         "upernet (DINOv2)": UperNetConfig(backbone_config=dinov2, hidden_size=16),

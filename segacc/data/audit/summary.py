@@ -103,8 +103,10 @@ def _table_of_classes(rows: list[SplitRow], labels: Labels) -> list[str]:
     for number, name in list(enumerate(labels.names))[:MOST_CLASSES]:
         shares = [f"{row.shares[number]:.1%}" if row.masks[number] else "none" for row in rows]
         cells.append([name if len(name) <= 40 else f"{name[:37]}...", *shares])
-    more = labels.classes - MOST_CLASSES
-    return _aligned(cells, left=(0,)) + ([f"  and {more} more (--page lists all)"] * (more > 0))
+    lines = _aligned(cells, left=(0,))
+    if labels.classes > MOST_CLASSES:
+        lines.append(f"  and {labels.classes - MOST_CLASSES} more (--page lists all)")
+    return lines
 
 
 def _missing(rows: list[SplitRow]) -> str:
