@@ -94,6 +94,14 @@ def test_the_config_files_of_the_package_say_what_they_promise():
     assert plan and (plan.processes, plan.world, plan.first_rank, plan.port) == (8, 16, 8, PORT)
 
 
+@pytest.mark.parametrize("file", ["ddp.yaml", "accelerate_configs/ddp.yaml"])
+def test_a_config_file_of_the_package_is_found_without_a_checkout(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert plan_of(Launch(launch_config=Path(file))).processes == 2
+    with pytest.raises(InputError, match="one that comes with segacc: cpu.yaml, ddp.yaml, gpu"):
+        plan_of(Launch(launch_config=Path("elsewhere") / file))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import segacc
 from segacc.config.launch import Launch, number_of
 from segacc.errors import InputError, first_line, plural
 
 if TYPE_CHECKING:
     from accelerate.commands.config.config_args import ClusterConfig
 
+OWN_CONFIGS = "accelerate_configs"
+"""The folder of the package with config files."""
 PORT = 29500  # as in torchrun and accelerate
 USED = ("NO", "MULTI_CPU", "MULTI_GPU")
 NAMED = {"DEEPSPEED": "ACCELERATE_USE_DEEPSPEED", "FSDP": "ACCELERATE_USE_FSDP"}
@@ -146,17 +149,33 @@ def gpus_to_use(given: str, environment: dict[str, str]) -> int:
     return count
 
 
+def _find_config(file: Path) -> Path:
+    """The file itself, or that of the package with this name, so that
+    `accelerate_configs/ddp.yaml` is found without a checkout.
+
+    Raises:
+        InputError: there is neither.
+    """
+    if file.is_file():
+        return file
+    folder = Path(segacc.__file__).parent / OWN_CONFIGS
+    own = folder / file.name
+    if own.is_file() and file.parent in (Path(), Path(OWN_CONFIGS)):
+        return own
+    names = ", ".join(sorted(path.name for path in folder.glob("*.yaml")))
+    raise InputError(
+        f"--launch-config {file}: there is no such file; expected a config file of accelerate "
+        f"(`accelerate config` writes one), or one that comes with segacc: {names}."
+    )
+
+
 def plan_of_file(file: Path) -> Plan:
     """What a config file of accelerate asks for, on this machine.
 
     Raises:
         InputError: it is none, or it asks for what segacc does not do.
     """
-    if not file.is_file():
-        raise InputError(
-            f"--launch-config {file}: there is no such file; expected a config file of accelerate, "
-            "such as accelerate_configs/ddp.yaml (`accelerate config` writes one)."
-        )
+    file = _find_config(file)
     from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
     from yaml import YAMLError
 
