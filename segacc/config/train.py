@@ -27,12 +27,13 @@ from segacc.config.sizes import AnySize
 from segacc.errors import LAUNCH_FOLDER, is_main
 
 ENCODER = "resnet34"
-"""of models of segmentation_models_pytorch where --encoder does not say it"""
+"""the default of --encoder for models of segmentation_models_pytorch"""
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
 
 OWN = "own:"
-"""begins the name of what a program gives as an object: a network, a loss (`segacc.train`)"""
+"""begins the name of anything that a program gives as an object: a network, a loss
+(`segacc.train`)"""
 
 
 def is_own(name: str) -> bool:
@@ -41,12 +42,12 @@ def is_own(name: str) -> bool:
 
 
 def has_own_encoder(model: str) -> bool:
-    """Whether --encoder says nothing to --model: one of transformers, or of a program."""
+    """Whether --encoder has no effect on the model: it is of transformers, or of a program."""
     return model == "segformer" or "/" in model or is_own(model)
 
 
 def default_weights(model: str) -> str:
-    """What a model starts from where --weights does not say it."""
+    """The weights that a model starts from if --weights is not given."""
     if is_own(model):
         return "own"
     if "/" in model:

@@ -81,7 +81,7 @@ def prune_cache(
     takes at most `most_bytes`. Downloads stay, and so does what is in use.
 
     Returns:
-        what was removed; what should have been removed and is in use.
+        what was removed; what should have been removed but is in use.
     """
     entries = list_cache()
     total = sum(entry.size for entry in entries)
@@ -151,7 +151,7 @@ def _entry(path: Path, what: str, used: Path, may_go: bool = True) -> Entry:
 
 
 def _prepared(folder: Path) -> tuple[str, Path]:
-    """What a prepared set is, and the file or folder whose time is that of its last use."""
+    """Describe a prepared set, and name the file or folder whose time is that of its last use."""
     if folder.suffix == ".partial":
         return "not finished", folder
     for about in folder.glob("about-*.json"):

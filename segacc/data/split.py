@@ -26,7 +26,7 @@ from segacc.data.regions import Regions
 from segacc.labels import Labels
 
 COUNTED = ("background", "foreground", *(f"regions_{field.name}" for field in fields(Regions)))
-"""Columns of numbers that a prepared file has of each mask."""
+"""Columns of a prepared file with numbers on each mask."""
 BATCH_BYTES = 16 << 20  # of pixels in a record batch, which bounds the memory of preparing
 
 
@@ -48,7 +48,7 @@ class Split:
     background: np.ndarray  # (N,) int32: pixels of background after the resize
     foreground: np.ndarray  # (N,) int32: of all other classes; ignored pixels are in neither
     regions: list[Regions]  # what the resize made of the foreground
-    value_range: ValueRange | None  # by which 16 bits were made 8; None where there are none
+    value_range: ValueRange | None  # scaled from 16 bits to 8; None if no image was
     fingerprint: str  # of pixels and names, in order
     images: list[str]  # 16 hex digits of a hash of each image's pixels, without its mask
     _images: Sequence[Sequence[np.ndarray]]  # all but the last part have the same length
@@ -57,7 +57,7 @@ class Split:
 
     @property
     def bytes_of_image(self) -> int:
-        """What an image takes with its labels; all images have one shape."""
+        """Return the bytes that an image takes with its labels; all images have one shape."""
         assert self.shape is not None
         return math.prod(self.shape) * (self.channels + 1)
 
@@ -97,12 +97,13 @@ class Prepared:
     size: AnySize
     labels: Labels
     own_range: ValueRange | None = None
-    """of images with 16 bits per channel: what `prepare` finds for this data set. They are scaled
-    by `value_range`, which is another one if it was given."""
+    """the value range of images with 16 bits per channel, as `prepare` finds it for this data set.
+    The images are scaled by `value_range`, which differs if the user gave one."""
 
     @property
     def value_range(self) -> ValueRange | None:
-        """By which images with 16 bits per channel were scaled; None where there are none."""
+        """The range by which images with 16 bits per channel were scaled; None if there are
+        none."""
         return next(iter(self.splits.values())).value_range
 
     @property
@@ -136,7 +137,7 @@ def open_split(path: Path) -> Split:
     images: Sequence[Sequence[np.ndarray]]
     label_maps: Sequence[Sequence[np.ndarray]]
     if isinstance(size, str):
-        said.append(sizes.tolist())  # which equal pixels do not say
+        said.append(sizes.tolist())  # equal pixels may have other sizes
         channels = int(schema.metadata[b"channels"])
         shape = (int(sizes[0, 0]), int(sizes[0, 1])) if (sizes == sizes[0]).all() else None
         images = [_own_shapes(batches, "image", [(h, w, channels) for h, w in sizes.tolist()])]
@@ -250,7 +251,7 @@ def _digest(*parts: Any) -> bytes:
 def _one_shape(
     batches: Sequence[pa.RecordBatch], column: str, shape: tuple[int, ...]
 ) -> list[Sequence[np.ndarray]]:
-    """Of each batch (rows, *shape) uint8, a view on the mapped file."""
+    """Return for each batch a view (rows, *shape) uint8 on the mapped file."""
     parts: list[Sequence[np.ndarray]] = []
     for batch in batches:
         flat = np.frombuffer(batch.column(column).buffers()[1], dtype=np.uint8)
@@ -262,7 +263,7 @@ def _one_shape(
 def _own_shapes(
     batches: Sequence[pa.RecordBatch], column: str, shapes: Sequence[Sequence[int]]
 ) -> list[np.ndarray]:
-    """Of each row an array of its shape, uint8, a view on the mapped file."""
+    """Return for each row a view of its own shape, uint8, on the mapped file."""
     rows: list[np.ndarray] = []
     for batch in batches:
         _, offsets, data = batch.column(column).buffers()

@@ -28,7 +28,7 @@ class Draws:
 
 
 def draw_samples(config: TrainConfig, train: Split, pipeline: Pipeline | None) -> list[Draws]:
-    """Images with equal steps between them, as `config` would train on them.
+    """Return evenly spaced images, as `config` would train on them.
 
     Args:
         config: with size and flips filled in.

@@ -38,7 +38,7 @@ class NamedClass:
     categories: tuple[str, ...] = ()
     """of polygons; `*` is all that no other class names"""
     counts: bool = True
-    """False for what a tool's file names beside the classes: pixels that do not count"""
+    """False for an entry of a tool's file that is no class: its pixels do not count"""
 
 
 def read_list(path: Path, text: str) -> list[NamedClass]:

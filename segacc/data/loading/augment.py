@@ -31,7 +31,8 @@ class View(NamedTuple):
 
 
 PIPELINE = 1
-"""of `stream_seed`: the stream of a pipeline of albumentations, beside that of crops and flips"""
+"""the number, for `stream_seed`, of the stream of an albumentations pipeline; crops and flips have
+their own"""
 
 
 def stream_seed(seed: int, epoch: int, index: int, *stream: int) -> int:
@@ -70,7 +71,7 @@ def write_view(view: View, pixels: np.ndarray, out: np.ndarray) -> None:
     """Write what a view shows into its place in a batch. No pixel is interpolated.
 
     Outside of the sample an image repeats its last row and column, as `Segmenter` does to pad an
-    image, and a label map says nothing.
+    image, and a label map is IGNORE.
 
     Args:
         pixels: image (H, W, C) or label map (H, W), uint8.

@@ -41,7 +41,7 @@ class Plan:
 def plan_workers(
     workers: int, batch_bytes: int, held: int = 1, shared: Path = Path("/dev/shm")
 ) -> Plan:
-    """As many workers as were asked for, with shared memory, if that has room for them.
+    """Plan as many workers as were asked for, and use shared memory if it has room for them.
 
     Containers often have little of it: 64 MB in Docker, unless --shm-size says otherwise. A worker
     that finds it full would crash, and training would wait for its batch for ever.
@@ -85,7 +85,7 @@ class Worker(multiprocessing.Process):
 
 @cache
 def worker_context() -> BaseContext:
-    """What a DataLoader takes as `multiprocessing_context`, so that its workers are `Worker`s.
+    """Return the `multiprocessing_context` for a DataLoader whose workers are `Worker`s.
 
     At the end of the program all of them are killed, and nothing else is.
     """

@@ -11,12 +11,12 @@ from typing import Any
 from segacc.data.reading.pairing import Finding
 
 LEAST_NUMBERS = 6
-"""Of a polygon: x and y of three points; fewer cover nothing."""
+"""A polygon has at least these many: x and y of three points; fewer cover nothing."""
 
 LARGEST = 1 << 40
 """No whole number in a file of polygons is so large."""
 MOST_PIXELS = 600_000_000
-"""Of an image; Pillow reads no larger ones either."""
+"""The most pixels of an image; Pillow reads no larger ones either."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Shape:
     """An object: polygons, or run lengths as COCO has them."""
 
     name: str | None
-    """of its category; None where its pixels do not count"""
+    """the name of its category; None if its pixels do not count"""
     polygons: tuple[list[float], ...] = ()
     """x, y, x, y, ... of each; the object is where at least one of them is"""
     counts: str | list[int] | None = None
@@ -44,7 +44,7 @@ class Shapes:
     """they were drawn on the image as viewers show it, turned by its EXIF orientation"""
 
     def to_bytes(self) -> bytes:
-        """As text, the same for the same shapes."""
+        """Return the shapes as text; equal shapes give equal text."""
         shapes = [[shape.name, shape.polygons, shape.counts] for shape in self.shapes]
         said = [shapes, self.size, self.in_shares, self.as_seen]
         return json.dumps(said, separators=(",", ":")).encode()

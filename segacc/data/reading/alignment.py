@@ -23,7 +23,7 @@ AS_SEEN: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 _TURNED = (5, 6, 7, 8)  # width and height change places
 LEAST = 8
-"""px: of smaller masks, one pixel off is another shape."""
+"""px: for smaller masks, a difference of one pixel is another shape."""
 Shape = tuple[int, ...]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 HEAD_BYTES = 512
-"""So many bytes tell."""
+"""The first bytes of a file, which are enough to recognise its type."""
 
 _MAGIC = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"Rar!": "a RAR archive",

@@ -1,4 +1,4 @@
-"""The values of a mask's file, of whatever type; what they mean is said in `segacc.labels`."""
+"""Read the values of a mask's file, of any type; `segacc.labels` says what they mean."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ DARK, BRIGHT = 31, 224
 IN_DOUBT = 0.2
 """A mask with a larger share of pixels in doubt is a picture, or has more than two classes."""
 DOUBT_PER_BRIGHT = 4
-"""In a smeared mask the pixels in doubt are at most so many times those that are bright. Of the
-numbers of 255 objects six times as many are in between, however few pixels they have."""
+"""In a smeared mask, there are at most this many pixels in doubt for each bright one. In a mask
+with the numbers of 255 objects there are six, however few pixels the objects have."""
 SHOWN = 8
-"""Values that no class owns which are shown."""
+"""How many of the values that no class owns are shown."""
 MANY = 100
-"""More values than this that no class owns are no classes that somebody forgot."""
+"""If more values than this belong to no class, they are not taken for forgotten classes."""
 FLAT = 0.2
-"""A mask in which more than this share of the odd values lies in flat areas has other classes. (Of
-smeared masks of streets and tissue it was at most 0.04, of class numbers at least 0.33.)"""
+"""If more than this share of the odd values lies in flat areas, the mask has other classes. (The
+share was at most 0.04 in smeared masks of streets and tissue, and at least 0.33 for class
+numbers.)"""
 
 OWN_VALUES = (
     "; where 255 is what does not count, give the classes their values, such as "
@@ -58,7 +59,7 @@ class MaskOfFile:
     label_map: np.ndarray
     """(H, W) uint8 (`segacc.labels`)"""
     foreground: int
-    """what stands for foreground in the file of a binary mask: 1, 255 or 65535, or 0 where there is
+    """the value of foreground in the file of a binary mask: 1, 255 or 65535, or 0 where there is
     none"""
     in_doubt: float | None = None
     """share of the pixels, in 0..1, that were neither near 0 nor near 255 in a smeared mask; None

@@ -21,7 +21,7 @@ class Group:
     """Images that go into one split."""
 
     name: str
-    """which decides the split where nothing else does"""
+    """the name decides the split where nothing else does"""
     rows: tuple[int, ...]
     """the indices of the images"""
 
@@ -157,8 +157,8 @@ def _place(
 
 
 def _goals(held: np.ndarray, splits: Sequence[str]) -> list[int]:
-    """How many of the images each split should get; valid and test as many as the smallest group at
-    least, if there are enough groups.
+    """How many of the images each split should get; valid and test get at least as many as the
+    smallest group has, if there are enough groups.
 
     Args:
         held: the number of images in each group.
