@@ -6,12 +6,12 @@ from segacc.config.sizes import NATIVE, AnySize, width_height
 from segacc.labels import Labels
 
 FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "smp": "smp", "transformers": "transformers"}
-"""where a repository has what `segacc export` has written"""
+"""the paths in a repository of what `segacc export` has written"""
 INT8 = "model-int8.onnx"
 
 
 def how_to_use(repository: str, files: set[str], size: AnySize | None, labels: Labels) -> str:
-    """The part of a card.
+    """Return the part of a card that says how to use the model.
 
     Args:
         files: paths in the repository.

@@ -73,8 +73,8 @@ def counts_of_classes(confusion: Tensor) -> Tensor:
         confusion: (..., classes, classes) int64, of `confusion_matrices`.
 
     Returns:
-        (..., K, 4) int64: true positive, false positive, false negative, true negative pixels. Of
-        two classes the foreground alone (K = 1), else of each class (K = classes).
+        (..., K, 4) int64: true positive, false positive, false negative, true negative pixels. For
+        two classes of the foreground alone (K = 1), else of each class (K = classes).
     """
     tp = confusion.diagonal(dim1=-2, dim2=-1)
     fp, fn = confusion.sum(dim=-2) - tp, confusion.sum(dim=-1) - tp
@@ -125,7 +125,7 @@ def recall_of(counts: Tensor) -> Tensor:
 
 
 def is_there(counts: Tensor) -> Tensor:
-    """Of counts (..., 4): whether the class is in the truth or was predicted, (...) bool. No score
+    """Whether the class is in the truth or was predicted: (...) bool, for counts (..., 4). No score
     counts a class that is neither, as 0 or as 1."""
     return counts[..., :TN].sum(dim=-1) > 0
 

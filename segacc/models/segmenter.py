@@ -71,7 +71,7 @@ class Segmenter(
         net: the network of a program (`segacc.models.own`). It is copied and stays as it is.
 
     `threshold`, `size` and `value_range` may be set as attributes, and `normalise_by` sets mean,
-    std and order; what they are then is saved.
+    std and order; the new values are saved.
 
     Attributes:
         least_side: smaller images are padded to this height and width, in px.
@@ -158,8 +158,8 @@ class Segmenter(
 
     @property
     def encoder(self) -> nn.Module:
-        """The part that is pretrained, and that `--freeze-encoder` freezes; the whole network of a
-        program that names no such part."""
+        """The part that is pretrained, and that `--freeze-encoder` freezes; for a network of a
+        program without such a part, the whole network."""
         net = self.net
         names = ("encoder", getattr(net, "base_model_prefix", ""), "backbone")
         parts = (getattr(net, name, None) for name in names)
@@ -167,7 +167,7 @@ class Segmenter(
 
     @property
     def device(self) -> torch.device:
-        """Where the images have to lie."""
+        """The device on which the images have to be."""
         return self.mean.device
 
     @property
@@ -287,6 +287,6 @@ def stride_of(architecture: str, net: nn.Module) -> int:
 
 
 def enlarged(logits: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Logits (B, K, h, w) of a network that computes them at a lower resolution, at the image's."""
+    """Resize logits (B, K, h, w) of a network with a lower resolution to the size of the image."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return functional.interpolate(wide, size=shape, mode="bilinear", align_corners=False)

@@ -51,7 +51,7 @@ def build_model(
         channels: channels of an image.
         head_of: the classes whose rows of the head are kept (`keep_head`), of weights of
             transformers; None for a new head.
-        net: the network of a program (`segacc.models.own`), where `name` stands for one.
+        net: the network of a program (`segacc.models.own`), if `name` stands for one.
 
     Raises:
         InputError: unknown name, or weights that cannot be had. Never random weights instead.
@@ -129,7 +129,7 @@ def _of_transformers(
     head_of: Labels | None,
     unreachable: str,
 ) -> Built:
-    """Args: unreachable: why the Hub is, empty where it is not, or is not asked."""
+    """Args: unreachable: why the Hub cannot be reached; empty if it can, or is not asked."""
     from transformers import AutoConfig, SegformerConfig
 
     if name == "segformer" and weights == "none":
