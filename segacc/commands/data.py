@@ -31,7 +31,7 @@ PICTURES = 3  # that the terminal shows
 FEW = 10 * TrainConfig.batch_size  # images: less than ten steps in an epoch
 
 CHECK_GROUPS: Groups = {"page": ("page", "augment", "crop", "flips")}
-"""Where --help shows the flags of `check`."""
+"""The groups in which --help shows the flags of `check`."""
 
 
 def prepare(

@@ -42,7 +42,7 @@ PREDICT_GROUPS: Groups = {
     "output": ("out", "skip_existing", "colours", "probabilities", "overlays"),
     "prediction": ("threshold", "tta", "tile", "size", "batch_size", "device"),
 }
-"""Where --help shows the flags."""
+"""The groups in which --help shows the flags."""
 
 
 def predict(

@@ -87,4 +87,4 @@ EVALUATE_GROUPS: Groups = {
     "prediction": ("at", "threshold", "tta", "tile", "batch_size", "spacing", "device"),
     "output": ("out", "explain"),
 }
-"""Where --help shows the flags."""
+"""The groups in which --help shows the flags."""

@@ -81,7 +81,7 @@ WEIGHTS = "a file or folder, a Hub id (owner/name), a pretrained name, or none"
 A_TRAINED_MODEL = (
     "a run's folder, a from_pretrained folder, an ONNX file of segacc, or a Hub id (owner/name)"
 )
-"""what may be given, as the ends of sentences"""
+"""ends of sentences that say what may be given"""
 
 
 def check_place(what: str, text: str, expected: str) -> None:

@@ -80,14 +80,14 @@ class TrainConfig:
     ignore: Ignore = None
     """classes, values or colours whose pixels do not count, with commas between them"""
     group_by: GroupBy = None
-    """in a data set without splits, or with --fold, keep images together in whose names this
-    regular expression finds the same text, such as '^(patient\\d+)'"""
+    """in a data set without splits, or with --fold, keep images together if this regular expression
+    finds the same text in their names, such as '^(patient\\d+)'"""
     fold: Fold = None
     """cross-validation, such as 1/5: the images of train and valid together are divided into N
     parts, of which the Kth is for validation and the others for training; the test split stays
     (docs/cross-validation.md)"""
     image_column: Column = None
-    """of a Hub id, a saved set or parquet: the column with the images"""
+    """for a Hub id, a saved set or parquet: the column with the images"""
     mask_column: Column = None
     """the column with the masks: images, or arrays of whole numbers"""
     size: Annotated[
@@ -135,7 +135,7 @@ class TrainConfig:
     """weigh the pixels of each class in ce and focal: `balanced` by how rare it is in train, or a
     file with lines such as `pole: 2.5`"""
     ohem: Annotated[float | None, shown_as("SHARE", "none: all pixels")] = None
-    """in ce and focal, count only this share of a batch's pixels, those of the largest loss"""
+    """in ce and focal, count only this share of a batch's pixels, those with the largest loss"""
     label_smoothing: float = 0.0
     """in ce, the probability that is spread evenly over all classes"""
     batch_size: int = 16
@@ -229,7 +229,7 @@ TRAIN_GROUPS: Groups = {
         *("push_to_hub", "public"),
     ),
 }
-"""Where --help shows the flags. Those that are in no group concern the whole run."""
+"""The groups in which --help shows the flags. Flags without a group concern the whole run."""
 
 
 def print_title(config: TrainConfig) -> None:

@@ -28,7 +28,7 @@ TRAINED_ON = "trained_on.csv"
 
 @dataclass(frozen=True)
 class KnownData:
-    """What a run's config.json, or the metrics.json of an evaluation, says of its data."""
+    """The data of a run, as its config.json or the metrics.json of an evaluation says."""
 
     dataset: str
     """the value of --dataset; for a folder or an archive its absolute path, except in runs of

@@ -26,9 +26,9 @@ class Entry:
 
     path: Path
     what: str
-    """in words"""
+    """what it is, in words"""
     size: int
-    """in bytes"""
+    """its size in bytes"""
     used: float
     """when it was used last, in seconds as of `time.time()`"""
     may_go: bool

@@ -28,9 +28,9 @@ class Regions:
     count: int
     """regions before the resize"""
     lost: int
-    """of these, those that no pixel of the resized mask shows"""
+    """the regions that no pixel of the resized mask shows"""
     broken: int
-    """those that fall into pieces"""
+    """the regions that fall into pieces"""
     pieces: int
     """into how many pieces"""
     thinnest: int

@@ -75,7 +75,7 @@ class Remarks:
     in_doubt: dict[str, float] = field(default_factory=dict)
     """`Decoded.in_doubt`, where that is not None"""
     scaled: list[str] = field(default_factory=list)
-    """those that were scaled to their images"""
+    """the masks that were scaled to their images"""
 
 
 def without_remarks(

@@ -167,7 +167,7 @@ def score_images(evaluation: Evaluation) -> SplitStats:
 def with_bar(
     predictions: Iterator[Predicted], images: int, accelerator: Accelerator
 ) -> Iterator[Predicted]:
-    """What `predict_members` yields, with a bar over the images of rank 0."""
+    """Yield what `predict_members` yields, with a bar over the images of rank 0."""
     share = -(-images // accelerator.num_processes)
     show_doing()
     with make_bar(

@@ -36,8 +36,8 @@ def class_tables(runs: list[ScoredRun]) -> list[tuple[str, list[dict[str, str]]]
 
 
 def class_lines(runs: list[ScoredRun]) -> list[dict[str, str]]:
-    """The same for a program: a line for each run and class, with numbers; empty where a class is
-    in no mask and was never predicted."""
+    """Return the same table for a program: a line for each run and class, with numbers; empty where
+    a class is in no mask and was never predicted."""
     called = data_labels(runs)
     return [
         {

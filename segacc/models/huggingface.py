@@ -48,7 +48,7 @@ def make_transformers_net(config: dict[str, Any], classes: int, channels: int) -
 
 
 def transformers_stride(net: Any) -> int:
-    """What height and width have to be multiples of: a plain ViT's patch, else 32."""
+    """The number that height and width have to be multiples of: a plain ViT's patch, else 32."""
     config = getattr(net.config, "backbone_config", None) or net.config
     patch = getattr(config, "patch_size", None)
     # Smaller patches are those of networks that go on to halve the map.
@@ -63,7 +63,7 @@ def load_pretrained_net(source: str, classes: int | None) -> tuple[Any, list[str
         classes: logits per pixel; None for those that it was trained with.
 
     Raises:
-        OSError: it cannot be had.
+        OSError: it cannot be loaded.
     """
     from transformers import AutoModelForSemanticSegmentation
 

@@ -1,4 +1,4 @@
-"""load_segmenter(): a trained model, of a run's folder, a saved folder, the Hub or ONNX."""
+"""load_segmenter(): a trained model, from a run's folder, a saved folder, the Hub or ONNX."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load_predictor(source: str | os.PathLike[str], net: nn.Module | None = None)
     `segacc export --to onnx` has written.
 
     Raises:
-        InputError: there is no model of segacc, or it cannot be had.
+        InputError: there is no model of segacc, or it cannot be loaded.
     """
     path = Path(source).expanduser()
     if path.suffix == ".onnx" and path.is_file():
@@ -48,7 +48,7 @@ def load_segmenter(source: str | os.PathLike[str], net: nn.Module | None = None)
             the trained weights.
 
     Raises:
-        InputError: there is no model of segacc, or it cannot be had.
+        InputError: there is no model of segacc, or it cannot be loaded.
     """
     source = os.fspath(source)
     folder = Path(source).expanduser()

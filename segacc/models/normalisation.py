@@ -48,7 +48,7 @@ def from_smp(encoder: str, weights: str) -> Normalisation:
     """Return that of pretrained weights of SMP, by their name; reads a small file of the Hub.
 
     Raises:
-        OSError, ValueError: it cannot be had.
+        OSError, ValueError: it cannot be loaded.
     """
     from segmentation_models_pytorch.encoders import get_preprocessing_params
 

@@ -65,7 +65,7 @@ class OnnxSegmenter:
         self._pixels = ORT_TYPES[self.session.get_inputs()[0].type]
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
-        """All outputs by their names.
+        """Compute all outputs, by their names.
 
         Args:
             images: (B, 3, H, W) in 0..255, RGB, of any type.

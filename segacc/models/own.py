@@ -68,7 +68,7 @@ def freeze_what_is_not_learnt(net: nn.Module, channels: int, stride: int) -> Non
 
 
 def own_stride(net: nn.Module) -> int:
-    """What height and width are padded to a multiple of."""
+    """The number to whose multiples height and width are padded."""
     stride = getattr(net, "stride", STRIDE)
     return stride if isinstance(stride, int) and stride > 0 else STRIDE
 

@@ -280,7 +280,7 @@ class Segmenter(
 
 
 def stride_of(architecture: str, net: nn.Module) -> int:
-    """What height and width of the images that a network takes are padded to a multiple of."""
+    """The number to whose multiples the height and width of a network's images are padded."""
     if architecture == "transformers":
         return transformers_stride(net)
     return own_stride(net) if is_own(architecture) else smp_stride(architecture, net)

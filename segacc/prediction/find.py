@@ -79,7 +79,7 @@ def plan(
 
 
 def without_existing(targets: Iterable[Target]) -> list[Target]:
-    """Those of which a file is missing. The mask of an image is written last, and whole."""
+    """Return the targets that lack a file. The mask of an image is written last, and whole."""
 
     def exists(target: Target) -> bool:
         # With more than two classes, the probabilities are a folder.

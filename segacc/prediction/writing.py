@@ -1,4 +1,4 @@
-"""What `segacc predict` writes of an image: its mask, its probabilities, an overlay."""
+"""What `segacc predict` writes for an image: its mask, its probabilities, an overlay."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ LEGEND = "classes.txt"
 
 
 def probability_maps(logits: Tensor, shape: tuple[int, int]) -> Iterator[Tensor]:
-    """Of each of K classes (H, W) float32 in 0..1 on the CPU, at the image's own size. One is in
-    memory at a time.
+    """Yield a map (H, W) float32 in 0..1 on the CPU for each of K classes, at the image's own size.
+    Only one is in memory at a time.
 
     Args:
-        logits: (1, K, h, w); with one, they are overwritten.
+        logits: (1, K, h, w); for K = 1 they are overwritten.
     """
     probabilities = logits.sigmoid_() if logits.shape[1] == 1 else class_probabilities(logits)
     for of_class in probabilities.split(1, dim=1):
@@ -132,7 +132,7 @@ def _save_overlay(overlay: Image.Image, path: Path) -> None:
 
 
 def _save(picture: Image.Image, path: Path, file_format: str) -> None:
-    """Write the file whole: one that exists is complete."""
+    """Write the file as a whole: a file that exists is complete."""
     aside = path.with_name(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

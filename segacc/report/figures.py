@@ -280,7 +280,7 @@ def bar(score: dict[str, float | None], colour: str) -> Markup:
 
 
 def plot() -> dict[str, float]:
-    """Where the plot is in the drawing, and the number of bins, for the page's script."""
+    """The position of the plot in the drawing, and the number of bins, for the page's script."""
     left, top = _corner()
     return {
         "left": left,

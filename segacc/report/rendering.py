@@ -25,7 +25,7 @@ STYLE = "report.css"
 def write_page(
     path: Path, template: str, scripts: tuple[str, ...], data: dict[str, Any], **values: Any
 ) -> None:
-    """Write a page of a template, which escapes all that it shows.
+    """Write a page from a template, which escapes all values that it shows.
 
     Args:
         template, scripts: files in templates/; the scripts become one.

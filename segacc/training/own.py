@@ -1,4 +1,4 @@
-"""What a program gives to `fit` as objects, where a config can only hold their names."""
+"""Objects that a program gives to `fit`; a config can only hold their names."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from segacc.labels import IGNORE
 from segacc.training.losses.terms import Loss
 
 ImageLoss = Callable[[Tensor, Tensor], Tensor]
-"""Of one image: logits (1, K, H, W) float32, and its label map (1, H, W) int64, in which IGNORE
-(255) marks pixels that do not count -> a scalar. K = 1 is two classes. Such are, with
+"""A loss of one image: logits (1, K, H, W) float32, and its label map (1, H, W) int64, in which
+IGNORE (255) marks pixels that do not count -> a scalar. K = 1 is two classes. Such are, with
 `ignore_index=255`, the Dice, Focal, Tversky and Lovasz losses of segmentation_models_pytorch and,
 for more than two classes, torch's CrossEntropyLoss."""
 

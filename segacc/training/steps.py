@@ -44,8 +44,8 @@ class TrainedSteps:
     """peak memory of the run so far"""
 
     def whole_epoch(self, seconds: float, batch_size: int) -> float | None:
-        """The seconds of a whole epoch and its validation, of which this process did these steps
-        and the validation in `seconds`; None where it did no step."""
+        """Estimate the seconds of a whole epoch with its validation, from these steps and from the
+        validation, which took `seconds`; None if this process did no step."""
         done = self.images / batch_size
         if not done:
             return None
@@ -184,7 +184,7 @@ def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tupl
 
 @contextmanager
 def saved_where_it_fails(job: Job, progress: Progress) -> Iterator[None]:
-    """Save the run where what is inside fails: a function of a program, which knows why."""
+    """Save the run if the code inside fails: it is a function of a program, which knows why."""
     try:
         yield
     except Exception:

@@ -57,8 +57,8 @@ def build(
         the model; the place in the global batch that its dropout reads.
 
     Raises:
-        InputError: the model cannot be had, has other classes than the data set where it is that of
-            a run to resume, or cannot train on one image at a time.
+        InputError: the model cannot be loaded, has other classes than the data set where it is that
+            of a run to resume, or cannot train on one image at a time.
     """
     assert config.size is not None
     built = make_or_restore(config, labels, state, accelerator, net)

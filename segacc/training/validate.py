@@ -1,4 +1,4 @@
-"""validate(): a split is scored on full images, spread over the ranks."""
+"""validate(): score a split on full images, spread over the ranks."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Validation:
     """What a validation found, the same on all ranks."""
 
     scores: dict[str, float]
-    """of the split; with `loss`, the mean of the images' own losses, and for two classes with the
-    `threshold` that has the largest IoU, and that IoU as `iou_best_threshold`"""
+    """the scores of the split and `loss`, the mean of the images' own losses; for two classes also
+    the `threshold` that has the largest IoU, and that IoU as `iou_best_threshold`"""
     losses: Tensor
     """(N,) of each image; 0 where all its pixels are ignored"""
     counts: Tensor

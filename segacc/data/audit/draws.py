@@ -1,4 +1,4 @@
-"""What a training will see of some images: the first draws of its crops, flips and pipeline."""
+"""Some images as a training will see them: the first draws of its crops, flips and pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `segacc check` finds, and how it is listed: many findings of one kind are one entry."""
+"""The findings of `segacc check`, and their list: many findings of one kind are one entry."""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ GREY = (114, 114, 114)  # one number would be OpenCV's (114, 0, 0), which is red
 TRIALS = 24
 """How often a pipeline is tried on the pattern."""
 SHAPE_TRIALS = 12
-"""How often on shapes of the run, whose images may be large: 1 s in all for `strong` at 512 px."""
+"""How often it is tried on shapes of the run, whose images may be large: 1 s in all for `strong` at
+512 px."""
 LEAST_CORRELATION = 0.2
 """The correlation of a pattern and its label map, which stay aligned in all but a few trials."""
 

@@ -115,7 +115,7 @@ def _read_pixels(pixels: Tensor, places: Tensor) -> Tensor:
 def resident_batches(
     resident: Resident, samples: TrainSamples, sampler: StepSampler
 ) -> Iterator[Batch]:
-    """The same batches as `train_loader` loads."""
+    """Yield the same batches as `train_loader` loads."""
     for keys in sampler:
         views = [samples.view(*key) for key in keys]
         yield views_of(resident, [i for _, i in keys], views, samples.shape)

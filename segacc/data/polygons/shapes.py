@@ -1,4 +1,4 @@
-"""What a file of polygons says of an image, in one form for all tools."""
+"""The polygons of an image, in one form for the files of all tools."""
 
 from __future__ import annotations
 
@@ -73,17 +73,17 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What the files of polygons in a data set say."""
+    """The content of all files of polygons in a data set."""
 
     tool: str
-    """whose files they are, for messages"""
+    """the tool that wrote the files, for messages"""
     files: tuple[str, ...]
     labelled: tuple[Labelled, ...]
     categories: tuple[str, ...]
     """names of the kinds of objects, in the order that the files give them"""
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
-    """what was left out or is worth to know, as parts of a sentence"""
+    """what was left out or is worth knowing, as parts of a sentence"""
 
 
 class ShapeError(ValueError):

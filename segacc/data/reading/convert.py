@@ -63,7 +63,7 @@ class Scan:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     categories: tuple[str, ...] = ()
-    """of polygons; without any the labels are masks"""
+    """the categories of polygons; without any, the labels are masks"""
     undivided: Undivided | None = None
     """pairs for `divided` to put into splits"""
 

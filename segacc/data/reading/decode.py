@@ -70,7 +70,7 @@ class DecodeError(InputError):
         self.file = file
         self.problem = problem
         self.unknown = unknown
-        """of values that no class owns, where these are the problem: how many pixels of each"""
+        """if the problem is values that no class owns: how many pixels have each"""
 
     def __reduce__(self) -> tuple[type[DecodeError], tuple[Any, ...]]:
         # It comes from worker processes.
@@ -90,7 +90,7 @@ class Decoded:
     in_doubt: float | None
     """as in `MaskOfFile`"""
     orientation: int = 1
-    """of the image's EXIF tag, by which both were turned; 1 is none"""
+    """that of the image's EXIF tag, by which both were turned; 1 is none"""
     was_scaled: bool = False
     """whether the mask's file has another size than the image's"""
 

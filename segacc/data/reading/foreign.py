@@ -1,4 +1,4 @@
-"""What a file that cannot be read seems to be, by its first bytes."""
+"""Guess the type of a file that cannot be read by its first bytes."""
 
 from __future__ import annotations
 

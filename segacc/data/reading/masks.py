@@ -54,7 +54,7 @@ OWN_VALUES = (
 
 @dataclass(frozen=True, eq=False)
 class MaskOfFile:
-    """What a mask's file says."""
+    """The content of a mask's file."""
 
     label_map: np.ndarray
     """(H, W) uint8 (`segacc.labels`)"""
@@ -109,8 +109,8 @@ def _classes_of_file(opened: Image.Image, coding: Coding) -> np.ndarray:
 
 
 def pixels_of_file(opened: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """What a mask that is loaded holds: numbers (H, W) of any type, with the palette (256, 3) uint8
-    if it has one, or colours (H, W, 3) uint8."""
+    """Return the pixels of a loaded mask: numbers (H, W) of any type, with the palette (256, 3)
+    uint8 if it has one, or colours (H, W, 3) uint8."""
     numbers = _numbers(opened)
     if numbers is None:
         return np.asarray(opened.convert("RGB")), None

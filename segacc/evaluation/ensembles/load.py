@@ -237,7 +237,7 @@ def _out_of_fold(
 
 
 def _folder_of(runs: Sequence[Path]) -> Path:
-    """Where the results of several runs go: a folder beside the first one, the same for the same
+    """The folder for the results of several runs: beside the first run, and the same for the same
     runs in any order."""
     places = sorted(os.path.abspath(run) for run in runs)
     digits = hashlib.sha256("\n".join(places).encode()).hexdigest()[:6]

@@ -1,4 +1,5 @@
-"""What a model starts from: pretrained weights by name, a local file or folder, or none."""
+"""The weights that a model starts from: pretrained ones by name, a local file or folder, or
+none."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def build_model(
         net: the network of a program (`segacc.models.own`), if `name` stands for one.
 
     Raises:
-        InputError: unknown name, or weights that cannot be had. Never random weights instead.
+        InputError: unknown name, or weights that cannot be loaded. Random weights never replace
+            them.
     """
     if is_own(name):
         return _build_own(name, weights, classes, channels, net)

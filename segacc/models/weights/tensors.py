@@ -128,7 +128,7 @@ class Loaded:
     missing: list[str]
     """in the model, not in the file"""
     reshaped: dict[str, tuple[torch.Size, torch.Size]]
-    """in both, of another shape: that of the model and that of the file"""
+    """in both, but of another shape: that in the model and that in the file"""
     left: list[str]
     """in the file only"""
 

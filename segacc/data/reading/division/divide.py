@@ -20,11 +20,11 @@ class Division:
     """How a set without splits is divided."""
 
     coding: Coding
-    """of its masks; where they have classes, these are shared out in proportion"""
+    """the coding of its masks; if they have classes, these are shared out in proportion"""
     group_by: str | None = None
-    """what --group-by says"""
+    """the value of --group-by"""
     fold: str | None = None
-    """what --fold says"""
+    """the value of --fold"""
 
     def require_no_effect(self, source: str, splits: Sequence[str]) -> None:
         """Raises InputError for a --group-by if the data set has its own splits and none is divided

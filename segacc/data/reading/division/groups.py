@@ -91,7 +91,7 @@ def group_images(
 
 
 def _edges(keys: Sequence[object]) -> list[tuple[int, int]]:
-    """Each index with the first one of an equal key."""
+    """Pair each index with the first index of an equal key."""
     first: dict[object, int] = {}
     edges = [(first.setdefault(key, i), i) for i, key in enumerate(keys)]
     return [(one, other) for one, other in edges if one != other]

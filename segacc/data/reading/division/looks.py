@@ -1,4 +1,4 @@
-"""What the images of a set look like: hashes by which equal ones and look-alikes are known."""
+"""What the images of a set look like: hashes that recognise equal images and look-alikes."""
 
 from __future__ import annotations
 

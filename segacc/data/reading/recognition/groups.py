@@ -55,7 +55,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Group:
-    """Files that have one role, if the names are read in one way."""
+    """Files that have the same role, in one way to read the names."""
 
     role: tuple[str, ...]
     level: Level
@@ -138,7 +138,7 @@ class Match:
     patterns: tuple[str, str]
 
     def turned(self) -> Match:
-        """The same with the second group first."""
+        """Return the same match with the second group first."""
         pairs = tuple((b, a) for a, b in self.pairs)
         return Match(self.groups[::-1], pairs, self.patterns[::-1])
 

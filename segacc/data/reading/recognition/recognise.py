@@ -195,7 +195,7 @@ def _narrowed(fits: list[Match], tests: Sequence[Test]) -> list[Match]:
 
 
 def _mask_tests(evidence: _Evidence) -> list[Test]:
-    """What masks are like, if others belong to the same images."""
+    """Return tests that tell masks from other files of the same images."""
     folder = evidence.folder
 
     def files(found: Match) -> list[str]:
@@ -213,7 +213,7 @@ def _mask_tests(evidence: _Evidence) -> list[Test]:
 
 
 def _image_tests(evidence: _Evidence) -> list[Test]:
-    """What images are like, if others belong to the same masks."""
+    """Return tests that tell images from other files of the same masks."""
     return [
         lambda m: peek.sizes_agree(evidence.folder, [(i.path, mask.path) for i, mask in m.pairs]),
         lambda m: evidence.is_mask(m.groups[0]) is False,
