@@ -22,7 +22,7 @@ from segacc.runtime.launching.launcher import launch
 
 
 def train(args: Sequence[str], prog: str | None = None) -> int:
-    """Train as the flags say, in this process or in as many as they ask for.
+    """Train as the flags say, in this process or in as many processes as they ask for.
 
     Args:
         args: the flags.

@@ -131,7 +131,8 @@ def continued(config: TrainConfig, saved: TrainConfig, resume: Path) -> TrainCon
 
 
 def _recipe_of(args: Sequence[str]) -> RecipeName | None:
-    """The recipe that the flags name, if it is one; needed for the defaults of all others."""
+    """The recipe that the flags name, if it exists; the defaults of all other flags depend on
+    it."""
     recipe: RecipeName | None = None
     for flag, value in pairwise(part for arg in args for part in arg.split("=", 1)):
         if flag == "--recipe" and value in RECIPES:
@@ -146,7 +147,7 @@ def command_of(config: TrainConfig) -> str | None:
         config: filled.
 
     Returns:
-        None where a network, a loss or a data set is an object of a program.
+        None if a network, a loss or a data set is an object of a program.
     """
     if any(is_own(str(name)) for name in (config.dataset, config.model, config.loss)):
         return None

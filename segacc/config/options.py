@@ -136,7 +136,7 @@ ReadingFlags = Annotated[Reading, tyro.conf.OmitArgPrefixes]
 
 @dataclass(frozen=True)
 class Budget:
-    """What all runs of a study have in common beside their data: flags of training."""
+    """The flags of training that all runs of a study have in common."""
 
     epochs: Annotated[int | None, shown_as("INT", "the recipe's")] = None
     """what `segacc train` takes as --epochs"""

@@ -105,8 +105,8 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], bool]:
     whether they are all those of a run.
 
     Args:
-        path: YAML or JSON, with a flag as each key; or the config.json of a run, of which the name
-            and the folder are left out.
+        path: YAML or JSON, with a flag as each key; or the config.json of a run, whose name and
+            folder are left out.
 
     Raises:
         InputError: the file cannot be read, a flag does not exist, or a value has another type.

@@ -84,7 +84,7 @@ class TrainConfig:
     finds the same text in their names, such as '^(patient\\d+)'"""
     fold: Fold = None
     """cross-validation, such as 1/5: the images of train and valid together are divided into N
-    parts, of which the Kth is for validation and the others for training; the test split stays
+    parts: the Kth is for validation and the others for training; the test split stays
     (docs/cross-validation.md)"""
     image_column: Column = None
     """for a Hub id, a saved set or parquet: the column with the images"""
@@ -233,8 +233,8 @@ TRAIN_GROUPS: Groups = {
 
 
 def print_title(config: TrainConfig) -> None:
-    """Print the first line of a training, at once: what is imported next takes seconds. Of several
-    processes the one that starts them prints it."""
+    """Print the first line of a training, at once: the next imports take seconds. If there are
+    several processes, the one that starts them prints it."""
     backbone = f" ({config.encoder})" if config.encoder else ""
     if is_main() and LAUNCH_FOLDER not in os.environ:
         print(

@@ -82,8 +82,8 @@ def lost_in_resize(names: Sequence[str], regions: Sequence[Regions], size: Size)
     """Return a sentence on the regions that the resize removes or breaks; None if they are few.
 
     Args:
-        names: of the images.
-        regions: of their masks.
+        names: the names of the images.
+        regions: the regions of their masks.
         size: px that they were resized to.
     """
     count, lost, broken, pieces = (

@@ -70,8 +70,8 @@ class _Recipe:
 def prepare(source: Source, size: AnySize, value_range: ValueRange | None = None) -> Prepared:
     """Prepare the data set `source` at a size, or take it from the cache.
 
-    It is found there by the files' names, sizes and times, without reading them. Of many processes
-    one prepares, and the others wait for it.
+    It is found there by the files' names, sizes and times, without reading them. If there are many
+    processes, one prepares, and the others wait for it.
 
     Args:
         value_range: the values of images with 16 bits per channel that become 0 and 255; None is

@@ -1,4 +1,4 @@
-"""What the cache holds, and its removal by age or size."""
+"""List what the cache holds, and remove entries by age or size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Entry:
 
 
 def list_cache() -> list[Entry]:
-    """All that is in the cache, the latest use first."""
+    """List all entries of the cache, the latest use first."""
     cache = cache_dir()
     entries = [
         *(_entry(path, *_prepared(path)) for path in _folders(prepared_dir())),

@@ -86,7 +86,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set, of which all images have one size or each its own.
+    """A prepared data set. All its images have one size, or each has its own.
 
     The fingerprint is that of pixels and names. It does not depend on paths, on the machine or on
     the number of processes that prepared the data.
@@ -180,9 +180,9 @@ def write_split(
     """Write a split in bounded memory. It goes on after an error, to find all of them.
 
     Args:
-        rows: of `prepared_row`, with images of this number of channels.
-        size: of all images; or native, where each has its own.
-        value_range: by which images of 16 bits per channel were scaled, if there are any.
+        rows: from `prepared_row`, with images of this number of channels.
+        size: the size of all images; or native, if each has its own.
+        value_range: the range by which images of 16 bits per channel were scaled, if there are any.
 
     Returns:
         the errors among `rows`.

@@ -212,7 +212,7 @@ def write_pictures(
     Args:
         probabilities: (B, K, H, W) of the images `indices`, on the CPU.
         predicted: (B, H, W) of `predicted_labels`.
-        stats: of these images.
+        stats: those of these images.
     """
     labels, folder = evaluation.data.labels, evaluation.folder
     score = "IoU" if labels.logits == 1 else "mIoU"

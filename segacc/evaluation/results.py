@@ -41,7 +41,7 @@ def results_folder(config: EvaluateConfig, fingerprint: str, is_own: bool) -> Pa
     that the usual results stay as they are.
 
     Args:
-        fingerprint: of the data set that is scored.
+        fingerprint: that of the data set that is scored.
         is_own: whether it is the data set that the run was trained on.
     """
     how = [] if config.fold is None else [f"fold-{config.fold.replace('/', 'of')}"]

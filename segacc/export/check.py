@@ -67,7 +67,7 @@ def check_sizes(
     """Compare on images of several sizes, made from one image, its mirror image and its negative.
 
     Args:
-        sizes: of `sizes_to_check`.
+        sizes: from `sizes_to_check`.
         image: (H, W, 3) uint8.
     """
     found = []

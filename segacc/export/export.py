@@ -58,7 +58,7 @@ def export(
     """Write a trained model in another format, and compare it with the model.
 
     Args:
-        source: what `load_segmenter` takes. Of a run, validation images are compared as well.
+        source: what `load_segmenter` takes. For a run, validation images are compared as well.
         out: the new file or folder; by default beside the model of a run, else in this folder.
         at: with `onnx` and `pt2`, resize images to this size inside, and the result back.
         pixels: with these, the type of the images.

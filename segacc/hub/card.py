@@ -78,7 +78,7 @@ def hub_card(
         files: all paths that the repository will hold.
         labels: the classes of the model.
         splits: on which it was scored.
-        earlier: of the card that it replaces.
+        earlier: the content of the card that it replaces.
     """
     config, record = read_run_config(run), read_run_record(run)
     name = public_name(config.dataset)

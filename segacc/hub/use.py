@@ -15,7 +15,7 @@ def how_to_use(repository: str, files: set[str], size: AnySize | None, labels: L
 
     Args:
         files: paths in the repository.
-        size: that images had in training.
+        size: the size of images in training.
     """
     channels = "(B, 1, H, W)" if labels.logits == 1 else f"(B, {labels.logits}, H, W)"
     parts = [

@@ -26,9 +26,9 @@ def predicted_labels(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
     """The predicted label map.
 
     Args:
-        probabilities: (B, K, H, W), of `class_probabilities`; for K > 1 logits will do.
+        probabilities: (B, K, H, W), from `class_probabilities`; for K > 1 logits will do.
         threshold: for K = 1, foreground is where the probability is above this. For more classes
-            the most probable one is predicted, of equal ones the first.
+            the most probable one is predicted, and the first one if several are equal.
 
     Returns:
         (B, H, W) uint8.
@@ -48,7 +48,7 @@ def confusion_matrices(predicted: Tensor, label_maps: Tensor, classes: int) -> T
     """For each image, how many pixels of each class were predicted as each class.
 
     Args:
-        predicted: (B, H, W) uint8 in 0..classes-1, of `predicted_labels`.
+        predicted: (B, H, W) uint8 in 0..classes-1, from `predicted_labels`.
         label_maps: (B, H, W) uint8; pixels that are IGNORE are not counted.
         classes: number of classes, the background included.
 
@@ -57,7 +57,7 @@ def confusion_matrices(predicted: Tensor, label_maps: Tensor, classes: int) -> T
     """
     assert predicted.ndim == 3 and predicted.shape == label_maps.shape, "one label per pixel"
     assert predicted.dtype == label_maps.dtype == torch.uint8
-    # A row for each value of a byte, of which ignored pixels have the last one.
+    # A row for each value of a byte; ignored pixels have the last value.
     first = torch.arange(len(predicted), device=predicted.device).view(-1, 1, 1) * (IGNORE + 1)
     cells = ((first + label_maps) * classes + predicted).flatten()
     length = len(predicted) * (IGNORE + 1) * classes
@@ -70,7 +70,7 @@ def counts_of_classes(confusion: Tensor) -> Tensor:
     """The counts of each class against all others.
 
     Args:
-        confusion: (..., classes, classes) int64, of `confusion_matrices`.
+        confusion: (..., classes, classes) int64, from `confusion_matrices`.
 
     Returns:
         (..., K, 4) int64: true positive, false positive, false negative, true negative pixels. For
@@ -140,7 +140,7 @@ def scores(counts: Tensor) -> dict[str, float]:
     which all pixels are ignored do not count.
 
     Args:
-        counts: (N, K, 4) of N > 0 images, of `count_pixels`.
+        counts: (N, K, 4) of N > 0 images, from `count_pixels`.
     """
     assert counts.ndim == 3 and counts.shape[2] == 4 and counts.shape[1] > 0
     assert len(counts), "no image was counted"
@@ -191,7 +191,7 @@ def constant_mask_iou(counts: Tensor) -> float:
     For two classes that is the foreground (the other one gives 0), else the most frequent class.
 
     Args:
-        counts: (N, K, 4), of `count_pixels`.
+        counts: (N, K, 4), from `count_pixels`.
     """
     assert counts.ndim == 3 and counts.shape[2] == 4
     split = counts.sum(dim=0)

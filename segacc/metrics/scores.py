@@ -143,7 +143,7 @@ def image_stats(
     has a class, and no pixel is counted.
 
     Args:
-        probabilities: (B, K, H, W) in 0..1, of `class_probabilities`.
+        probabilities: (B, K, H, W) in 0..1, from `class_probabilities`.
         label_maps: (B, H, W) uint8.
         threshold: for K = 1, foreground is where the probability is above this.
         scales: for each image, the height and the width of a pixel in px of the image's own size; 1

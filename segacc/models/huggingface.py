@@ -158,8 +158,8 @@ def place_of(name: str, names: list[str]) -> int | None:
     """The place in a list of the class of this name; None if it is not there.
 
     A name may list synonyms with `;` or `,` between them, as those of ADE20K do, and case and the
-    marks between words do not count. Of several that agree, the one with the same whole name is
-    taken, else the one in whose list the synonym comes first: `door` is `door;double door`, and not
+    marks between words do not count. If several agree, the one with the same whole name is taken,
+    else the one in whose list the synonym comes first: `door` is `door;double door`, and not
     `screen door;door`.
     """
     ours = _synonyms(name)

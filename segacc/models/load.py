@@ -42,8 +42,8 @@ def load_segmenter(source: str | os.PathLike[str], net: nn.Module | None = None)
     """Load a trained model, in evaluation mode on the CPU.
 
     Args:
-        source: a run's folder, of which `best` is taken; a from_pretrained folder; or a Hub id
-            (owner/name), of which config.json and model.safetensors are downloaded, once.
+        source: a run's folder, whose `best` is loaded; a from_pretrained folder; or a Hub id
+            (owner/name), whose config.json and model.safetensors are downloaded, once.
         net: the network of a program (`segacc.models.own`), if the model has one; a copy of it gets
             the trained weights.
 

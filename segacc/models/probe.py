@@ -50,7 +50,7 @@ def drop_stages_without_gradient(net: nn.Module, order: Order) -> None:
 
     Args:
         net: with the gradients that `find_order` has left.
-        order: of `find_order`.
+        order: from `find_order`.
     """
     _prune(net, order)
     for parameter in net.parameters():

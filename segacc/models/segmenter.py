@@ -62,12 +62,12 @@ class Segmenter(
         size: px that images were resized to in training, if they were: width and height, or one
             number where these are equal.
         channels: channels of an image.
-        channel_order: in which the network takes them; images are always RGB.
+        channel_order: the order in which the network takes channels; images are always RGB.
         value_range: the values that became 0 and 255 where images of 16 bits per channel were
             trained on; None where there were none, and then 65535 becomes 255.
-        labels: names and colours of the classes, of `Labels.to_config`; None is background and
+        labels: names and colours of the classes, from `Labels.to_config`; None is background and
             foreground where `classes` is 1, and else that nobody has named them.
-        stride: what height and width are padded to a multiple of; None is the network's own.
+        stride: height and width are padded to multiples of this; None is the network's own.
         net: the network of a program (`segacc.models.own`). It is copied and stays as it is.
 
     `threshold`, `size` and `value_range` may be set as attributes, and `normalise_by` sets mean,
@@ -176,7 +176,7 @@ class Segmenter(
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def example_input(self, images: int = 1, side: int | None = None) -> Tensor:
-        """(B, C, H, W) uint8 zeros, of two strides in height and width unless `side` says else."""
+        """Return (B, C, H, W) uint8 zeros, two strides high and wide unless `side` is given."""
         side = 2 * self.stride if side is None else side
         return torch.zeros(images, self.channels, side, side, dtype=torch.uint8)
 

@@ -120,7 +120,7 @@ def check_models_agree(sources: Sequence[object], labels: Sequence[Labels | None
 
     Args:
         sources: the names of the models.
-        labels: of each; None where nobody has named them.
+        labels: those of each model; None if nobody has named them.
     """
     names = [list(of_model.names) if of_model else [] for of_model in labels]
     for source, own in zip(sources, names, strict=True):

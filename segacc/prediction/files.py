@@ -72,8 +72,8 @@ def predict_image(
     """Predict one image.
 
     Args:
-        model: of `segacc.models.load.load_predictor`, on the device that is to compute; or several
-            (`segacc.prediction.ensemble.load_models`), of which the mean is taken.
+        model: from `segacc.models.load.load_predictor`, on the device that computes; or several
+            (`segacc.prediction.ensemble.load_models`), whose mean is taken.
         image: a file, or (H, W, 3) uint8 RGB.
         tta: `none`, or the mean over flips: `h` the horizontal one, `hv` both and their product.
         tile: side in px of windows that overlap by half, for images that are too large to be

@@ -172,7 +172,7 @@ def predict_batch(
     """Predict some images of a split in one step; arguments as of `predict_split`.
 
     Args:
-        indices: of `batch_size` images at most, of one shape.
+        indices: those of at most `batch_size` images, all of one shape.
 
     Returns:
         logits (B, K, H, W) float32; label maps (B, H, W) uint8.

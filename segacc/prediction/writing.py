@@ -53,7 +53,7 @@ def write_files(
     """Write the files that the image's target names, the mask last: where it is, all are.
 
     Args:
-        maps: of `probability_maps`.
+        maps: from `probability_maps`.
         threshold: for two classes, foreground is where the probability is above this.
         labels: None where nobody has named the classes.
         colours: the mask of more than two classes is RGB, else numbers with a palette.
@@ -88,10 +88,11 @@ def _write_binary(one: Read, probabilities: Tensor, threshold: float) -> None:
 def label_map_of(
     maps: Iterator[Tensor], see: Callable[[int, Tensor], object] | None = None
 ) -> np.ndarray:
-    """The most probable class of each pixel, (H, W) uint8; of equal ones the first, as argmax.
+    """The most probable class of each pixel, (H, W) uint8; the first if several are equal, as
+    argmax.
 
     Args:
-        maps: of `probability_maps`, of more than one class.
+        maps: from `probability_maps`, for more than one class.
         see: called with the number of each class and its map.
     """
     best, found = torch.zeros(0), np.zeros(0, np.uint8)

@@ -98,7 +98,7 @@ def chart(
     """A figure: heading, legend, axes and what is drawn on them.
 
     Args:
-        name: of the figure; the ids of its elements start with it.
+        name: the name of the figure; the ids of its elements start with it.
         description: what the chart shows, for screen readers.
         body: what is drawn over the grid.
         legend: the lines that a legend names.

@@ -111,7 +111,7 @@ def sparse_counts(row: dict[str, str], classes: Labels) -> dict[int, list[int]]:
     """tp, fp and fn of the classes that are in an image's mask or were predicted there.
 
     Args:
-        row: of per_image.csv.
+        row: a row of per_image.csv.
     """
     counts = counts_of_rows([row], classes)[0].long()
     there = (counts[:, [TP, FP, FN]].sum(dim=1) > 0).nonzero()[:, 0].tolist()

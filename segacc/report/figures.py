@@ -198,7 +198,7 @@ def scatter(
     Args:
         histograms: (N, 2, 256) of each run: pixels of background and foreground at each level.
         shown: names of the images that are in the gallery, by number; their points are links.
-        images: how many images there are; of many, not all have a point.
+        images: how many images there are; if they are many, not all have a point.
     """
     shares = [(h[:, 1].sum(-1) / h.sum((-1, -2)).clamp_min(1)).tolist() for h in histograms]
     x = fit_axis("foreground, share of the image", [s for run in shares for s in run], low=0.0)

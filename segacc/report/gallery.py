@@ -30,9 +30,9 @@ class GalleryImage:
     width: int
     height: int
     photo: str  # base64 of a JPEG
-    masks: list[str]  # base64 of 8-bit gray PNGs, of `mask_in_page`; one if all runs have the same
+    masks: list[str]  # base64 of 8-bit gray PNGs, by `mask_in_page`; one if all runs have the same
     mask_of: list[int]  # for each run, which of the masks is its own
-    found: list[str]  # base64 of an 8-bit gray PNG for each run, of `Scored.found`
+    found: list[str]  # base64 of an 8-bit gray PNG for each run, by `Scored.found`
     scores: list[list[tuple[str, str]]]  # for each run, names and values at its threshold
 
 

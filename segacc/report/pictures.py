@@ -56,7 +56,7 @@ def picture_name(name: str) -> str:
     the whole name are added.
 
     Args:
-        name: of the image, with the folders that it is in.
+        name: the name of the image, with the folders that it is in.
     """
     escaped = re.sub(r"^\.|[%/]", lambda found: f"%{ord(found[0]):02X}", name)
     if len(os.fsencode(escaped + SUFFIX)) <= LONGEST_NAME:
@@ -239,7 +239,7 @@ def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
 
     Args:
         form: "PNG", "JPEG" and so on.
-        options: of Pillow for this form.
+        options: Pillow's options for this form.
     """
     file = io.BytesIO()
     picture.save(file, form, **options)

@@ -71,7 +71,7 @@ def size_words(size: Any) -> str:
 
 
 def scored_sizes(metrics: dict[str, Any]) -> str:
-    """The size of the images that were scored, for people."""
+    """The size of the scored images, for people."""
     return _with_signs(sizes_in_words(metrics))
 
 

@@ -201,7 +201,7 @@ def _trained(record: dict[str, Any]) -> str:
     """Say when, where and with what a run was trained.
 
     Args:
-        record: of config.json.
+        record: the content of config.json.
     """
     told = [day(record.get("started")), record.get("device") or ""]
     if (record.get("processes") or 1) > 1:

@@ -85,7 +85,7 @@ def marked_as_training(run: Path | None, lock: IO[bytes] | None = None) -> Itera
 
     Args:
         run: None on the ranks that leave this to rank 0.
-        lock: of `held_by_nobody_else`, where this process has it already.
+        lock: from `held_by_nobody_else`, where this process has it already.
 
     Raises:
         InputError: another process trains the run.

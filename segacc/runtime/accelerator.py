@@ -195,8 +195,8 @@ def check_launcher() -> None:
             f"the launcher's config asks for gradient_accumulation_steps {steps}, which segacc "
             "does not use: leave it out there, and give --accumulate to `segacc train`."
         )
-    # These are what `accelerate launch` sets for a single process, of which it starts one whatever
-    # its num_processes is.
+    # `accelerate launch` sets these for a single process. It then starts one process, whatever its
+    # num_processes is.
     if {"ACCELERATE_DYNAMO_BACKEND", "MASTER_ADDR"} <= set(os.environ) and "RANK" not in os.environ:
         log.warning(
             "accelerate launch was asked for several processes, and on a CPU starts only one: "

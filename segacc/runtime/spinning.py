@@ -137,7 +137,7 @@ def no_spinning(threads: int) -> Iterator[None]:
     def keep_teams() -> None:
         nothing = ctypes.cast(ctypes.CDLL(None).getppid, ctypes.c_void_p)  # what the team calls
         for libgomp in loaded_libgomps():
-            # Of these threads one is not counted, since it is this one.
+            # One of these threads is not counted, since it is this one.
             size = libgomp.omp_get_num_procs() - threads + 2
             if size <= MOST_THREADS:
                 libgomp.GOMP_parallel(nothing, None, ctypes.c_uint(size), ctypes.c_uint(0))

@@ -135,7 +135,7 @@ def epoch_rows(
 
     Args:
         line: the epoch's line of metrics.jsonl.
-        epochs: as many as there may be.
+        epochs: the largest number of epochs.
         first: the first one that this process does, counted from 1.
         best: the best one so far, counted from 1, and its IoU.
         constant: the IoU of such a mask.

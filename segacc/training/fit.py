@@ -160,7 +160,7 @@ def report_epoch(
 
     Args:
         line: the epoch's line of metrics.jsonl.
-        seconds: that a whole epoch takes, if that is known.
+        seconds: the time that a whole epoch takes, if it is known.
     """
     is_best = progress.best_epoch == progress.epoch
     segmenter, valid = job.model.trained.scored, job.data.splits["valid"]

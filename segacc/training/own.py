@@ -36,7 +36,7 @@ NOTHING = Own()
 
 
 def own_loss(config: TrainConfig, own: Own) -> Loss | None:
-    """The loss of a program, as a loss of the global batch; None where the config names one of
+    """Make the loss of a program a loss of the global batch; None if the config names one of
     segacc's.
 
     It is the mean over the images of the batch, and so does not depend on how these are spread over

@@ -63,7 +63,7 @@ def train_epoch(
     Args:
         asked_to_stop: whether this process was asked to stop; all ranks then stop after the same
             step.
-        epoch_seconds: that the epoch before took, if that is known.
+        epoch_seconds: the time that the epoch before took, if it is known.
 
     Raises:
         InputError: a loss or a gradient is not finite, or a state could not be written.
@@ -167,7 +167,7 @@ def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tupl
     """Losses and gradient norms of the global batch, the same on all ranks.
 
     Args:
-        results: of `train_step`, of the steps from `first_step` on.
+        results: from `train_step`, of the steps from `first_step` on.
 
     Raises:
         InputError: a loss or a gradient is NaN or infinite.
@@ -230,8 +230,8 @@ def time_left(
     Args:
         images: trained on in this epoch, by this process.
         elapsed: seconds since it began with them.
-        epoch_seconds: that the epoch before took. In the first one, an image of the validation is
-            taken to need as long as one of the training.
+        epoch_seconds: the time that the epoch before took. In the first epoch, an image of the
+            validation is assumed to take as long as one of the training.
     """
     config, splits = job.config, job.data.splits
     epochs = config.epochs - progress.epoch

@@ -105,7 +105,8 @@ def make_or_restore(
     accelerator: Accelerator,
     net: nn.Module | None,
 ) -> Built:
-    """The model with the weights that a new run starts from; of a resumed run, with any weights."""
+    """The model with the weights that a new run starts from; for a resumed run, with any
+    weights."""
     assert config.weights is not None
     set_seed(config.seed)
     if state:  # the state has all weights, so nothing is downloaded

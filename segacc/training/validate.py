@@ -56,7 +56,7 @@ def validate(
     """Score a split on full images; how they are spread over batches and ranks changes nothing.
 
     Args:
-        loss_fn: of the images of one process.
+        loss_fn: the loss of the images of one process.
         check: called before every batch, equally often on all ranks.
     """
     model.eval()
@@ -70,7 +70,7 @@ def validate(
     by_level = torch.zeros(1, 2, LEVELS, dtype=torch.long, device=device)
     for _, logits, label_maps in predict_split(model, split, accelerator, batch_size, check):
         assert logits.shape[1] == labels.logits, "the model has other classes than the data set"
-        # Of more than two classes, the most probable one has the highest logit.
+        # With more than two classes, the most probable one has the highest logit.
         probabilities = class_probabilities(logits) if classes == 2 else logits
         of_images = confusion_matrices(predicted_labels(probabilities), label_maps, classes)
         counts.append(counts_of_classes(of_images))

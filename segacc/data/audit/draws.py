@@ -32,7 +32,7 @@ def draw_samples(config: TrainConfig, train: Split, pipeline: Pipeline | None) -
 
     Args:
         config: with size and flips filled in.
-        pipeline: of --augment.
+        pipeline: that of --augment.
     """
     from segacc.data.loading.loader import TrainSamples
 

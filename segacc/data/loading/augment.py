@@ -51,8 +51,8 @@ def draw_view(flips: str, crop: int | None, height: int, width: int, state: int)
     Args:
         flips: `none`, `h`, `hv`, or `d4` (all eight symmetries of the square).
         crop: side of the random crop in px, None for the full image.
-        height, width: of the sample in px.
-        state: of `stream_seed`.
+        height, width: those of the sample in px.
+        state: from `stream_seed`.
     """
     stream = random.Random(state)
     stream.random()  # Compose draws first whether to do anything

@@ -47,8 +47,8 @@ def plan_workers(
     that finds it full would crash, and training would wait for its batch for ever.
 
     Args:
-        workers: of this process.
-        batch_bytes: of one batch of this process.
+        workers: the workers that were asked for in this process.
+        batch_bytes: the size of one batch of this process.
         held: batches that training holds at a time, the parts of a step.
         shared: where Linux keeps shared memory; other systems have no such folder.
     """

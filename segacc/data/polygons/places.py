@@ -50,7 +50,7 @@ class Places:
         Args:
             said: the path in the file.
             beside: the folder of the file.
-            split: of the file, if it has one.
+            split: the split of the file, if it has one.
 
         Raises:
             ShapeError: that is outside of the data set, or several images may be meant.

@@ -1,7 +1,7 @@
 """Convert the shapes of an image to its label map.
 
 Polygons are filled by pycocotools, so that masks are those that COCO's own tools make. Where shapes
-overlap, the one with fewer pixels is on top; of two with as many, the later one in the file.
+overlap, the one with fewer pixels is on top; if they have equally many, the later one in the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def read_shapes(text: bytes, size: tuple[int, int], coding: Coding) -> tuple[np.
     in which viewers show the image.
 
     Args:
-        text: of `Shapes.to_bytes`.
+        text: from `Shapes.to_bytes`.
         size: height and width of the image, as viewers show it.
 
     Raises:

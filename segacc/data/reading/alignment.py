@@ -1,4 +1,4 @@
-"""How a mask lies on its image: turned by an EXIF orientation, or at another scale."""
+"""How a mask fits on its image: turned by an EXIF orientation, or at another scale."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def lies_as_stored(mask: Shape, image: Shape, orientation: int) -> bool | None:
     Args:
         mask: height and width.
         image: the same, as viewers show it.
-        orientation: of the image, not 1.
+        orientation: that of the image; it is not 1.
     """
     if orientation not in _TURNED:
         return None

@@ -148,7 +148,7 @@ def scan_folder(
 
     Args:
         patterns: what `--pairs` says; these alone count if there are any.
-        class_files: of the folder, those that say the classes, and so are not left out.
+        class_files: the files of the folder that say the classes, and so are not left out.
 
     Raises:
         InputError: a pattern is not one, or finds nothing; a folder cannot be read.

@@ -82,7 +82,7 @@ class Decoded:
     """An image and its mask, both as viewers show them."""
 
     values: np.ndarray
-    """(H, W, 3) uint8 RGB; of a file with 16 bits per channel (H, W) or (H, W, 3) uint16"""
+    """(H, W, 3) uint8 RGB; for a file with 16 bits per channel (H, W) or (H, W, 3) uint16"""
     label_map: np.ndarray
     """(H, W) uint8 (`segacc.labels`)"""
     foreground: int

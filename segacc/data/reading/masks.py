@@ -134,7 +134,7 @@ def about_doubt(binarise: int, in_doubt: dict[str, float]) -> str:
     """A sentence on what --binarise did.
 
     Args:
-        in_doubt: of each smeared mask, by its name: `MaskOfFile.in_doubt`.
+        in_doubt: `MaskOfFile.in_doubt` of each smeared mask, by its name.
     """
     count, mean = len(in_doubt), sum(in_doubt.values()) / len(in_doubt)
     worst = max(in_doubt, key=lambda name: in_doubt[name])
@@ -150,7 +150,7 @@ def about_unknown(unknown: Mapping[str, dict[str, int]]) -> str:
     """A sentence on values, colours or names in masks that no class owns.
 
     Args:
-        unknown: of each mask, by its name: how many pixels have each of these.
+        unknown: for each mask, by its name, how many pixels have each of these.
     """
     pixels: Counter[str] = Counter()
     masks: Counter[str] = Counter()

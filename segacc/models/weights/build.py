@@ -45,7 +45,7 @@ def build_model(
     Args:
         name: one of the study's six names, an architecture of segmentation_models_pytorch, or the
             Hub id (or folder) of a transformers model.
-        encoder: of segmentation_models_pytorch. Models of transformers have their own.
+        encoder: an encoder of segmentation_models_pytorch. Models of transformers have their own.
         weights: `none`, a file or folder, a name of pretrained encoder weights, or a Hub id: of a
             model of segacc, or for a model of transformers of one of that library.
         classes: logits per pixel.

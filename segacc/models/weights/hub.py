@@ -1,4 +1,4 @@
-"""Models of segacc in repositories of the Hub, of which two files are downloaded, once."""
+"""Models of segacc in repositories of the Hub: two files of each are downloaded, once."""
 
 from __future__ import annotations
 
