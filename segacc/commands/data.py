@@ -93,7 +93,7 @@ def check(
         flips: what `segacc train` takes as --flips, for --augment.
         all_names: name every file, not the first three of each kind.
         page: also write a page with the findings, the balance of the classes, and examples of each
-            class in its colour, such as check.html (which it is with --augment).
+            class in its colour to this file, such as check.html (the default with --augment).
         write_classes: only look at what the masks hold, and write a list of classes into this new
             file, for --classes; you then name the colours and values that segacc does not know.
 

@@ -104,7 +104,7 @@ def predict(
 
 
 def _models_and_images(model: str, images: tuple[str, ...]) -> tuple[Sequence[str], Sequence[str]]:
-    """Separate the models, of which there may be several, from the images."""
+    """Separate the models from the images; there may be several models."""
     from segacc.prediction.find import models_and_images
 
     return models_and_images(model, images)

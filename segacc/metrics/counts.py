@@ -158,7 +158,7 @@ def scores(counts: Tensor) -> dict[str, float]:
 
 
 def mean_over_classes(values: Tensor, counts: Tensor, *whole: int) -> Tensor:
-    """Mean of a score over the classes that are there; NaN where none is.
+    """Mean of a score over the classes that occur; NaN where none does.
 
     Args:
         values: (..., K) float64.
@@ -175,7 +175,7 @@ def mean_over_classes(values: Tensor, counts: Tensor, *whole: int) -> Tensor:
 
 
 def resampled_iou(counts: Tensor, weights: Tensor) -> Tensor:
-    """`iou` (R,) of a split in which image i is there weights[r, i] times.
+    """`iou` (R,) of a split in which image i occurs weights[r, i] times.
 
     Args:
         counts: (N, K, 4) float64.

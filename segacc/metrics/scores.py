@@ -1,6 +1,6 @@
 """The scores of a split with intervals, from a few numbers per image.
 
-With two classes all are of the foreground. With more they are means over the classes that are there
+With two classes all are of the foreground. With more they are means over the classes that occur
 (`segacc.metrics.counts`), and each class has scores of its own.
 """
 
@@ -195,8 +195,8 @@ def calibration_error(calibration: Tensor) -> Tensor:
 
 
 def split_scores(stats: ImageStats, weights: Tensor) -> dict[str, Tensor]:
-    """All scores of a split in which image i is there weights[r, i] times. Images of which all
-    pixels are ignored do not count.
+    """All scores of a split in which image i occurs weights[r, i] times. Images of which all pixels
+    are ignored do not count.
 
     Args:
         weights: (R, N) float64.

@@ -80,7 +80,8 @@ def plan_workers(
 
 
 class Worker(multiprocessing.Process):
-    """A worker of one of our loaders. Its type tells it from a host program's own processes."""
+    """A worker of one of our loaders. Its type distinguishes it from a host program's own
+    processes."""
 
 
 @cache

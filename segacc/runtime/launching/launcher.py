@@ -1,8 +1,8 @@
 """The launcher: it starts the processes that train together, and ends when all of them have ended.
 
 torchrun and accelerate's launcher would do this, too. They take seconds to start, print tracebacks
-below each error, end with 1 whatever the processes end with, and wait 30 seconds at most for a run
-that saves. What processes need of a launcher is little: the variables that PyTorch's `env://`
+below each error, always end with exit code 1 if a process fails, and wait 30 seconds at most for a
+run that saves. What processes need of a launcher is little: the variables that PyTorch's `env://`
 documents (RANK, WORLD_SIZE and so on). This module loads no large library, except to count GPUs.
 """
 

@@ -1,4 +1,4 @@
-"""Runs that are finished, which --resume leaves as they are."""
+"""Finished runs: --resume leaves them as they are."""
 
 from __future__ import annotations
 
