@@ -17,7 +17,7 @@ EMPTY = 0.2
 FEW_MASKS = 2
 FEW_PIXELS = 100
 DAMAGED = 0.02
-"""If the resize removes or breaks this share of the regions or more, there is a warning."""
+"""If the resize removes or breaks more than this share of the regions, there is a warning."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Split:
     background: np.ndarray  # (N,) int32: pixels of background after the resize
     foreground: np.ndarray  # (N,) int32: of all other classes; ignored pixels are in neither
     regions: list[Regions]  # what the resize made of the foreground
-    value_range: ValueRange | None  # scaled from 16 bits to 8; None if no image was
+    value_range: ValueRange | None  # that was scaled to 8 bits; None if none was
     fingerprint: str  # of pixels and names, in order
     images: list[str]  # 16 hex digits of a hash of each image's pixels, without its mask
     _images: Sequence[Sequence[np.ndarray]]  # all but the last part have the same length

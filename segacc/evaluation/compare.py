@@ -88,7 +88,7 @@ class Place:
 
     run: ScoredRun
     best: str
-    """for the best run, what it is called; else empty"""
+    """the mark of the best run in the table; empty for all others"""
     pair: Paired | None
     """compared with the best run, if both were scored on the same several images"""
 

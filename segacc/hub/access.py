@@ -1,4 +1,4 @@
-"""Questions to the Hub before a push: whose token this is, and what the repository holds."""
+"""Ask the Hub before a push whose token this is, and what the repository holds."""
 
 from __future__ import annotations
 

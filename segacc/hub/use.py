@@ -50,7 +50,7 @@ logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> {channels}
 
 
 def about_onnx(repository: str, size: AnySize | None) -> str:
-    """Write example code for onnxruntime."""
+    """Return example code for onnxruntime."""
     resize = ""
     if size is not None and size != NATIVE and not isinstance(size, str):
         resize = ".resize(({}, {}))".format(*width_height(size))
@@ -74,7 +74,7 @@ resizes to by itself.
 
 
 def about_pt2(repository: str) -> str:
-    """Write example code for torch."""
+    """Return example code for torch."""
     return f"""With torch alone, for the same images:
 
 ```python
@@ -88,7 +88,7 @@ probabilities, mask, *_ = module(images)  # uint8 tensor (B, 3, H, W)
 
 
 def about_folder(repository: str, folder: str, library: str) -> str:
-    """Write example code that fetches a folder for a library's from_pretrained."""
+    """Return example code that fetches a folder for a library's from_pretrained."""
     card = f"{folder}/README.md"
     return f"""With {library}; [{card}]({card}) has the code, in which PATH is this `path`:
 

@@ -47,7 +47,7 @@ def predict_logits(
         tile: predict square windows of this many px that overlap by half, and blend their logits
             with Gaussian weights. Beside the images and what the model takes for a few windows, it
             takes 8 bytes a pixel: the logits and the sum of the weights. An image that fits into
-                one window is predicted as without `tile`.
+            one window is predicted as without `tile`.
         progress: called after each step with the share of the image, 0 to 1, that is predicted.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Progress bars: for a terminal, and a notebook's own kind; a log gets lines instead."""
+"""Progress bars for terminals and notebooks; a log gets lines instead."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tupl
 
 @contextmanager
 def saved_where_it_fails(job: Job, progress: Progress) -> Iterator[None]:
-    """Save the run if the code inside fails: it is a function of a program, which knows why."""
+    """Save the run if the code inside fails, which is a function of the user's program."""
     try:
         yield
     except Exception:

@@ -72,7 +72,7 @@ class Pipeline:
 
         Returns:
             the image and the label map of the view's surroundings, with a margin of half the crop
-                on each side; and the view in these.
+            on each side; and the view in these.
 
         Raises:
             InputError: the pipeline fails on it, or gives another shape or type.

@@ -11,7 +11,7 @@ from typing import Any
 from segacc.data.reading.pairing import Finding
 
 LEAST_NUMBERS = 6
-"""A polygon has at least these many: x and y of three points; fewer cover nothing."""
+"""A polygon has at least this many: x and y of three points; fewer cover nothing."""
 
 LARGEST = 1 << 40
 """No whole number in a file of polygons is so large."""

@@ -1,11 +1,11 @@
-"""Guess the type of a file that cannot be read by its first bytes."""
+"""Guess from its first bytes the type of a file that cannot be read."""
 
 from __future__ import annotations
 
 import re
 
 HEAD_BYTES = 512
-"""The first bytes of a file, which are enough to recognise its type."""
+"""This many first bytes of a file are enough to recognise its type."""
 
 _MAGIC = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"Rar!": "a RAR archive",

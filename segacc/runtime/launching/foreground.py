@@ -1,4 +1,4 @@
-"""Ctrl-C under `accelerate launch`: only the training gets it, and the launcher waits for that.
+"""Ctrl-C under `accelerate launch`: only the training gets it; the launcher waits for its end.
 
 For one process accelerate's launcher waits without a handler: at Ctrl-C it ends with a traceback,
 and the shell gives its prompt while the training still saves. A child cannot change that, but a

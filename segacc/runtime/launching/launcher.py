@@ -47,7 +47,7 @@ def launch(program: Literal["train", "evaluate"], args: list[str], flags: Launch
 
     Returns:
         the exit code: of the process that failed first, or 0. None if one process is enough: then
-            nothing was started, and this process does the work.
+        nothing was started, and this process does the work.
 
     Raises:
         InputError: the flags ask for what this machine does not have, or contradict each other.

@@ -30,8 +30,8 @@ def folded_pairs(
 ) -> dict[str, tuple[Pair, ...]]:
     """Return the splits, with train and valid as --fold says, if it is given; logs how it is done.
 
-    If an image of train and one of valid have the same name, the split becomes a part of both
-    names.
+    If an image of train and one of valid have the same name, the name of the split is put in front
+    of both names.
 
     Raises:
         InputError: as `fold_rows`.
