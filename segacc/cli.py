@@ -1,4 +1,4 @@
-"""The command `segacc`, of which each command is a function or a config.
+"""The command `segacc`; each of its commands is a function or a config.
 
 Libraries are imported by the commands that need them, so that every --help is instant.
 """

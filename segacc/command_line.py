@@ -15,7 +15,7 @@ import tyro
 from segacc.errors import is_local_main
 
 Groups = Mapping[str, Sequence[str]]
-"""The names of flags by that of their group, both in the order of --help. Flags that no group has
+"""The names of flags by the name of their group, both in the order of --help. Flags without a group
 come first, among the options."""
 
 
@@ -26,7 +26,7 @@ def read_flags(
     prog: str | None = None,
     default: Any = None,
 ) -> dict[str, Any]:
-    """The command line of a function or a dataclass.
+    """Read the command line of a function or a dataclass.
 
     Args:
         command: its parameters or fields are the flags; its docstring is their help.
@@ -53,8 +53,8 @@ def read_flags(
 
 
 def flags_in_groups(command: Callable[..., Any], groups: Groups, default: Any = None) -> type:
-    """A dataclass for tyro: its fields are the flags of a command, those of a group in a dataclass
-    of their own. Arguments are as in `read_flags`."""
+    """Make a dataclass for tyro whose fields are the flags of a command; the flags of each group
+    are in a dataclass of their own. Arguments are as in `read_flags`."""
     hints = get_type_hints(command, include_extras=True)
     texts = _texts(command)
     fields: dict[str, tuple[str, Any, Any]] = {}
@@ -79,8 +79,8 @@ def flags_in_groups(command: Callable[..., Any], groups: Groups, default: Any = 
 
 
 def _texts(command: Callable[..., Any]) -> dict[str, str]:
-    """What docstrings say of each parameter of a function, or of each field of a dataclass and its
-    bases.
+    """Return the docstring's text on each parameter of a function, or on each field of a dataclass
+    and its bases.
 
     Each text is one line: tyro breaks it at the width of the terminal, and keeps other breaks.
     """
@@ -94,14 +94,14 @@ def _texts(command: Callable[..., Any]) -> dict[str, str]:
 
 
 def paragraphs(command: Callable[..., Any]) -> list[str]:
-    """What the docstring of a command says before its arguments, each paragraph as one line."""
+    """Return the docstring of a command up to its arguments, each paragraph as one line."""
     parsed = docstring_parser.parse(inspect.getdoc(command) or "")
     texts = [parsed.short_description or "", parsed.long_description or ""]
     return [" ".join(part.split()) for text in texts for part in text.split("\n\n") if part]
 
 
 def about(command: Callable[..., Any]) -> str:
-    """What a command does, as wide as the terminal."""
+    """Return what a command does, as text of the width of the terminal."""
     # A space before each line: tyro joins lines that begin with a letter, and breaks none itself.
     width = shutil.get_terminal_size().columns
     wrap = textwrap.TextWrapper(width, initial_indent=" ", subsequent_indent=" ")

@@ -24,12 +24,12 @@ EXIT_INTERRUPTED = 130  # the shell's own code for Ctrl-C
 EXIT_PIPE = 141  # the shell's own code when the reader of a pipe has ended
 
 USUAL_THRESHOLDS = gc.get_threshold()
-"""Python's own, of garbage collections, which `run_program` changes"""
+"""Python's own thresholds of garbage collections, which `run_program` changes"""
 
 LAUNCH_FOLDER = "SEGACC_LAUNCH_FOLDER"
-"""names the folder that the processes of one launch of ours share"""
+"""the variable that names the folder shared by the processes of our launcher"""
 LAUNCH_FLAGS = "SEGACC_LAUNCH_FLAGS"
-"""has the flags of the launch, for sentences that say what to do next"""
+"""the variable with the flags of the launch, for sentences that say what to do next"""
 LAUNCHERS = (LAUNCH_FOLDER, "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND", "RANK")
 """Variables that say that a launcher has started this process: ours, torchrun, accelerate, Slurm or
 another one."""
@@ -169,8 +169,8 @@ def is_local_main() -> bool:
 def _launch_folder() -> Path | None:
     """The folder that the processes of this launch on this machine share; None without a launcher.
 
-    The processes of a launch of ours have one. torchrun and `accelerate launch` give each process
-    one, and all these are in one.
+    Our own launcher makes one such folder. torchrun and `accelerate launch` make one for each
+    process, all inside of one folder.
     """
     shared, own_file = os.environ.get(LAUNCH_FOLDER), os.environ.get("TORCHELASTIC_ERROR_FILE")
     if shared is None and own_file is None:
@@ -254,15 +254,15 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
 
 
 def _message_of_stop(error: BaseException | None) -> str:
-    """What a stopped program says; empty where it has saved nothing. Ctrl-C may also interrupt what
-    a stopped program does at its end, even twice."""
+    """The message of a stopped program; empty if it has saved nothing. Ctrl-C may also interrupt
+    what a stopped program does at its end, even twice."""
     while error is not None and not (isinstance(error, Stopped) and error.args):
         error = error.__context__
     return "" if error is None else str(error)
 
 
 def _ignore_signals() -> None:
-    """Python ends in a second, without its handlers of signals: one would change the exit code."""
+    """Ignore signals while Python ends: without handlers, a signal would change the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,7 +1,6 @@
-"""Data sets and pipelines that a program gives as objects: they become files in the cache.
+"""Data sets and pipelines that a program passes as objects: they are written into the cache.
 
-So a run that was started with them is scored, resumed and compared as any other, and all that holds
-for files holds for them.
+So a run that uses them can be scored, resumed and compared like any other run.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ class Pairs(Protocol):
 
     An item is (image, mask), (image, mask, name), or a dictionary with these keys. The image is a
     PIL image, or (H, W, 3) or (H, W) uint8 or uint16, RGB; a tensor may be (3, H, W). The mask is a
-    PIL image, or (H, W) bool or whole numbers: what its values mean says `classes`, as for files.
-    Without a name, items are numbered.
+    PIL image, or (H, W) bool or integers; `classes` says what its values mean, as for files. Items
+    without a name are numbered.
 
-    Items are read once, as files are: random augmentation belongs into `augment`, and resizing into
-    `size`.
+    Each item is read only once, as files are: use `augment` for random augmentation, and `size` for
+    resizing.
     """
 
     def __len__(self) -> int: ...
@@ -54,12 +53,12 @@ class Pairs(Protocol):
 
 
 Data = Pairs | Mapping[str, Pairs]
-"""One data set, which segacc divides into splits, or one for each split; those of the library
-`datasets` fit, too."""
+"""One data set, which segacc divides into splits, or one for each split. Data sets of the library
+`datasets` can be used, too."""
 
 
 def place_of(dataset: Any) -> str | None:
-    """Where a data set lies, for `--dataset`; one that is an object is written into the cache.
+    """Return the value for `--dataset`; a data set that is an object is written into the cache.
 
     The first process of each machine reads it, and the others wait.
 
@@ -82,7 +81,7 @@ def place_of(dataset: Any) -> str | None:
 
 
 def file_of(pipeline: str | os.PathLike[str] | BaseCompose | None) -> str | None:
-    """What `--augment` takes; a pipeline that is an object is written into the cache, in
+    """Return the value for `--augment`; a pipeline that is an object is written into the cache, in
     albumentations' own serialised form."""
     if pipeline is None or isinstance(pipeline, str | os.PathLike):
         return None if pipeline is None else os.fspath(pipeline)
@@ -159,7 +158,7 @@ def check_splits(splits: Mapping[Any, Any]) -> None:
 
 
 def _write_files(splits: Mapping[str, Pairs], folder: Path) -> Any:
-    """Write images and masks of all splits as PNGs; the digest of their names and bytes."""
+    """Write images and masks of all splits as PNGs; return the digest of their names and bytes."""
     digest = hashlib.sha256()
     for split, pairs in splits.items():
         for role in ("images", "masks"):
@@ -178,7 +177,7 @@ def _write_files(splits: Mapping[str, Pairs], folder: Path) -> Any:
 
 
 def _items(pairs: Pairs) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
-    """Image (H, W) or (H, W, 3) BGR and mask (H, W), as OpenCV writes them, and the name."""
+    """Yield image (H, W) or (H, W, 3) BGR and mask (H, W), as OpenCV writes them, and the name."""
     taken: set[str] = set()
     for index in range(len(pairs)):
         item = pairs[index]

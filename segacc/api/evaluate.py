@@ -26,23 +26,23 @@ class Scores:
     interval, over resamples of the images (None for one image)."""
 
     folder: Path
-    """of the results, with metrics.json and the pictures"""
+    """the folder of the results, with metrics.json and the pictures"""
     all: dict[str, Score]
     """by name: iou, dice, precision, recall and others; metrics.json has their formulas"""
     per_image: list[dict[str, Any]]
-    """for each image its `name`, counts of pixels and scores, as in per_image.csv; pandas.DataFrame
-    takes it. NaN is the IoU of a class that an image neither has nor was predicted to have"""
+    """for each image its `name`, pixel counts and scores, as in per_image.csv; pandas.DataFrame
+    takes it. The IoU of a class is NaN if the class is neither in the mask nor predicted"""
     per_class: dict[str, dict[str, Score]]
     """for each class its scores; empty where there are two classes"""
     members: dict[str, dict[str, Score]]
-    """of several runs each, by the path of its folder: iou, iou_image and dice on the images that
-    it predicted; empty of one run"""
+    """for several runs: the iou, iou_image and dice of each run on the images that it predicted, by
+    the path of its folder; empty for one run"""
     threshold: float | None
-    """above which a pixel is foreground; None with more than two classes"""
+    """a pixel is foreground where its probability is above this; None with more than two classes"""
 
     @property
     def iou(self) -> float:
-        """Of the foreground over all pixels; with more than two classes, the mean over classes."""
+        """The IoU of the foreground over all pixels; with more than two, the mean over classes."""
         return self.all["iou"].value
 
     @property
@@ -63,8 +63,9 @@ def evaluate(
     The results are written into the run's folder and printed, as evaluate.py does.
 
     Args:
-        run: what `segacc.train` has returned, or a run's folder; or a list of several, of which the
-            mean of the probabilities is scored, and each beside it (`Scores.members`).
+        run: what `segacc.train` has returned, or a run's folder; or a list of several: then the
+            mean of their probabilities is scored, and each run by itself as well
+            (`Scores.members`).
         net: the network of the run, where it was given as an object.
         **flags: such as `split="valid"`; the test split is scored without it.
 

@@ -1,4 +1,4 @@
-"""Images in memory: their values, as those of files are read."""
+"""Images in memory: read their values in the same way as those of files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from segacc.errors import InputError
 
 
 def image_values(image: Any, what: str) -> np.ndarray:
-    """The values of an image, as viewers show it.
+    """Return the values of an image, as viewers show it.
 
     Args:
         image: a PIL image; an array (H, W, 3) RGB or (H, W) grey, uint8 or uint16; or a tensor, for
             which (3, H, W) is possible, too.
-        what: it is called in errors.
+        what: the name of the image in errors.
 
     Returns:
         (H, W, 3) uint8, or of 16 bits per channel (H, W) or (H, W, 3) uint16.
@@ -59,12 +59,12 @@ def _of_pil(image: Image.Image, what: str) -> np.ndarray:
 
 
 def as_array(given: Any) -> np.ndarray:
-    """An array of what is one, also of a tensor on a GPU."""
+    """Convert to an array, also from a tensor on a GPU."""
     return given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
 
 
 def about(given: Any) -> str:
-    """What something is, in a sentence."""
+    """Describe an object inside a sentence."""
     if hasattr(given, "shape") and hasattr(given, "dtype"):
         return f"of the shape {tuple(given.shape)} and the type {given.dtype}"
     return f"a {type(given).__name__}"

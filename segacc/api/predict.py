@@ -1,4 +1,4 @@
-"""segacc.predict() and segacc.load(): what a trained model says of images in memory or in files."""
+"""segacc.predict() and segacc.load(): predictions of a trained model for images or files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OneImage = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 @dataclass(frozen=True)
 class _Options:
-    """Those of `predict`."""
+    """The options of `predict`."""
 
     threshold: float | None = None
     tta: Literal["none", "h", "hv"] = "none"
@@ -43,7 +43,7 @@ class _Options:
 def load(
     source: str | os.PathLike[str], net: nn.Module | None = None, device: str | None = None
 ) -> Predictor:
-    """A trained model, in evaluation mode, on the GPU where there is one.
+    """Load a trained model, in evaluation mode, onto the GPU if there is one.
 
     It is called with images (B, 3, H, W) in 0..255, RGB, of any size, and returns logits
     (B, K, H, W) of the same size: K is 1 for two classes. `labels` has the classes' names and
@@ -52,7 +52,7 @@ def load(
     Args:
         source: a run or its folder, the Hub id of a segacc model, or an ONNX file of segacc.
         net: the network of the run, where it was given as an object.
-        device: another one: `cpu`, or one of several GPUs, such as `cuda:1`.
+        device: another device: `cpu`, or one of several GPUs, such as `cuda:1`.
 
     Raises:
         InputError: there is no such model, or no such device. It is a ValueError.
@@ -80,11 +80,11 @@ def predict(
     batch_size: int = 8,
     device: str | None = None,
 ) -> list[np.ndarray]:
-    """The masks of images, equal to the files that `segacc predict` writes.
+    """Predict the masks of images; they equal the files that `segacc predict` writes.
 
     Args:
-        model: of `segacc.load`, or what that takes; or a list of several, which predict together:
-            the mean of their probabilities, at the mean of their thresholds.
+        model: what `segacc.load` returns or takes; or a list of these, which predict together: the
+            mean of their probabilities, at the mean of their thresholds.
         images: one or many: files, PIL images, or arrays (H, W, 3) or (H, W) uint8 in 0..255, of
             any sizes.
         threshold: foreground is where the probability is above this; None is the model's.
@@ -127,7 +127,7 @@ def predict(
 
 
 def _values(images: Iterable[Any]) -> Iterator[np.ndarray]:
-    """The images as `segacc.data.reading.depth.to_8_bits` takes them."""
+    """Yield the images as `segacc.data.reading.depth.to_8_bits` takes them."""
     for number, image in enumerate(images):
         if isinstance(image, str | os.PathLike):
             path = os.path.expanduser(os.fspath(image))

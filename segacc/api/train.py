@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A training that was done. Wherever segacc takes the folder of a run, it takes this, too."""
+    """A run that was trained. Wherever segacc takes the folder of a run, it takes this, too."""
 
     path: Path
     """the run's folder"""
@@ -109,7 +109,7 @@ def train(
     check_objects(model, loss, on_step, on_epoch)
     flags |= {"model": name_of(model), "loss": name_of(loss), "resume": resume}
     flags = checked(TrainConfig, flags, "train")
-    # What takes time comes last.
+    # The slow steps come last.
     files = {"dataset": place_of(dataset), "augment": file_of(augment)}
     config = config_of(flags | checked(TrainConfig, files, "train"))
     own_loss = None if loss is None or isinstance(loss, str) else loss
@@ -120,7 +120,7 @@ def train(
 
 
 def check_objects(model: Any, loss: Any, *callbacks: Any) -> None:
-    """Raises InputError for an object that cannot be what it is given as."""
+    """Raises InputError for an argument that is an object of the wrong kind."""
     if not isinstance(model, str | os.PathLike | nn.Module | None):
         found = f"the class {model.__name__}" if isinstance(model, type) else f"{model!r}"
         raise InputError(
@@ -133,14 +133,14 @@ def check_objects(model: Any, loss: Any, *callbacks: Any) -> None:
 
 
 def name_of(given: Any) -> str | None:
-    """What a config says of something that is a name or an object."""
+    """Return the name under which a config stores an argument that is a name or an object."""
     if given is None or isinstance(given, str | os.PathLike):
         return None if given is None else os.fspath(given)
     return own_name(given)
 
 
 def config_of(flags: Mapping[str, Any]) -> TrainConfig:
-    """The config that the flags say; those of a resumed run that are not given are as it has them.
+    """The config that the flags give; a resumed run keeps its values where flags are not given.
 
     Raises:
         InputError: a value would make the resumed run another run.

@@ -31,7 +31,7 @@ PICTURES = 3  # that the terminal shows
 FEW = 10 * TrainConfig.batch_size  # images: less than ten steps in an epoch
 
 CHECK_GROUPS: Groups = {"page": ("page", "augment", "crop", "flips")}
-"""Where --help shows the flags of `check`."""
+"""The groups in which --help shows the flags of `check`."""
 
 
 def prepare(
@@ -93,9 +93,9 @@ def check(
         flips: what `segacc train` takes as --flips, for --augment.
         all_names: name every file, not the first three of each kind.
         page: also write a page with the findings, the balance of the classes, and examples of each
-            class in its colour, such as check.html (which it is with --augment).
+            class in its colour to this file, such as check.html (the default with --augment).
         write_classes: only look at what the masks hold, and write a list of classes into this new
-            file, for --classes; of colours and values that are not known you give the names.
+            file, for --classes; you then name the colours and values that segacc does not know.
 
     Returns:
         1 when there is an error that stops training, else 0.
@@ -133,19 +133,20 @@ def check(
 
 
 def _flags_of(**values: AnySize | str | None) -> list[str]:
-    """The flags of these names, but for those that are None."""
+    """Return the flags with these names, except those that are None."""
     given = {name: value for name, value in values.items() if value is not None}
     texts = {n: size_text(v) if isinstance(v, tuple) else str(v) for n, v in given.items()}
     return [word for name, text in texts.items() for word in (f"--{name}", text)]
 
 
 def how_to_train(dataset: str, reading: Reading, images: int, given: Sequence[str] = ()) -> str:
-    """The next command, with why it is not the shortest one: few images to train on; or a machine
-    that has the weights of another encoder than the default, so that it works without a network.
+    """Return the next command, and the reason if it is not the shortest one: there are few images
+    to train on; or the machine has the weights of an encoder other than the default, so that
+    training with it works without a network.
 
     Args:
         images: in train.
-        given: flags of `segacc check`, by which training sees what the check has shown.
+        given: flags of `segacc check` with which training sees the same data as the check.
     """
     from segacc.models.weights.packaged import encoder_at_hand
 
@@ -178,7 +179,8 @@ def _refuse_without_effect(
 
 
 def _describe(found: Audit, has_page: bool) -> None:
-    """Print what the data are, and where the terminal can, three images of the first split."""
+    """Print what the data are, and if the terminal can show them, three images of the first
+    split."""
     from segacc.data.audit.summary import summary
     from segacc.report.check_page import pictures_of
     from segacc.runtime.terminal import show_pictures
@@ -203,7 +205,7 @@ def _write_page(path: Path, dataset: str, found: Audit, draws: list[Draws]) -> N
 
 
 def _draws(config: TrainConfig, reading: Reading, pipeline: Pipeline | None) -> list[Draws]:
-    """What a training of the data set will see of some of its images."""
+    """Return what a training on the data set will see of some of its images."""
     from segacc.data.audit.draws import draw_samples
     from segacc.data.prepare import prepare as prepare_dataset
     from segacc.data.reading.sources import load_dataset
@@ -240,13 +242,13 @@ def _write_classes(dataset: str, reading: Reading, path: Path) -> int:
 def cache(prune: bool = False, days: float | None = None, gb: float | None = None) -> None:
     """List what the cache holds, or remove from it.
 
-    Listed are size, last use and what it is. What a running training uses stays, and so do
-    downloads.
+    It lists the size, the last use and the kind of each entry. Downloads are never removed, nor is
+    anything that a running training uses.
 
     Args:
         prune: remove, by --days, --gb or both.
-        days: what was not used for so many days.
-        gb: what was used longest ago, until the cache takes at most so many GB.
+        days: what was not used for this many days.
+        gb: what was used longest ago, until the cache takes at most this many GB.
     """
     from segacc.data.prune import list_cache, prune_cache, table
 

@@ -18,7 +18,7 @@ from segacc.runtime.bars import show_doing
 Format = Literal["onnx", "pt2", "smp", "transformers"]
 
 EXPORT_GROUPS: Groups = {"hub": ("push_to_hub", "public", "push_pictures")}
-"""Where --help shows the flags."""
+"""The groups in which --help shows the flags."""
 
 
 def export(

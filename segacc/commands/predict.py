@@ -42,7 +42,7 @@ PREDICT_GROUPS: Groups = {
     "output": ("out", "skip_existing", "colours", "probabilities", "overlays"),
     "prediction": ("threshold", "tta", "tile", "size", "batch_size", "device"),
 }
-"""Where --help shows the flags."""
+"""The groups in which --help shows the flags."""
 
 
 def predict(
@@ -104,7 +104,7 @@ def predict(
 
 
 def _models_and_images(model: str, images: tuple[str, ...]) -> tuple[Sequence[str], Sequence[str]]:
-    """The models, of which there may be several, and the images."""
+    """Separate the models from the images; there may be several models."""
     from segacc.prediction.find import models_and_images
 
     return models_and_images(model, images)
@@ -113,7 +113,7 @@ def _models_and_images(model: str, images: tuple[str, ...]) -> tuple[Sequence[st
 def _check_given(
     models: Sequence[str], images: Sequence[str], out: Path | None, device: str | None
 ) -> Path:
-    """--out; raises InputError that names all that is missing, or a model that is not there."""
+    """Return --out; raises InputError that names all missing arguments, or a missing model."""
     from segacc.prediction.find import is_model
 
     if len(models) == 1 and not images and _is_there(models[0]) and not is_model(models[0]):
@@ -139,7 +139,7 @@ def _is_there(word: str) -> bool:
 def _jobs(
     images: Sequence[str], out: Path, probabilities: bool, overlays: bool, skip_existing: bool
 ) -> tuple[list[Target], int]:
-    """What is to be predicted, and the number of images that have their files already."""
+    """Return what is to be predicted, and the number of images that have their files already."""
     from segacc.prediction.find import plan, without_existing
 
     found = plan(images, out, probabilities, overlays, skip_existing)
@@ -155,7 +155,7 @@ def _write_masks(
     options: Mapping[str, Any],
     said: str,
 ) -> int:
-    """Predict, and say how that went; returns the exit code.
+    """Predict, and print how that went; returns the exit code.
 
     Args:
         options: those of `predict_images`, by their names.

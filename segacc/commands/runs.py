@@ -60,7 +60,7 @@ def dashboard(project: str = "segacc", entity: str | None = None, out: Path | No
 
     Args:
         project: the project that runs are logged to.
-        entity: a user or a team of W&B; by default who the key belongs to.
+        entity: a user or a team of W&B; by default the owner of the key.
         out: write what would be sent into this file instead, as JSON; needs no key and no network.
     """
     from segacc.tracking.dashboard import save_workspace, write_workspace

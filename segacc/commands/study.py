@@ -27,8 +27,8 @@ def study(
 ) -> int:
     """Train, score and compare many models: one command, one table.
 
-    Without flags these are all models on the study's sets. Runs are spread over the GPUs. Given
-    again, it skips what is done and resumes what was killed.
+    Without flags, it trains all models of the study on the study's data sets. Runs are spread over
+    the GPUs. The same command again skips what is done and resumes what was killed.
 
     Args:
         dataset: what `segacc train` takes as --dataset; several with commas between them.

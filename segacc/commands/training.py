@@ -22,7 +22,7 @@ from segacc.runtime.launching.launcher import launch
 
 
 def train(args: Sequence[str], prog: str | None = None) -> int:
-    """Train as the flags say, in this process or in as many as they ask for.
+    """Train as the flags say, in this process or in as many processes as they ask for.
 
     Args:
         args: the flags.
@@ -66,8 +66,8 @@ def evaluate(args: Sequence[str], prog: str | None = None) -> int:
 
 
 def freeze_loaded_objects() -> None:
-    """From here on garbage collections pass over what is loaded now, since it stays to the end. So
-    full ones are quick, and as frequent as Python means them to be."""
+    """Exclude the objects that exist now from garbage collection, since they stay to the end. So
+    full collections are quick, and Python's usual thresholds can be set again."""
     gc.freeze()
     gc.set_threshold(*USUAL_THRESHOLDS)
     # Else triton's binding prints, at the end, that these objects have leaked.

@@ -1,1 +1,1 @@
-"""What a run is told: the configs, the command line that gives them, and their checks."""
+"""Configs: the settings of a run, the command line that gives them, and their checks."""

@@ -1,4 +1,4 @@
-"""Which values the fields of a config may have."""
+"""Checks of the values of a config's fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from segacc.errors import InputError
 
 
 def check_values(config: TrainConfig) -> None:
-    """Raises InputError for a value out of range. (In __post_init__ tyro would reword it.)"""
+    """Raises InputError for a value out of range. (In __post_init__, tyro would change the
+    message.)"""
     for flag, value, least in (
         ("--crop", config.crop, 8),
         ("--batch-size", config.batch_size, 1),
@@ -71,8 +72,8 @@ def check_device_name(name: str | None) -> None:
 
 
 def check_places(config: TrainConfig) -> None:
-    """Raises InputError for a path where nothing is, before anything that takes time."""
-    if config.resume is not None:  # its state has the model, and the cache perhaps the images
+    """Raises InputError for a path that does not exist, before anything that takes time."""
+    if config.resume is not None:  # the model is in its state, and the images may be in the cache
         return
     if not is_own(config.model):
         check_place("--model", config.model, A_MODEL)

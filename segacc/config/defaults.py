@@ -1,4 +1,4 @@
-"""The values of a config that are left open: of a recipe, of the study's protocol, of a run.
+"""Fill the open fields of a config: from a recipe, the study's protocol, or a run.
 
 This module imports nothing heavy, so that `train.py --help` is instant.
 """
@@ -34,10 +34,10 @@ MAY_CHANGE = [
 
 
 def fill(config: TrainConfig) -> TrainConfig:
-    """The config with no field left open, as `fit` needs it; a filled one stays as it is.
+    """Fill the open fields of a config, as `fit` needs it; a filled config stays as it is.
 
-    Where a field is open, the recipe changes those that have their defaults. Of a run to resume,
-    open fields are those of the run, and so are all others that may not change.
+    If a field is open, the recipe replaces the fields that have their defaults. For a run to
+    resume, open fields get the run's values, and so do all other fields that may not change.
 
     Raises:
         InputError: a value is out of range or has no effect, or there is no run to resume.
@@ -59,8 +59,7 @@ def with_recipe(config: TrainConfig) -> TrainConfig:
 
 
 def from_file(given: Mapping[str, Any]) -> TrainConfig:
-    """The config with these values, of a file or a program; the recipe's for the fields that have
-    none."""
+    """The config with these values of a file or a program; other fields get the recipe's values."""
     return dataclasses.replace(with_recipe(TrainConfig(**given)), **given)
 
 
@@ -69,10 +68,10 @@ def _is_open(config: TrainConfig) -> bool:
 
 
 def filled(config: TrainConfig) -> TrainConfig:
-    """The config with no field left open, as `fill`, but for the recipe; raises as that."""
+    """Fill the open fields as `fill` does, but without the recipe; raises as `fill`."""
     config = with_names(with_paths(config))
     if config.resume is None:
-        config = dataclasses.replace(with_protocol(config), config=None)  # it is all read
+        config = dataclasses.replace(with_protocol(config), config=None)  # the file is read
     elif _is_open(config):
         default = TrainConfig()
         given = {name: getattr(config, name) for name in (*MAY_CHANGE, "resume", "debug")}
@@ -145,7 +144,7 @@ def with_paths(config: TrainConfig) -> TrainConfig:
     for name in ("dataset", "weights", "model"):
         value = getattr(config, name)
         values[name] = None if value is None else with_home([str(value)])[0]
-    if isinstance(config.freeze_encoder, bool):  # as it was given before there were epochs
+    if isinstance(config.freeze_encoder, bool):  # older versions had no number of epochs
         values["freeze_encoder"] = "all" if config.freeze_encoder else 0
     for name in ("classes", "class_weights", "augment"):
         if (value := getattr(config, name)) and os.path.isfile(value):

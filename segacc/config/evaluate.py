@@ -67,7 +67,7 @@ class EvaluateConfig:
     device: Device = None
     """where to compute: cpu, cuda, or one of several GPUs, such as cuda:1"""
     out: Annotated[Path | None, shown_as("DIR", "a folder beside the first run")] = None
-    """of several runs: the folder for the results"""
+    """for several runs: the folder for the results"""
     explain: bool = False
     """print the formula of each score"""
     debug: bool = False
@@ -75,7 +75,7 @@ class EvaluateConfig:
 
     @property
     def mm_per_px(self) -> tuple[float, float] | None:
-        """What --spacing says, along height and width; InputError as `spacing_of_text`."""
+        """The value of --spacing, along height and width; raises as `spacing_of_text`."""
         return None if self.spacing is None else spacing_of_text(self.spacing)
 
 
@@ -87,4 +87,4 @@ EVALUATE_GROUPS: Groups = {
     "prediction": ("at", "threshold", "tta", "tile", "batch_size", "spacing", "device"),
     "output": ("out", "explain"),
 }
-"""Where --help shows the flags."""
+"""The groups in which --help shows the flags."""

@@ -40,7 +40,7 @@ from segacc.errors import InputError, quoted
 # The data set may lie in another place: its fingerprint is compared once it is read.
 RESUME_MAY_CHANGE = {*MAY_CHANGE, "dataset", "resume", "output_dir", "debug", "config"}
 RESUME_MAY_CHANGE |= {field.name for field in dataclasses.fields(Reading)} - {"fold"}
-# Of these the results do not depend, so the command that repeats a run is without them.
+# The results do not depend on these, so the command that repeats a run omits them.
 NOT_OF_RESULTS = {*MAY_CHANGE, "output_dir", "resume", "debug", "config", "name", "project"} - {
     "epochs",
     "patience",
@@ -48,7 +48,8 @@ NOT_OF_RESULTS = {*MAY_CHANGE, "output_dir", "resume", "debug", "config", "name"
 
 
 def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
-    """The command line of train.py. With --resume, flags not given come from the run's config.
+    """Parse the command line of train.py. With --resume, flags not given come from the run's
+    config.
 
     Args:
         args: the flags.
@@ -85,7 +86,7 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
 
 
 def asks_for_help(args: Sequence[str]) -> bool:
-    """Whether the arguments ask for --help, of which processes start nothing."""
+    """Whether the arguments ask for --help; no processes are started then."""
     return bool({"-h", "--help"} & set(args))
 
 
@@ -93,8 +94,8 @@ def continued(config: TrainConfig, saved: TrainConfig, resume: Path) -> TrainCon
     """The config of a run that is resumed.
 
     Args:
-        config: as it is wanted.
-        saved: that of the run in the folder `resume`.
+        config: the config that is wanted.
+        saved: the config of the run in the folder `resume`.
 
     Raises:
         InputError: a value is out of range, or would make it another run.
@@ -130,7 +131,8 @@ def continued(config: TrainConfig, saved: TrainConfig, resume: Path) -> TrainCon
 
 
 def _recipe_of(args: Sequence[str]) -> RecipeName | None:
-    """The recipe that the flags name, if it is one; needed for the defaults of all others."""
+    """The recipe that the flags name, if it exists; the defaults of all other flags depend on
+    it."""
     recipe: RecipeName | None = None
     for flag, value in pairwise(part for arg in args for part in arg.split("=", 1)):
         if flag == "--recipe" and value in RECIPES:
@@ -145,7 +147,7 @@ def command_of(config: TrainConfig) -> str | None:
         config: filled.
 
     Returns:
-        None where a network, a loss or a data set is an object of a program.
+        None if a network, a loss or a data set is an object of a program.
     """
     if any(is_own(str(name)) for name in (config.dataset, config.model, config.loss)):
         return None
@@ -154,7 +156,7 @@ def command_of(config: TrainConfig) -> str | None:
 
 
 def evaluate_command(config: EvaluateConfig) -> str | None:
-    """The command that scores these runs so once more; None as of `command_of`."""
+    """The command that scores these runs in the same way; None as in `command_of`."""
     if is_own(str(config.dataset)):
         return None
     usual = vars(EvaluateConfig(config.run))
@@ -180,11 +182,11 @@ def _to_flags(given: Mapping[str, Any]) -> list[str]:
 
 
 def given_by(file: Path) -> dict[str, Any]:
-    """The flags that the file of --config gives. Of a run's config.json these are the ones that
-    were chosen, so that another --recipe or --model brings its own defaults.
+    """The flags that the file of --config gives. For a run's config.json, these are only the flags
+    that differ from their defaults, so that another --recipe or --model brings its own defaults.
 
     Raises:
-        InputError: as of `read_config_file`.
+        InputError: as in `read_config_file`.
     """
     given, is_of_run = read_config_file(file)
     return chosen(TrainConfig(**given)) if is_of_run else given
@@ -193,7 +195,7 @@ def given_by(file: Path) -> dict[str, Any]:
 def chosen(config: TrainConfig) -> dict[str, Any]:
     """The fields of a filled config that are not at their defaults, which are those of its recipe,
     its data set and its model."""
-    # Those from which `with_protocol` and `with_recipe` find other defaults.
+    # The defaults of `with_protocol` and `with_recipe` depend on these.
     first = {name: getattr(config, name) for name in ("dataset", "model", "recipe", "crop")}
     for name in ("augment", "weights"):
         if getattr(config, name) == "none":
@@ -220,7 +222,7 @@ def _flag(name: str) -> str:
 
 
 def parse_evaluate(args: Sequence[str], prog: str | None = None) -> EvaluateConfig:
-    """The command line of evaluate.py; `prog` as in `parse_train`.
+    """Parse the command line of evaluate.py; `prog` as in `parse_train`.
 
     Raises:
         InputError: a value is out of range.

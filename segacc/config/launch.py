@@ -41,7 +41,7 @@ class Launch:
     """take all this from a config file of accelerate (docs/launching.md); flags win"""
 
     def to_flags(self) -> list[str]:
-        """As the arguments of a command; what is not given is left out."""
+        """Return the arguments of a command; what is not given is left out."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         words = ((f"--{name.replace('_', '-')}", str(value)) for name, value in given.items())
         return [word for pair in words for word in pair]

@@ -1,4 +1,4 @@
-"""Names as people write them: of models and encoders, and whether a text names a path or a Hub id.
+"""Names of models and encoders as people write them; and whether a text is a path or a Hub id.
 
 This module imports nothing heavy, so that a name is known to be wrong before anything is loaded.
 """
@@ -14,16 +14,16 @@ from segacc.config.train import STUDY_MODELS, is_own
 from segacc.errors import InputError, quoted
 
 SPLIT_NAMES = ("train", "valid", "test")
-"""What the splits of a data set are called, whatever its folders are."""
+"""The names of a data set's splits, whatever its folders are called."""
 
 MODELS = (
     *STUDY_MODELS,
     *("unetplusplus", "manet", "deeplabv3", "pan", "upernet", "dpt"),
 )
-"""What --model takes by name."""
+"""The names that --model takes."""
 
-# Of segmentation_models_pytorch, which takes seconds to import. One that is missing here has only
-# to be written as the library does.
+# Names of segmentation_models_pytorch, which takes seconds to import. A name that is missing here
+# has to be written exactly as in the library.
 ENCODERS = """
 densenet121 densenet161 densenet169 densenet201 dpn107 dpn131 dpn68 dpn68b dpn92 dpn98
 efficientnet-b0 efficientnet-b1 efficientnet-b2 efficientnet-b3 efficientnet-b4 efficientnet-b5
@@ -41,7 +41,7 @@ timm-tf_efficientnet_lite4 vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vg
 
 
 def _plain(name: str) -> str:
-    """A name without what people write in different ways: case, marks between words, + for plus."""
+    """Remove what people write in different ways: case, marks between words, + for plus."""
     return re.sub(r"[-_.\s]", "", name.lower().replace("+", "plus"))
 
 
@@ -50,22 +50,22 @@ _ENCODERS = {_plain(name): name for name in ENCODERS.split()}
 
 
 def model_name(given: str) -> str:
-    """Our name of the model that `--model` names: `unetplusplus` of UNet++, and so on. A Hub id,
+    """Our name of the model that `--model` names: `unetplusplus` for UNet++, and so on. A Hub id,
     the name of a program's network, and a name that is not known stay as they are."""
     return given if "/" in given or is_own(given) else _MODELS.get(_plain(given), given)
 
 
 def encoder_name(given: str) -> str:
-    """The library's name of the encoder that `--encoder` names: `efficientnet-b0` of
-    EfficientNet_B0. One of timm (`tu-NAME`), and one that is not known, stay as they are."""
+    """The library's name of the encoder that `--encoder` names: `efficientnet-b0` for
+    EfficientNet_B0. Names of timm (`tu-NAME`) and unknown names stay as they are."""
     return _ENCODERS.get(_plain(given), given)
 
 
 def is_path(text: str) -> bool:
     """Whether a text can only mean a file or folder, not a repository (owner/name) of the Hub.
 
-    So it is with `./x`, `~/x`, `/x`, `x/`, `x/y/z`, with `runs/x`, and with any `x/y` where there
-    is a folder x here.
+    This holds for `./x`, `~/x`, `/x`, `x/`, `x/y/z`, for `runs/x`, and for any `x/y` if there is a
+    folder x here.
     """
     first, slash, rest = text.partition("/")
     if not slash:
@@ -81,11 +81,11 @@ WEIGHTS = "a file or folder, a Hub id (owner/name), a pretrained name, or none"
 A_TRAINED_MODEL = (
     "a run's folder, a from_pretrained folder, an ONNX file of segacc, or a Hub id (owner/name)"
 )
-"""what may be given, as the ends of sentences"""
+"""ends of sentences that say what may be given"""
 
 
 def check_place(what: str, text: str, expected: str) -> None:
-    """Raises InputError for a path where nothing is, so that the Hub is not asked for it.
+    """Raises InputError for a path that does not exist, so that the Hub is not asked for it.
 
     Args:
         what: the flag that gives it, or what it is for, as the start of a sentence.
@@ -98,7 +98,7 @@ def check_place(what: str, text: str, expected: str) -> None:
 
 
 def nearest(path: Path) -> str:
-    """Of a path where nothing is, where it ends, or what is there with a name like it."""
+    """Say of a missing path which part of it is missing, or which similar name exists."""
     folder = next(parent for parent in path.parents if parent.is_dir())
     missing = path.relative_to(folder).parts[0]
     names = [entry.name for entry in folder.iterdir()]

@@ -50,7 +50,7 @@ Column = Annotated[str | None, shown_as("NAME", "found by usual names")]
 
 @dataclass(frozen=True)
 class Reading:
-    """What the flags of the same names say of how the files of a data set are read."""
+    """How the files of a data set are read: the values of the flags of the same names."""
 
     pairs: Pairs = ()
     """what `segacc train` takes as --pairs"""
@@ -72,7 +72,7 @@ class Reading:
     def check(self) -> None:
         """Raises InputError for a --binarise that is no value of a pixel above black, or that
         stands beside classes, for a --group-by that is no regular expression, and for a --fold that
-        is none."""
+        is not K/N."""
         value = self.binarise
         if value is not None and not 1 <= value <= 255:
             raise InputError(
@@ -95,31 +95,31 @@ class Reading:
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> Reading:
-        """From the values of a config, or of a JSON file; what is missing is not given."""
+        """Make it from the values of a config or a JSON file; missing values count as not given."""
         names = [field.name for field in dataclasses.fields(Reading)]
         given = {name: values[name] for name in names if values.get(name) is not None}
         return Reading(**given | {"pairs": tuple(given.get("pairs", ()))})
 
     def over(self, other: Reading) -> Reading:
-        """This one, with the other's values where it gives none."""
+        """Return this one, with the other's values where it gives none."""
         return Reading.of(
             vars(other) | {name: value for name, value in vars(self).items() if value}
         )
 
     def to_flags(self) -> list[str]:
-        """As the arguments of a command; what is not given is left out."""
+        """Return the arguments of a command; what is not given is left out."""
         flags = ["--pairs", *self.pairs] if self.pairs else []
         given = {name: value for name, value in vars(self).items() if value and name != "pairs"}
         # With a sign of equality, since a value may begin with a minus.
         return flags + [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
 
     def to_config(self) -> dict[str, Any]:
-        """As a dictionary of JSON's types; `of` reads it."""
+        """Return a dictionary of JSON's types, which `of` reads."""
         return dataclasses.asdict(self) | {"pairs": list(self.pairs)}
 
 
 def fold_of_text(text: str) -> tuple[int, int]:
-    """K and N of `--fold K/N`; raises InputError for what is no fold."""
+    """Parse K and N of `--fold K/N`; raises InputError for anything else."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]) or int(found[2]) < 2:
         raise InputError(
@@ -131,12 +131,12 @@ def fold_of_text(text: str) -> tuple[int, int]:
 
 NO_FLAGS = Reading()
 ReadingFlags = Annotated[Reading, tyro.conf.OmitArgPrefixes]
-"""As an argument of a command: each field is a flag of its own."""
+"""The type of a command's argument: each field is a flag of its own."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What all runs of a study have in common beside their data: flags of training."""
+    """The flags of training that all runs of a study have in common."""
 
     epochs: Annotated[int | None, shown_as("INT", "the recipe's")] = None
     """what `segacc train` takes as --epochs"""
@@ -156,12 +156,12 @@ class Budget:
     """what `segacc train` takes as --augment"""
 
     def over(self, other: Budget) -> Budget:
-        """This one, with the other's values where it gives none."""
+        """Return this one, with the other's values where it gives none."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         return dataclasses.replace(other, **given)
 
     def to_flags(self) -> list[str]:
-        """As the arguments of a command; what is not given is left out."""
+        """Return the arguments of a command; what is not given is left out."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         if self.size is not None:
             given["size"] = size_text(self.size)

@@ -19,7 +19,7 @@ from segacc.config.train import TrainConfig, has_own_encoder
 from segacc.errors import InputError
 
 ENSEMBLE = "ensemble.json"
-"""what the folder of several runs that were scored together has in place of config.json"""
+"""the file in the folder of several runs that were scored together, in place of config.json"""
 
 
 def to_json(config: TrainConfig) -> dict[str, object]:
@@ -97,7 +97,7 @@ def _as_now(values: dict[str, Any]) -> dict[str, Any]:
 
 NOT_IN_A_FILE = ("resume", "config", "debug")
 OF_ONE_RUN = ("name", "output_dir")
-"""what a run's config.json holds and a new run cannot have: the other run has them"""
+"""flags in a run's config.json that a new run cannot take over, since they are the run's own"""
 
 
 def read_config_file(path: Path) -> tuple[dict[str, Any], bool]:
@@ -105,8 +105,8 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], bool]:
     whether they are all those of a run.
 
     Args:
-        path: YAML or JSON, with a flag as each key; or the config.json of a run, of which the name
-            and the folder are left out.
+        path: YAML or JSON, with a flag as each key; or the config.json of a run, whose name and
+            folder are left out.
 
     Raises:
         InputError: the file cannot be read, a flag does not exist, or a value has another type.

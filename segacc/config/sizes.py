@@ -10,11 +10,12 @@ from typing import Any, Final, Literal
 from segacc.errors import InputError
 
 Size = int | tuple[int, int]
-"""What images are resized to, in px: width and height, or one number where these are equal."""
+"""The size that images are resized to, in px: width and height, or one number where these are
+equal."""
 
 NATIVE: Final = "native"
 AnySize = Size | Literal["native"]
-"""A size that images are resized to, or that each keeps its own."""
+"""The size that images are resized to, or `native`: each image keeps its own."""
 
 
 def width_height(size: Size) -> tuple[int, int]:
@@ -45,10 +46,10 @@ def sides_in_words(size: AnySize) -> str:
 
 
 def sizes_in_words(metrics: Mapping[str, Any]) -> str:
-    """The size of the images that were scored, and where the model saw them at another one, that.
+    """Return the size of the scored images, and the size that the model saw if it is another one.
 
     Args:
-        metrics: of an evaluation, as in its metrics.json.
+        metrics: the metrics.json of an evaluation.
     """
     scored = sides_in_words(size_of_json(metrics["size"]))
     seen = sides_in_words(size_of_json(metrics.get("seen_size", metrics["size"])))
@@ -68,7 +69,7 @@ def parse_size(words: Sequence[str]) -> AnySize:
 
 
 def spacing_of_text(text: str) -> tuple[float, float]:
-    """Height and width of a pixel in mm, of `--spacing 0.5` or `0.5x0.4` (width x height). Raises
+    """Height and width of a pixel in mm, from `--spacing 0.5` or `0.5x0.4` (width x height). Raises
     InputError."""
     words = text.split("x")
     try:
@@ -89,17 +90,17 @@ def size_of_json(value: Any) -> AnySize:
 
 
 def scaled_to(sides: tuple[int, ...], longer: int, step: int) -> tuple[int, ...]:
-    """Two sides of the same shape as `sides`, as multiples of `step`.
+    """Scale both sides, with about the same ratio, to multiples of `step`.
 
     Args:
-        longer: px, what the longer one becomes; a multiple of `step`.
+        longer: the new length of the longer side in px, a multiple of `step`.
     """
     return tuple(-(-longer * side // (max(sides) * step)) * step for side in sides)
 
 
 def check_size(size: AnySize | None, crop: int | None, flips: str | None) -> None:
     """Raises InputError for a size that is too small, or that does not fit the crop or the flips.
-    Of native sizes nothing is known here."""
+    Native sizes are not known here, so they are not checked."""
     if size is None or isinstance(size, str):
         return
     width, height = width_height(size)

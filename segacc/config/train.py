@@ -27,12 +27,13 @@ from segacc.config.sizes import AnySize
 from segacc.errors import LAUNCH_FOLDER, is_main
 
 ENCODER = "resnet34"
-"""of models of segmentation_models_pytorch where --encoder does not say it"""
+"""the default of --encoder for models of segmentation_models_pytorch"""
 STUDY_MODELS = ("unet", "fpn", "pspnet", "linknet", "deeplabv3plus", "segformer")
 SEGFORMER_B0 = "nvidia/segformer-b0-finetuned-ade-512-512"
 
 OWN = "own:"
-"""begins the name of what a program gives as an object: a network, a loss (`segacc.train`)"""
+"""begins the name of anything that a program gives as an object: a network, a loss
+(`segacc.train`)"""
 
 
 def is_own(name: str) -> bool:
@@ -41,12 +42,12 @@ def is_own(name: str) -> bool:
 
 
 def has_own_encoder(model: str) -> bool:
-    """Whether --encoder says nothing to --model: one of transformers, or of a program."""
+    """Whether --encoder has no effect on the model: it is of transformers, or of a program."""
     return model == "segformer" or "/" in model or is_own(model)
 
 
 def default_weights(model: str) -> str:
-    """What a model starts from where --weights does not say it."""
+    """The weights that a model starts from if --weights is not given."""
     if is_own(model):
         return "own"
     if "/" in model:
@@ -79,14 +80,14 @@ class TrainConfig:
     ignore: Ignore = None
     """classes, values or colours whose pixels do not count, with commas between them"""
     group_by: GroupBy = None
-    """in a data set without splits, or with --fold, keep images together in whose names this
-    regular expression finds the same text, such as '^(patient\\d+)'"""
+    """in a data set without splits, or with --fold, keep images together if this regular expression
+    finds the same text in their names, such as '^(patient\\d+)'"""
     fold: Fold = None
     """cross-validation, such as 1/5: the images of train and valid together are divided into N
-    parts, of which the Kth is for validation and the others for training; the test split stays
+    parts: the Kth is for validation and the others for training; the test split stays
     (docs/cross-validation.md)"""
     image_column: Column = None
-    """of a Hub id, a saved set or parquet: the column with the images"""
+    """for a Hub id, a saved set or parquet: the column with the images"""
     mask_column: Column = None
     """the column with the masks: images, or arrays of whole numbers"""
     size: Annotated[
@@ -134,7 +135,7 @@ class TrainConfig:
     """weigh the pixels of each class in ce and focal: `balanced` by how rare it is in train, or a
     file with lines such as `pole: 2.5`"""
     ohem: Annotated[float | None, shown_as("SHARE", "none: all pixels")] = None
-    """in ce and focal, count only this share of a batch's pixels, those of the largest loss"""
+    """in ce and focal, count only this share of a batch's pixels, those with the largest loss"""
     label_smoothing: float = 0.0
     """in ce, the probability that is spread evenly over all classes"""
     batch_size: int = 16
@@ -228,12 +229,12 @@ TRAIN_GROUPS: Groups = {
         *("push_to_hub", "public"),
     ),
 }
-"""Where --help shows the flags. Those that are in no group concern the whole run."""
+"""The groups in which --help shows the flags. Flags without a group concern the whole run."""
 
 
 def print_title(config: TrainConfig) -> None:
-    """Print the first line of a training, at once: what is imported next takes seconds. Of several
-    processes the one that starts them prints it."""
+    """Print the first line of a training, at once: the next imports take seconds. If there are
+    several processes, the one that starts them prints it."""
     backbone = f" ({config.encoder})" if config.encoder else ""
     if is_main() and LAUNCH_FOLDER not in os.environ:
         print(

@@ -96,7 +96,7 @@ def _only_one(target: Path) -> Iterator[Path]:
 
 
 def mark_used(path: Path) -> None:
-    """Set the time of the last use, by which the cache is pruned; not where it is read-only."""
+    """Set the time of the last use, by which the cache is pruned, unless it is read-only."""
     with suppress(OSError):
         os.utime(path)
 

@@ -1,4 +1,4 @@
-"""What the masks of a split hold: whether a score can mean anything, what the resize took away."""
+"""Contents of a split's masks: whether scores are meaningful, what the resize removed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from segacc.data.split import Split
 from segacc.errors import some_names
 
 EMPTY = 0.2
-"""Share of empty masks from which they are worth a warning."""
+"""If this share of the masks or more is empty, there is a warning."""
 FEW_MASKS = 2
 FEW_PIXELS = 100
 DAMAGED = 0.02
-"""Share of regions from which it is worth a warning that the resize removes or breaks them."""
+"""If the resize removes or breaks more than this share of the regions, there is a warning."""
 
 
 @dataclass(frozen=True)
 class Masks:
-    """What each mask of a split holds."""
+    """The number of pixels in each mask of a split."""
 
     names: list[str]
     background: np.ndarray
@@ -32,12 +32,12 @@ class Masks:
 
 
 def masks_of(split: Split) -> Masks:
-    """Of a prepared split, after the resize."""
+    """Return the numbers of a prepared split, after the resize."""
     return Masks(split.names, split.background, split.foreground)
 
 
 def why_meaningless(masks: Masks) -> str | None:
-    """Why no score of a split with two classes can mean anything; None where it can.
+    """Say why no score of a split with two classes is meaningful; None if scores are.
 
     Returns:
         the middle of a sentence: "... all 5 masks are empty, so ..."
@@ -54,7 +54,7 @@ def why_meaningless(masks: Masks) -> str | None:
 
 
 def doubts(masks: Masks) -> list[str]:
-    """Why a score of a split may mean little: the ends of sentences, such as "2 of 3 masks are
+    """Say why a score of a split may mean little: the ends of sentences, such as "2 of 3 masks are
     empty ..."."""
     count = len(masks.names)
     filled = np.flatnonzero(masks.foreground)
@@ -79,11 +79,11 @@ def doubts(masks: Masks) -> list[str]:
 
 
 def lost_in_resize(names: Sequence[str], regions: Sequence[Regions], size: Size) -> str | None:
-    """A sentence on the regions that the resize removes or breaks; None where these are few.
+    """Return a sentence on the regions that the resize removes or breaks; None if they are few.
 
     Args:
-        names: of the images.
-        regions: of their masks.
+        names: the names of the images.
+        regions: the regions of their masks.
         size: px that they were resized to.
     """
     count, lost, broken, pieces = (

@@ -28,11 +28,11 @@ TRAINED_ON = "trained_on.csv"
 
 @dataclass(frozen=True)
 class KnownData:
-    """What a run's config.json, or the metrics.json of an evaluation, says of its data."""
+    """The data of a run, as its config.json or the metrics.json of an evaluation says."""
 
     dataset: str
-    """what --dataset was; of a folder or an archive the absolute path, but not in runs of earlier
-    versions"""
+    """the value of --dataset; for a folder or an archive its absolute path, except in runs of
+    earlier versions"""
     reading: Reading
     source: str | None
     """where that was: the absolute path of the folder or archive, or a name; None in runs
@@ -41,7 +41,7 @@ class KnownData:
 
 
 def data_record(dataset: str, data: Prepared) -> dict[str, Any]:
-    """What config.json says of the data; `known_data` reads it."""
+    """Return what config.json says of the data; `known_data` reads it."""
     return {
         "source": resolve(dataset),
         "fingerprint": data.fingerprint,
@@ -52,12 +52,12 @@ def data_record(dataset: str, data: Prepared) -> dict[str, Any]:
 
 
 def absolute(dataset: str) -> str:
-    """--dataset as it means the same from any folder; the name of a known set stays."""
+    """Return --dataset in a form that is valid from any folder; the name of a known set stays."""
     return dataset if dataset in CORPORA else resolve(dataset)
 
 
 def known_data(run: Path) -> KnownData:
-    """What the run's config.json says of its data.
+    """Read what the run's config.json says of its data.
 
     Raises:
         InputError: the folder is not a run's.
@@ -66,7 +66,7 @@ def known_data(run: Path) -> KnownData:
 
 
 def known_by(record: Mapping[str, Any]) -> KnownData:
-    """What the config.json of a run, once read, says of its data."""
+    """Return what the parsed config.json of a run says of its data."""
     data = record.get("data", {})
     config = record["config"]
     return KnownData(
@@ -101,11 +101,11 @@ def find_again(known: KnownData) -> Source | Prepared:
 
 
 def find_to_train(dataset: str, reading: Reading, known: KnownData | None) -> Source | Prepared:
-    """The data set that the flags name. A run that is resumed finds its own again, if these say
-    nothing else.
+    """The data set that the flags name. A resumed run finds its own data again, unless the flags
+    name other data.
 
     Args:
-        known: the data of a run that is resumed; None of a new one.
+        known: the data of a run that is resumed; None for a new one.
 
     Raises:
         InputError: it is not there, or cannot be used.
@@ -134,12 +134,12 @@ def trained_on_csv(data: Prepared) -> str:
 
 
 def images_seen(run: Path, data: Prepared, split: Split) -> dict[str, list[str]] | None:
-    """Which images of a split the run has seen: by "train" and "valid" their names in `split`.
+    """Return the images of `split` that the run has seen: their names, under "train" and "valid".
 
     An image is known by its prepared pixels, whatever its name and its mask are.
 
     Args:
-        data: to which `split` belongs.
+        data: the data set that `split` belongs to.
 
     Returns:
         None where it is not known what the run has seen: older versions did not store it.

@@ -54,24 +54,24 @@ UNKNOWN_BYTES = 1 << 20  # for an image of native size; processes then get one a
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What a prepared set depends on, beside its source; as `prepare` takes it."""
+    """The settings that a prepared set depends on, besides its source; as `prepare` takes them."""
 
     size: AnySize
     value_range: ValueRange | None
     coding: Coding
 
     def digest(self) -> bytes:
-        """Of what it says."""
+        """Return a digest of the settings."""
         parts: list[Any] = [self.size, self.value_range, self.coding.binarise]
         more = [] if self.coding == BINARY_CODING else [astuple(self.coding)]
         return _digest(store.VERSION, parts, *more)
 
 
 def prepare(source: Source, size: AnySize, value_range: ValueRange | None = None) -> Prepared:
-    """The data set `source` at a size, from the cache where it was prepared before.
+    """Prepare the data set `source` at a size, or take it from the cache.
 
-    It is found there by the files' names, sizes and times, without reading them. Of many processes
-    one prepares, and the others wait for it.
+    It is found there by the files' names, sizes and times, without reading them. If there are many
+    processes, one prepares, and the others wait for it.
 
     Args:
         value_range: the values of images with 16 bits per channel that become 0 and 255; None is
@@ -198,12 +198,12 @@ def _write_splits(folder: Path, splits: DatasetDict, recipe: _Recipe) -> list[De
 
 
 def _bytes_at(size: Size) -> int:
-    """What an image takes with its labels."""
+    """Return the bytes that an image takes with its labels."""
     return math.prod(width_height(size)) * PIXEL_BYTES
 
 
 class _RangeNeededError(Exception):
-    """There is an image with 16 bits per channel, and nobody knows what is white in it."""
+    """There is an image with 16 bits per channel, whose range of values is not known."""
 
 
 def _prepare_rows(
@@ -229,7 +229,7 @@ def _prepare_row(row: dict[str, Any], recipe: _Recipe) -> dict[str, Any] | Decod
 def prepared_row(
     image: np.ndarray, label_map: np.ndarray, name: str, whole: np.ndarray
 ) -> dict[str, Any]:
-    """What a prepared split holds of a sample.
+    """Return the row of a sample in a prepared split.
 
     Args:
         image: (H, W, C) uint8.

@@ -1,4 +1,4 @@
-"""What the cache holds, and its removal by age or size."""
+"""List what the cache holds, and remove entries by age or size."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Entry:
 
     path: Path
     what: str
-    """in words"""
+    """what it is, in words"""
     size: int
-    """in bytes"""
+    """its size in bytes"""
     used: float
     """when it was used last, in seconds as of `time.time()`"""
     may_go: bool
@@ -36,7 +36,7 @@ class Entry:
 
 
 def list_cache() -> list[Entry]:
-    """All that is in the cache, the latest use first."""
+    """List all entries of the cache, the latest use first."""
     cache = cache_dir()
     entries = [
         *(_entry(path, *_prepared(path)) for path in _folders(prepared_dir())),
@@ -81,7 +81,7 @@ def prune_cache(
     takes at most `most_bytes`. Downloads stay, and so does what is in use.
 
     Returns:
-        what was removed; what should have been removed and is in use.
+        what was removed; what should have been removed but is in use.
     """
     entries = list_cache()
     total = sum(entry.size for entry in entries)
@@ -151,7 +151,7 @@ def _entry(path: Path, what: str, used: Path, may_go: bool = True) -> Entry:
 
 
 def _prepared(folder: Path) -> tuple[str, Path]:
-    """What a prepared set is, and the file or folder whose time is that of its last use."""
+    """Describe a prepared set, and name the file or folder whose time is that of its last use."""
     if folder.suffix == ".partial":
         return "not finished", folder
     for about in folder.glob("about-*.json"):

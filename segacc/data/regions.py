@@ -1,4 +1,4 @@
-"""What the resize does to small and thin things: regions that vanish, and that fall into pieces."""
+"""Effects of the resize on small and thin objects: regions that vanish or fall into pieces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segacc.config.sizes import scaled_to
 from segacc.labels import IGNORE
 
 FACTORS = (1.5, 2, 3, 4, 6, 8, 12, 16)
-"""Multiples of a size that are tried, to find one that keeps what is lost."""
+"""Factors on a size that are tried, to find a size that keeps the lost regions."""
 STEP = 32
 """Sizes that are advised are multiples of this, which suits all models."""
 MOST_COUNTED = 1 << 20
@@ -28,11 +28,11 @@ class Regions:
     count: int
     """regions before the resize"""
     lost: int
-    """of these, those that no pixel of the resized mask shows"""
+    """the regions that no pixel of the resized mask shows"""
     broken: int
-    """those that fall into pieces"""
+    """the regions that fall into pieces"""
     pieces: int
-    """into how many"""
+    """into how many pieces"""
     thinnest: int
     """px before the resize: the side of the largest square that fits into the thinnest region that
     was lost or fell into pieces; 0 where none did"""
@@ -80,8 +80,8 @@ def _pieces_at(labels: np.ndarray, shape: tuple[int, ...], count: int) -> np.nda
 
 
 def _distinct(numbers: np.ndarray) -> np.ndarray:
-    """The distinct numbers of (N,), none of them negative; sorting all pixels would take ten times
-    as long as finding the regions. Neighbours are often equal, so of these one counts."""
+    """Return the distinct values of (N,) integers, none of them negative. Sorting all pixels would
+    take ten times as long as finding the regions, so equal neighbours are merged first."""
     if len(numbers):
         numbers = numbers[np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1]))]
     if numbers.max(initial=0) < MOST_COUNTED:
@@ -90,7 +90,7 @@ def _distinct(numbers: np.ndarray) -> np.ndarray:
 
 
 def nearest(side: int, size: int) -> np.ndarray:
-    """(size,) which of `side` pixels each takes, as `resize_label_map` does it."""
+    """Return (size,): the index in 0..side-1 that each pixel takes, as in `resize_label_map`."""
     return ((2 * np.arange(size) + 1) * side) // (2 * size)
 
 

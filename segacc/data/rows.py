@@ -57,7 +57,7 @@ def named(encoded: Encoded, name: str) -> Encoded:
 
 
 def file_identity(encoded: Encoded) -> list[str | int]:
-    """What changes when the file changes, found without reading the file."""
+    """Return values that change when the file changes, without reading the file."""
     assert encoded["path"] is not None
     if encoded["bytes"] is not None:
         return [hashlib.sha256(encoded["bytes"]).hexdigest()]
@@ -70,18 +70,18 @@ def file_identity(encoded: Encoded) -> list[str | int]:
 
 @dataclass
 class Remarks:
-    """What is to be said of masks once all are read, by split and name."""
+    """What to report on masks once all are read, by split and name."""
 
     in_doubt: dict[str, float] = field(default_factory=dict)
     """`Decoded.in_doubt`, where that is not None"""
     scaled: list[str] = field(default_factory=list)
-    """those that were scaled to their images"""
+    """the masks that were scaled to their images"""
 
 
 def without_remarks(
     rows: Iterable[dict[str, Any] | DecodeError], split: str, remarks: Remarks
 ) -> Iterator[dict[str, Any] | DecodeError]:
-    """The prepared rows; what is to be said of their masks goes into `remarks`."""
+    """Yield the prepared rows; what to report on their masks goes into `remarks`."""
     for row in rows:
         if isinstance(row, dict):
             name, in_doubt = f"{split}/{row['name']}", row.pop("in_doubt")
@@ -95,12 +95,12 @@ def without_remarks(
 def in_processes(
     function: Callable[[list[dict[str, Any]]], list[T]], sources: list[Any], row_bytes: int
 ) -> Generator[T, None, None]:
-    """What `function` makes of the rows of all sources, in order. Processes on all cores call it:
-    threads would wait for Python's lock, with small images most of the time.
+    """Yield what `function` makes of the rows of all sources, in order. Processes on all cores call
+    it: threads would wait for Python's lock, with small images most of the time.
 
     Args:
         function: takes some rows, and returns a list.
-        row_bytes: of a result, which bounds the number of rows that are given at once.
+        row_bytes: bytes of a result, which bound the number of rows that are given at once.
     """
     import torch
     from torch.utils.data import ConcatDataset, DataLoader

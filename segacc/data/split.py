@@ -26,7 +26,7 @@ from segacc.data.regions import Regions
 from segacc.labels import Labels
 
 COUNTED = ("background", "foreground", *(f"regions_{field.name}" for field in fields(Regions)))
-"""Columns of numbers that a prepared file has of each mask."""
+"""Columns of a prepared file with numbers on each mask."""
 BATCH_BYTES = 16 << 20  # of pixels in a record batch, which bounds the memory of preparing
 
 
@@ -48,7 +48,7 @@ class Split:
     background: np.ndarray  # (N,) int32: pixels of background after the resize
     foreground: np.ndarray  # (N,) int32: of all other classes; ignored pixels are in neither
     regions: list[Regions]  # what the resize made of the foreground
-    value_range: ValueRange | None  # by which 16 bits were made 8; None where there are none
+    value_range: ValueRange | None  # that was scaled to 8 bits; None if none was
     fingerprint: str  # of pixels and names, in order
     images: list[str]  # 16 hex digits of a hash of each image's pixels, without its mask
     _images: Sequence[Sequence[np.ndarray]]  # all but the last part have the same length
@@ -57,7 +57,7 @@ class Split:
 
     @property
     def bytes_of_image(self) -> int:
-        """What an image takes with its labels; all images have one shape."""
+        """Return the bytes that an image takes with its labels; all images have one shape."""
         assert self.shape is not None
         return math.prod(self.shape) * (self.channels + 1)
 
@@ -86,7 +86,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set, of which all images have one size or each its own.
+    """A prepared data set. All its images have one size, or each has its own.
 
     The fingerprint is that of pixels and names. It does not depend on paths, on the machine or on
     the number of processes that prepared the data.
@@ -97,12 +97,13 @@ class Prepared:
     size: AnySize
     labels: Labels
     own_range: ValueRange | None = None
-    """of images with 16 bits per channel: what `prepare` finds for this data set. They are scaled
-    by `value_range`, which is another one if it was given."""
+    """the value range of images with 16 bits per channel, as `prepare` finds it for this data set.
+    The images are scaled by `value_range`, which differs if the user gave one."""
 
     @property
     def value_range(self) -> ValueRange | None:
-        """By which images with 16 bits per channel were scaled; None where there are none."""
+        """The range by which images with 16 bits per channel were scaled; None if there are
+        none."""
         return next(iter(self.splits.values())).value_range
 
     @property
@@ -136,7 +137,7 @@ def open_split(path: Path) -> Split:
     images: Sequence[Sequence[np.ndarray]]
     label_maps: Sequence[Sequence[np.ndarray]]
     if isinstance(size, str):
-        said.append(sizes.tolist())  # which equal pixels do not say
+        said.append(sizes.tolist())  # equal pixels may have other sizes
         channels = int(schema.metadata[b"channels"])
         shape = (int(sizes[0, 0]), int(sizes[0, 1])) if (sizes == sizes[0]).all() else None
         images = [_own_shapes(batches, "image", [(h, w, channels) for h, w in sizes.tolist()])]
@@ -179,9 +180,9 @@ def write_split(
     """Write a split in bounded memory. It goes on after an error, to find all of them.
 
     Args:
-        rows: of `prepared_row`, with images of this number of channels.
-        size: of all images; or native, where each has its own.
-        value_range: by which images of 16 bits per channel were scaled, if there are any.
+        rows: from `prepared_row`, with images of this number of channels.
+        size: the size of all images; or native, if each has its own.
+        value_range: the range by which images of 16 bits per channel were scaled, if there are any.
 
     Returns:
         the errors among `rows`.
@@ -250,7 +251,7 @@ def _digest(*parts: Any) -> bytes:
 def _one_shape(
     batches: Sequence[pa.RecordBatch], column: str, shape: tuple[int, ...]
 ) -> list[Sequence[np.ndarray]]:
-    """Of each batch (rows, *shape) uint8, a view on the mapped file."""
+    """Return for each batch a view (rows, *shape) uint8 on the mapped file."""
     parts: list[Sequence[np.ndarray]] = []
     for batch in batches:
         flat = np.frombuffer(batch.column(column).buffers()[1], dtype=np.uint8)
@@ -262,7 +263,7 @@ def _one_shape(
 def _own_shapes(
     batches: Sequence[pa.RecordBatch], column: str, shapes: Sequence[Sequence[int]]
 ) -> list[np.ndarray]:
-    """Of each row an array of its shape, uint8, a view on the mapped file."""
+    """Return for each row a view of its own shape, uint8, on the mapped file."""
     rows: list[np.ndarray] = []
     for batch in batches:
         _, offsets, data = batch.column(column).buffers()

@@ -24,7 +24,7 @@ NAME_DIGITS = 32  # of the fingerprint, in the name of a folder
 
 
 def prepared_dir() -> Path:
-    """Where the prepared data sets are."""
+    """The folder of the prepared data sets."""
     return cache_dir() / "prepared"
 
 

@@ -17,9 +17,9 @@ from segacc.runtime.bars import make_bar
 
 OF_ALL = 0.001
 OF_FOREGROUND = 0.005
-"""Shares of the pixels, at either end, that do not count for the range. Hot pixels, reflections and
-burnt-in text would leave few levels to the rest. The foreground has percentiles of its own, those
-of nnU-Net: it may be the brightest of all and less than a thousandth of the pixels."""
+"""These shares of the pixels, at either end, do not count for the range. Hot pixels, reflections
+and burnt-in text would leave few levels to the rest. The foreground has percentiles of its own,
+those of nnU-Net: it may be the brightest of all and less than a thousandth of the pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ NO_PIXELS = Histograms(np.zeros(LEVELS, dtype=np.int64), np.zeros(LEVELS, dtype=
 
 
 def histograms(pair: Decoded) -> Histograms:
-    """Of an image; NO_PIXELS of one with 8 bits."""
+    """Return the histograms of an image; NO_PIXELS for one with 8 bits."""
     if not pair.is_deep:
         return NO_PIXELS
     inside = pair.values[(pair.label_map != 0) & (pair.label_map != IGNORE)]
@@ -68,8 +68,8 @@ def histograms(pair: Decoded) -> Histograms:
 def range_of(found: Histograms) -> ValueRange:
     """The values that become 0 and 255.
 
-    From the lowest value to the highest one, where the darkest and brightest thousandth of the
-    pixels does not count, unless it is foreground.
+    The range goes from the lowest to the highest value. The darkest and the brightest thousandth of
+    the pixels do not count, unless they are foreground.
     """
     low, high = (_quantile(found.of_all, share) for share in (OF_ALL, 1 - OF_ALL))
     if found.of_foreground.any():
@@ -103,7 +103,7 @@ def find_range(source: Source) -> ValueRange:
 
 
 def _histograms_of_rows(rows: list[dict[str, Any]], coding: Coding) -> list[tuple[Histograms, int]]:
-    """The sum over some rows, and their number."""
+    """Return the sum over some rows, and their number."""
     found = NO_PIXELS
     for row in rows:
         with suppress(DecodeError):  # which preparing reports

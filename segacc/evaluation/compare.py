@@ -88,9 +88,9 @@ class Place:
 
     run: ScoredRun
     best: str
-    """what the best run is called, of that; else empty"""
+    """the mark of the best run in the table; empty for all others"""
     pair: Paired | None
-    """beside the best run, where both were scored on several images, the same ones"""
+    """compared with the best run, if both were scored on the same several images"""
 
 
 def places_of(runs: list[ScoredRun]) -> list[Place]:
@@ -183,7 +183,7 @@ def comparison_lines(places: list[Place]) -> list[dict[str, str]]:
 def score_columns(
     names: list[str], scores: Mapping[str, Mapping[str, float | None]]
 ) -> dict[str, str]:
-    """Value, low and high of each score; empty of one that the run does not have."""
+    """Value, low and high of each score; empty for one that the run does not have."""
     return {
         column: text
         for name in names
@@ -192,7 +192,7 @@ def score_columns(
 
 
 def run_columns(run: ScoredRun) -> dict[str, str]:
-    """What the run is of, for programs."""
+    """The columns that describe the run, for programs."""
     config = run.config["config"]
     return {
         "model": config["model"],

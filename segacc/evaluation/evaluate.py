@@ -71,17 +71,17 @@ class SplitStats:
     seconds: float
     """seconds that this rank took for its predictions"""
     of_members: Tensor | None
-    """(N, members, K, 4) float64 counts, where there are several; 0 of what one does not predict"""
+    """(N, members, K, 4) float64 counts, if there are several; 0 where one does not predict"""
 
 
 def evaluate(config: EvaluateConfig, net: nn.Module | None = None) -> Path:
     """Score the run's best model on a split, write the results into the run's folder, print them.
 
-    Each image counts once for any number of processes. Of several runs the mean of the
-    probabilities is scored, and each run beside it; the results get a folder of their own.
+    Each image counts once for any number of processes. For several runs, the mean of their
+    probabilities is scored, and each run by itself; the results get a folder of their own.
 
     Args:
-        net: the network of a program (`segacc.models.own`), where the run is of one.
+        net: the network of a program (`segacc.models.own`), if the run has one.
 
     Returns:
         the folder of the results: metrics.json, per_image.csv, report.html and pictures.
@@ -167,7 +167,7 @@ def score_images(evaluation: Evaluation) -> SplitStats:
 def with_bar(
     predictions: Iterator[Predicted], images: int, accelerator: Accelerator
 ) -> Iterator[Predicted]:
-    """What `predict_members` yields, with a bar over the images of rank 0."""
+    """Yield what `predict_members` yields, with a bar over the images of rank 0."""
     share = -(-images // accelerator.num_processes)
     show_doing()
     with make_bar(
@@ -179,8 +179,8 @@ def with_bar(
 
 
 def _counts_beside(evaluation: Evaluation, found: Predicted) -> list[Tensor]:
-    """Of each of several members (B, 4 K) float64 counts at its own threshold; 0 of images that it
-    does not predict."""
+    """Return for each of several members (B, 4 K) float64 counts at its own threshold; 0 for images
+    that it does not predict."""
     members, labels = evaluation.members, evaluation.data.labels
     if len(members) == 1:
         return []
@@ -206,13 +206,13 @@ def write_pictures(
     predicted: Tensor,
     stats: ImageStats,
 ) -> None:
-    """Image, truth and prediction side by side; and the probabilities in 256 levels, or with more
-    than two classes the predicted label map.
+    """Write image, truth and prediction side by side; and the probabilities in 256 levels, or with
+    more than two classes the predicted label map.
 
     Args:
         probabilities: (B, K, H, W) of the images `indices`, on the CPU.
         predicted: (B, H, W) of `predicted_labels`.
-        stats: of these images.
+        stats: those of these images.
     """
     labels, folder = evaluation.data.labels, evaluation.folder
     score = "IoU" if labels.logits == 1 else "mIoU"
@@ -226,14 +226,14 @@ def write_pictures(
         detail.save(folder / detail_folder(labels) / picture_name(name))
         caption = f"{name}   {score} {iou:.3f}"
         picture = triptych(*evaluation.split[index], found.numpy(), caption, labels)
-        # Of photographs a twentieth larger than by default, but written four times as fast.
+        # Photographs get a twentieth larger than by default, but are written four times as fast.
         picture.save(folder / "overlays" / picture_name(name), compress_level=1)
 
 
 def record_of(
     evaluation: Evaluation, found: SplitStats, scores: dict[str, Score]
 ) -> dict[str, Any]:
-    """What metrics.json holds."""
+    """Return the content of metrics.json."""
     config, images, labels = evaluation.config, len(evaluation.split), evaluation.data.labels
     return {
         "model": model_name(evaluation.members),
@@ -284,7 +284,7 @@ def _of_two_classes(evaluation: Evaluation, found: SplitStats) -> dict[str, Any]
 
 
 def threshold_from(evaluation: Evaluation) -> str:
-    """Where the threshold comes from, as metrics.json says it."""
+    """Return where the threshold comes from, as metrics.json says it."""
     if evaluation.config.threshold is not None:
         return "given"
     return "members" if evaluation.config.others else "validation"

@@ -33,7 +33,7 @@ from segacc.runtime.threads import prepare_cpu
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is scored on what, and how."""
+    """The models, the images that they are scored on, and how."""
 
     config: EvaluateConfig
     members: tuple[Member, ...]
@@ -47,13 +47,13 @@ class Evaluation:
     source: str
     """where the data set is, as in `KnownData`"""
     data: Prepared
-    """as it is scored, with `--at own` of native size"""
+    """the data set as it is scored; with `--at own`, at native size"""
     split: Split
     """the images and masks that are scored"""
     home: Path
     """the run's folder, or that of several"""
     folder: Path
-    """for the results, in `home`"""
+    """the folder for the results, in `home`"""
     notes: tuple[str, ...]
     """why the scores may mislead, in sentences"""
     called: str
@@ -61,17 +61,18 @@ class Evaluation:
 
     @property
     def trained(self) -> TrainConfig:
-        """The config of the run; of several, that of the first one."""
+        """The config of the run; for several runs, that of the first one."""
         return self.members[0].trained
 
     @property
     def model(self) -> Segmenter:
-        """The model; of several, the first one."""
+        """The model; for several runs, the first one."""
         return self.members[0].model
 
     @property
     def seen(self) -> Split:
-        """The same images at the size at which the model sees them; of several, the first one."""
+        """The same images at the size at which the model sees them; for several, the first
+        model."""
         return self.members[0].seen
 
 
@@ -123,7 +124,7 @@ def find_to_score(config: EvaluateConfig, known: KnownData) -> tuple[Source | Pr
     """The data set that is scored, and how its files are read.
 
     Args:
-        known: what the run says of its data, which are scored where no other are named.
+        known: the run's data, which are scored unless other data are named.
     """
     reading = Reading.of(vars(config))
     if config.dataset:
@@ -133,7 +134,7 @@ def find_to_score(config: EvaluateConfig, known: KnownData) -> tuple[Source | Pr
 
 
 def check_decides(config: EvaluateConfig, data: Prepared) -> None:
-    """Raises InputError for a --threshold that decides nothing, and a --spacing without a use."""
+    """Raises InputError for a --threshold or a --spacing that has no effect."""
     if config.spacing is not None and data.labels.logits > 1:
         raise InputError(
             f"--spacing {config.spacing} has no effect on {config.run}, which has "
@@ -147,8 +148,8 @@ def check_decides(config: EvaluateConfig, data: Prepared) -> None:
 
 
 def split_to_score(name: str, data: Prepared, dataset: str) -> Split:
-    """The split of this name; raises InputError where there is none, or no score of it would mean
-    anything."""
+    """The split of this name; raises InputError if there is none, or if its scores would be
+    meaningless."""
     if name not in data.splits:
         raise InputError(
             f"--split {name}: {dataset} has no such split, it has {', '.join(data.splits)}."

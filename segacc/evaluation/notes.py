@@ -1,4 +1,4 @@
-"""Why the scores of an evaluation may mislead, in sentences."""
+"""Sentences that say why the scores of an evaluation may mislead."""
 
 from __future__ import annotations
 

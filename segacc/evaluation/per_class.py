@@ -16,8 +16,8 @@ from segacc.evaluation.scored_runs import (
 
 
 def class_tables(runs: list[ScoredRun]) -> list[tuple[str, list[dict[str, str]]]]:
-    """For each data set of more than two classes what it is called, and its table: a line for each
-    class, a column for each run, the best first, every value as text."""
+    """For each data set of more than two classes, its name and its table: a line for each class, a
+    column for each run, the best first, every value as text."""
     called = data_labels(runs)
     columns = _column_names(runs)
     tables = []
@@ -36,8 +36,8 @@ def class_tables(runs: list[ScoredRun]) -> list[tuple[str, list[dict[str, str]]]
 
 
 def class_lines(runs: list[ScoredRun]) -> list[dict[str, str]]:
-    """The same for a program: a line for each run and class, with numbers; empty where a class is
-    in no mask and was never predicted."""
+    """Return the same table for a program: a line for each run and class, with numbers; empty where
+    a class is in no mask and was never predicted."""
     called = data_labels(runs)
     return [
         {
@@ -68,6 +68,6 @@ def _groups_of_classes(runs: list[ScoredRun]) -> list[list[ScoredRun]]:
 
 
 def _column_names(runs: list[ScoredRun]) -> dict[Path, str]:
-    """What the column of each run is called: as its folder, or by its path where two are alike."""
+    """Name the column of each run: by its folder, or by its path if two folders have one name."""
     names = Counter(run.run.name for run in runs)
     return {run.run: str(run.run) if names[run.run.name] > 1 else run.run.name for run in runs}

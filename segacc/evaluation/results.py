@@ -41,7 +41,7 @@ def results_folder(config: EvaluateConfig, fingerprint: str, is_own: bool) -> Pa
     that the usual results stay as they are.
 
     Args:
-        fingerprint: of the data set that is scored.
+        fingerprint: that of the data set that is scored.
         is_own: whether it is the data set that the run was trained on.
     """
     how = [] if config.fold is None else [f"fold-{config.fold.replace('/', 'of')}"]
@@ -79,8 +79,8 @@ def calibration_table(stats: ImageStats) -> dict[str, list[Any]]:
 
 
 def class_table(stats: ImageStats, labels: Labels) -> list[dict[str, Any]]:
-    """Of each class its name, its pixels in the masks, their share of all that count, and its
-    scores with intervals; a score that is not defined is None."""
+    """Return for each class its name, its pixels in the masks, their share of all that count, and
+    its scores with intervals; a score that is not defined is None."""
     found = class_scores_with_intervals(stats)
     counts = stats.counts.sum(dim=0)
     pixels = (counts[:, TP] + counts[:, FN]).tolist()

@@ -19,7 +19,7 @@ from segacc.metrics.tables import counts_of_rows, means_of_rows
 from segacc.runs.epochs import read_epochs
 
 OUT_OF_FOLD = "out-of-fold"
-"""the split of all images that some run had for validation, each predicted by those that had"""
+"""the split of all images that some run had for validation, each predicted by these runs"""
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class ScoredRun:
 
     run: Path
     config: dict[str, Any]
-    """config.json, or of several runs ensemble.json"""
+    """config.json, or for several runs ensemble.json"""
     metrics: dict[str, Any]
     """metrics.json"""
     epochs: list[dict[str, Any]]
     """the lines of metrics.jsonl"""
     names: list[str]
-    """of the N images"""
+    """the names of the N images"""
     counts: Tensor
     """(N, K, 4) float64: true positive, false positive, false negative, true negative pixels"""
     means: dict[str, Tensor]
-    """of `means_of_rows`"""
+    """the scores of each image, from `means_of_rows`"""
 
     @property
     def labels(self) -> Labels:
@@ -69,7 +69,7 @@ def best_first(runs: list[ScoredRun]) -> list[ScoredRun]:
 
 
 def iou_name(runs: list[ScoredRun]) -> str:
-    """What tables of these runs call their main score."""
+    """Return the name of the main score in tables of these runs."""
     return "miou" if all(run.labels.classes > 2 for run in runs) else "iou"
 
 
@@ -105,7 +105,7 @@ class Course:
 
 
 def course_of(run: ScoredRun) -> Course | None:
-    """How the training went; None of several runs that were scored together."""
+    """Return how the training went; None for several runs that were scored together."""
     if not run.epochs:
         return None
     return Course(
@@ -146,15 +146,15 @@ def size_of_scores(run: ScoredRun) -> str:
 
 
 def sizes_shown(run: ScoredRun) -> str:
-    """The size at which the model saw the images, and where that is another one, how they were
-    scored."""
+    """Return the size at which the model saw the images and, if they were scored at another one,
+    how."""
     seen = size_text(size_of_json(run.metrics.get("seen_size", run.metrics["size"])))
     scored = size_of_scores(run)
     return seen if seen == scored else f"{seen}, scored at {scored} size"
 
 
 def way_of_scoring(run: ScoredRun) -> str:
-    """What was not as usual when the run was scored; empty where all was."""
+    """Return what was unusual when the run was scored; empty if nothing was."""
     metrics = run.metrics
     given = (
         [f"--threshold {metrics['threshold']:g}"] if metrics["threshold_from"] == "given" else []
@@ -179,7 +179,7 @@ def data_name(run: ScoredRun) -> str:
 
 
 def data_labels(runs: list[ScoredRun]) -> dict[Path, str]:
-    """What the table calls the data of each run; sets of one name get a part of the fingerprint."""
+    """Name the data of each run in the table; sets of one name get a part of the fingerprint."""
     names = [(data_name(group[0]), key) for key, group in groups_of(runs).items()]
     labels = {}
     for (fingerprint, size, _), group in groups_of(runs).items():
@@ -196,7 +196,7 @@ def _names_of(run: ScoredRun) -> list[str]:
 
 
 def _classes_of(run: ScoredRun) -> tuple[str, ...]:
-    """The names of more than two classes; with two, what the foreground is called is no matter."""
+    """The names of more than two classes; empty for two, where the names do not matter."""
     return run.labels.names if run.labels.classes > 2 else ()
 
 

@@ -1,4 +1,4 @@
-"""Does what was written compute what the model computes? On sizes, on images, in the score."""
+"""Check that an export computes what the model computes: on sizes, on images, in the score."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from segacc.metrics.counts import count_pixels, scores
 from segacc.models.segmenter import Segmenter
 
 MOST_DIFFERENCE = 1e-3
-"""of a probability"""
+"""the largest difference of a probability that is accepted"""
 MOST_CHANGE = 1e-4
-"""of the IoU on the validation images"""
+"""the largest change of the IoU on the validation images that is accepted"""
 
 Predict = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Images (B, 3, H, W) uint8 to probabilities (B, K, H, W) and masks (B, H, W) uint8."""
+"""From images (B, 3, H, W) uint8 to probabilities (B, K, H, W) and masks (B, H, W) uint8."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class OnSplit:
 
     images: int
     difference: float
-    """the largest one of a probability"""
+    """the largest difference of a probability"""
     iou: float
-    """of the model itself"""
+    """the IoU of the model itself"""
     exported_iou: float
     speed: float
     """images per second, one at a time, of the model itself"""
@@ -52,7 +52,7 @@ class OnSplit:
 
 
 def sizes_to_check(model: Segmenter) -> list[tuple[int, int, int]]:
-    """Five sizes: batch, height and width; that of training, odd ones, one below the stride."""
+    """Five sizes (batch, height, width): that of training, odd ones, and one below the stride."""
     step = model.padded_size(1, 1)[0]
     usual = (4 * step, 4 * step)
     if model.size is not None:
@@ -64,10 +64,10 @@ def sizes_to_check(model: Segmenter) -> list[tuple[int, int, int]]:
 def check_sizes(
     reference: Predict, exported: Predict, sizes: Sequence[tuple[int, int, int]], image: np.ndarray
 ) -> list[OnSize]:
-    """Compare on images of several sizes, which are made of one, its mirror image and its negative.
+    """Compare on images of several sizes, made from one image, its mirror image and its negative.
 
     Args:
-        sizes: of `sizes_to_check`.
+        sizes: from `sizes_to_check`.
         image: (H, W, 3) uint8.
     """
     found = []

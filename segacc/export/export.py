@@ -58,7 +58,7 @@ def export(
     """Write a trained model in another format, and compare it with the model.
 
     Args:
-        source: what `load_segmenter` takes. Of a run, validation images are compared as well.
+        source: what `load_segmenter` takes. For a run, validation images are compared as well.
         out: the new file or folder; by default beside the model of a run, else in this folder.
         at: with `onnx` and `pt2`, resize images to this size inside, and the result back.
         pixels: with these, the type of the images.
@@ -202,7 +202,7 @@ def calibration_images(data: Prepared, pixels: str) -> Iterator[np.ndarray]:
 
 
 def metadata_of(run: Path, model: Segmenter, at: Size | None) -> dict[str, Any]:
-    """What an exported file says of itself."""
+    """Return the metadata of an exported file."""
     labels = model.labels
     values = model.config()
     found: dict[str, Any] = {
@@ -237,6 +237,6 @@ def metadata_of(run: Path, model: Segmenter, at: Size | None) -> dict[str, Any]:
 
 
 def size_in_mb(path: Path) -> float:
-    """Of a file, or of all files in a folder."""
+    """Return the size of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file()) / 1e6

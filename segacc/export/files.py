@@ -18,7 +18,7 @@ from segacc.errors import InputError, first_line
 from segacc.export.network import ExportedNetwork, outputs_of, trace
 from segacc.models.onnx_model import METADATA
 
-# Names for the sides that are free, in place of torch's own.
+# Names of the dynamic dimensions, in place of torch's own.
 FREE: dict[str, list[str | int]] = {
     "images": ["batch", 3, "height", "width"],
     "mask": ["batch", "height", "width"],
@@ -101,7 +101,7 @@ def write_int8(onnx_file: Path, images: Iterable[np.ndarray], path: Path) -> Non
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what libraries print of their own steps. Errors are raised as ever."""
+    """Silence the log messages of libraries; errors are still raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     unread = io.StringIO()

@@ -86,7 +86,8 @@ def write_transformers(model: Segmenter, folder: Path) -> None:
 
 
 def load_weights(net: Any, weights: dict[str, torch.Tensor]) -> None:
-    """Fill a network. What a Segmenter has removed, since it never runs, stays as it is."""
+    """Load weights into a network. Parts that Segmenter removes, since they never run, stay as they
+    are."""
     missing, unexpected = net.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
     stages = {name.rpartition(".")[0] for name in missing}
@@ -95,7 +96,7 @@ def load_weights(net: Any, weights: dict[str, torch.Tensor]) -> None:
 
 
 def decide(model: Segmenter, logits: str, two_rows: bool) -> str:
-    """Python that makes a mask of logits, for the README of a folder."""
+    """Return Python code that makes a mask of logits, for the README of a folder."""
     classes = model.labels.classes if model.labels else 0
     if classes != 2:
         return f"{logits}.argmax(1)  # (1, H, W), the number of the class"

@@ -62,8 +62,8 @@ class ExportedNetwork(nn.Module):
         return probabilities, self.mask(probabilities), logits
 
     def logits(self, images: Tensor) -> Tensor:
-        """What `Segmenter.forward` computes. Sizes are only computed with here, never compared: a
-        comparison would be true of some sizes only, and what is exported would be for those."""
+        """Compute what `Segmenter.forward` computes. Sizes are never compared here: a comparison
+        would be true for some sizes only, and the export would then be limited to those."""
         model = self.model
         height, width = images.shape[-2:]
         sides: list[Any] = [
@@ -84,7 +84,7 @@ class ExportedNetwork(nn.Module):
         return logits[:, :, torch.arange(height)][:, :, :, torch.arange(width)]
 
     def mask(self, probabilities: Tensor) -> Tensor:
-        """(B, H, W) uint8: the number of the most probable class, or where there are two 1 where
+        """Return (B, H, W) uint8: the number of the most probable class; for two classes, 1 where
         the probability is above the model's threshold."""
         if probabilities.shape[1] == 1:
             return (probabilities[:, 0] > self.model.threshold).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""How what was written predicts, opened as its users open it; and how segacc itself does."""
+"""Predict with exports, opened as their users open them; and with segacc itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segacc.prediction.files import predict_image
 
 
 def predict_onnx(path: Path) -> Predict:
-    """How onnxruntime predicts."""
+    """Return a function that predicts with onnxruntime."""
     session = OnnxSegmenter(path)
 
     def predict(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,7 +29,7 @@ def predict_onnx(path: Path) -> Predict:
 
 
 def predict_pt2(path: Path, pixels: str) -> Predict:
-    """How what `torch.export.load` has read predicts."""
+    """Return a function that predicts with what `torch.export.load` reads."""
     module = torch.export.load(path).module()
 
     def predict(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,7 +40,7 @@ def predict_pt2(path: Path, pixels: str) -> Predict:
 
 
 def predict_smp(model: Segmenter, folder: Path) -> Predict:
-    """How SMP predicts; images are padded for it."""
+    """Return a function that predicts with SMP; images are padded for it."""
     import albumentations
     import segmentation_models_pytorch as smp
 
@@ -60,7 +60,7 @@ def predict_smp(model: Segmenter, folder: Path) -> Predict:
 
 
 def predict_transformers(model: Segmenter, folder: Path) -> Predict:
-    """How transformers predicts; images are padded for it."""
+    """Return a function that predicts with transformers; images are padded for it."""
     from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
     net = AutoModelForSemanticSegmentation.from_pretrained(folder).eval()
@@ -87,13 +87,13 @@ def padded(model: Segmenter, images: Tensor) -> Tensor:
 
 
 def masked(model: Segmenter, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and masks of logits."""
+    """Convert logits to probabilities and masks."""
     probabilities = class_probabilities(logits.float())
     return probabilities, predicted_labels(probabilities, model.threshold)
 
 
 def reference_of(model: Segmenter, at: Size | None) -> Predict:
-    """How segacc itself predicts."""
+    """Return a function that predicts with segacc itself."""
 
     def predict(images: Tensor) -> tuple[Tensor, Tensor]:
         if at is None:

@@ -16,7 +16,7 @@ from segacc.hub.use import FILES, INT8
 
 @dataclass(frozen=True)
 class Push:
-    """What the flags of the same names say."""
+    """The values of the flags of the same names."""
 
     push_to_hub: str | None
     public: bool
@@ -34,8 +34,8 @@ def export_and_push(
 ) -> list[str]:
     """Write a model in a format, if one is named, and push it beside the run's model, if asked to.
 
-    With `push`, what is there already and newer than the model is pushed as it is: so the same
-    command goes on with an upload that was interrupted.
+    With `push`, an export that exists and is newer than the model is pushed as it is. So the same
+    command continues an upload that was interrupted.
 
     Args:
         source, to, out, at, pixels, int8: as in `export`.

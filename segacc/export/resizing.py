@@ -10,12 +10,13 @@ from torch import Tensor
 Kernel = Callable[[Tensor], Tensor]
 
 PILLOW_ONE = 2.0**22
-"""what stands for a weight of 1 in Pillow"""
+"""the integer that Pillow uses for a weight of 1"""
 
 
 def resize_like_pillow(images: Tensor, height: int, width: int) -> Tensor:
-    """What `segacc.data.prepare.resize_image` does, to the bit: Pillow's bicubic, with weights that
-    are whole numbers of 2**-22 and with whole numbers after each pass. Float64 holds their sums.
+    """Resize bit for bit as `segacc.data.prepare.resize_image`: Pillow's bicubic filter, with
+    weights that are multiples of 2**-22 and with integers after each pass. Float64 holds their
+    sums.
 
     Args:
         images: (B, C, H, W) in 0..255.
@@ -32,7 +33,7 @@ def resize_like_pillow(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def resize_maps(maps: Tensor, height: int, width: int) -> Tensor:
-    """Maps (B, K, h, w) at another height and width: torch's bilinear interpolation with
+    """Resize maps (B, K, h, w) to another height and width: torch's bilinear interpolation with
     `antialias`, as `segacc predict` resizes probabilities."""
     rows, columns = (
         resizing_weights(old, new, triangle).to(torch.float32)
@@ -44,7 +45,7 @@ def resize_maps(maps: Tensor, height: int, width: int) -> Tensor:
 def resizing_weights(old: int, new: int, kernel: Kernel) -> Tensor:
     """(new, old) float64: how much of each old pixel is in each new one; the sum of a row is 1.
 
-    Where the image shrinks, the kernel is as much wider.
+    Where the image shrinks, the kernel is wider by the same factor.
     """
     place = torch.arange(old, dtype=torch.float64)[None] + 0.5
     scale = torch.ones((), dtype=torch.float64) * old / new

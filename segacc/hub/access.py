@@ -1,4 +1,4 @@
-"""What the Hub says before a push: whose token this is, and what the repository holds."""
+"""Ask the Hub before a push whose token this is, and what the repository holds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Repository:
     """owner/name"""
     exists: bool
     files: Mapping[str, str | None] = field(default_factory=dict)
-    """by their paths; of large files the SHA-256"""
+    """its files by their paths, with the SHA-256 of large ones"""
 
 
 def look_at(name: str, public: bool) -> Repository:
@@ -35,8 +35,8 @@ def look_at(name: str, public: bool) -> Repository:
         public: whether all may see it.
 
     Raises:
-        InputError: the name is none, there is no token that may write there, the Hub cannot be
-            reached, or the repository is there with another visibility.
+        InputError: the name is not owner/name, there is no token that may write there, the Hub
+            cannot be reached, or the repository is there with another visibility.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -83,8 +83,8 @@ def check_name(name: str) -> None:
 
 
 def check_token(name: str) -> None:
-    """Raises InputError where there is no token, or one that no request can hold. The sentence
-    does not show it."""
+    """Raises InputError if there is no token, or one that cannot be sent in a request. The message
+    does not show the token."""
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
@@ -102,7 +102,7 @@ def check_token(name: str) -> None:
 
 
 def check_owner(name: str, who: Mapping[str, Any]) -> None:
-    """Raises InputError where the token is another one's, or may only read.
+    """Raises InputError if the token belongs to somebody else, or may only read.
 
     Args:
         who: the Hub's answer to whose token this is.
@@ -125,7 +125,7 @@ def check_owner(name: str, who: Mapping[str, Any]) -> None:
 
 @contextmanager
 def refusals(start: str, remedy: str) -> Iterator[None]:
-    """Turn what the client of the Hub raises into one sentence, which does not hold the token.
+    """Turn an error of the Hub's client into one sentence, which does not show the token.
 
     Args:
         start, remedy: the beginning and the end of the sentence.

@@ -44,7 +44,7 @@ NOT_RECIPE = {
 
 @dataclass(frozen=True)
 class Earlier:
-    """What the card that is there already says."""
+    """The content of the card that the repository already has."""
 
     metadata: dict[str, Any]
     yours: str
@@ -52,8 +52,8 @@ class Earlier:
 
 
 def read_earlier(card: str | None) -> Earlier:
-    """Of the README.md of a repository; None where there is none. A card that is not ours is kept
-    as a whole."""
+    """Read the README.md of a repository; it is None if there is none. A card that segacc did not
+    write is kept as a whole."""
     from huggingface_hub import RepoCard
 
     if not card:
@@ -78,7 +78,7 @@ def hub_card(
         files: all paths that the repository will hold.
         labels: the classes of the model.
         splits: on which it was scored.
-        earlier: of the card that it replaces.
+        earlier: the content of the card that it replaces.
     """
     config, record = read_run_config(run), read_run_record(run)
     name = public_name(config.dataset)
@@ -158,7 +158,7 @@ def about_data(
 
 
 def about_recipe(run: Path, config: TrainConfig, record: dict[str, Any]) -> str:
-    """The command that trains such a model, and how far it came."""
+    """The command that trains such a model, and its number of epochs."""
     epochs = read_epochs(run)
     best = max(epochs, key=lambda line: line["valid_iou"])["epoch"] if epochs else 0
     versions = ", ".join(f"{name} {of}" for name, of in record.get("versions", {}).items())
@@ -188,7 +188,7 @@ def recipe_flags(config: TrainConfig) -> list[str]:
 
 
 def table_of(one: ScoredSplit) -> str:
-    """The scores of a split as a table, with what each is."""
+    """The scores of a split as a table, with an explanation of each."""
     at = "" if one.threshold is None else f", threshold {one.threshold:g}"
     lines = [
         f"Split `{one.split}`, {one.images} full images{at}. Intervals: 95 % of 2000 resamples of "
@@ -215,6 +215,6 @@ def is_hub_id(value: str) -> bool:
 
 
 def public_name(value: str) -> str:
-    """A name that says nothing of this machine: of a path its last part; a Hub id stays."""
+    """Return a name that tells nothing about this machine: the last part of a path, or a Hub id."""
     is_path = os.path.isabs(value) or os.path.exists(value) or value.startswith((".", "~"))
     return Path(value).name if is_path or value.count("/") > 1 else value

@@ -79,8 +79,8 @@ def push_run(
 
 
 def check_network(model: str) -> None:
-    """Raises InputError where --model is a network of a program, of which nobody else could open
-    the weights."""
+    """Raises InputError where --model is a network of a program, whose weights nobody else could
+    open."""
     if is_own(model):
         raise InputError(
             f"{FLAG}: the network {model.removeprefix(OWN)} is Python code of your program, which "
@@ -135,7 +135,8 @@ def labels_of(config: Path) -> Labels:
 
 
 def stale_files(there: Repository, files: Mapping[str, Path]) -> list[str]:
-    """What the repository holds of another model: exports and pictures, if its weights differ."""
+    """Return files of another model in the repository: exports and pictures, if its weights
+    differ."""
     theirs = there.files.get(WEIGHTS)
     if theirs is None:
         return []
@@ -156,7 +157,8 @@ def earlier_card(there: Repository) -> str | None:
 
 
 def without_origin(config: Any) -> Any:
-    """A config without where transformers has read it from, which may be a path of this machine."""
+    """Return a config without the place that it was read from, which may be a path of this
+    machine."""
     if isinstance(config, dict):
         kept = config.items()
         return {key: without_origin(value) for key, value in kept if key != "_name_or_path"}
@@ -166,7 +168,7 @@ def without_origin(config: Any) -> Any:
 def operations(
     files: Mapping[str, Path], card: str, stale: list[str]
 ) -> list[CommitOperationAdd | CommitOperationDelete]:
-    """What the commit adds and removes."""
+    """Return what the commit adds and removes."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     config = without_origin(json.loads(files[CONFIG].read_text(encoding="utf-8")))

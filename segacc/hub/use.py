@@ -6,16 +6,16 @@ from segacc.config.sizes import NATIVE, AnySize, width_height
 from segacc.labels import Labels
 
 FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "smp": "smp", "transformers": "transformers"}
-"""where a repository has what `segacc export` has written"""
+"""the paths in a repository of what `segacc export` has written"""
 INT8 = "model-int8.onnx"
 
 
 def how_to_use(repository: str, files: set[str], size: AnySize | None, labels: Labels) -> str:
-    """The part of a card.
+    """Return the part of a card that says how to use the model.
 
     Args:
         files: paths in the repository.
-        size: that images had in training.
+        size: the size of images in training.
     """
     channels = "(B, 1, H, W)" if labels.logits == 1 else f"(B, {labels.logits}, H, W)"
     parts = [
@@ -50,7 +50,7 @@ logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> {channels}
 
 
 def about_onnx(repository: str, size: AnySize | None) -> str:
-    """Code for onnxruntime."""
+    """Return example code for onnxruntime."""
     resize = ""
     if size is not None and size != NATIVE and not isinstance(size, str):
         resize = ".resize(({}, {}))".format(*width_height(size))
@@ -74,7 +74,7 @@ resizes to by itself.
 
 
 def about_pt2(repository: str) -> str:
-    """Code for torch."""
+    """Return example code for torch."""
     return f"""With torch alone, for the same images:
 
 ```python
@@ -88,7 +88,7 @@ probabilities, mask, *_ = module(images)  # uint8 tensor (B, 3, H, W)
 
 
 def about_folder(repository: str, folder: str, library: str) -> str:
-    """Code that fetches a folder for the from_pretrained of a library."""
+    """Return example code that fetches a folder for a library's from_pretrained."""
     card = f"{folder}/README.md"
     return f"""With {library}; [{card}]({card}) has the code, in which PATH is this `path`:
 

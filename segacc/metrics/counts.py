@@ -26,9 +26,9 @@ def predicted_labels(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
     """The predicted label map.
 
     Args:
-        probabilities: (B, K, H, W), of `class_probabilities`; for K > 1 logits will do.
+        probabilities: (B, K, H, W), from `class_probabilities`; for K > 1 logits will do.
         threshold: for K = 1, foreground is where the probability is above this. For more classes
-            the most probable one is predicted, of equal ones the first.
+            the most probable one is predicted, and the first one if several are equal.
 
     Returns:
         (B, H, W) uint8.
@@ -48,7 +48,7 @@ def confusion_matrices(predicted: Tensor, label_maps: Tensor, classes: int) -> T
     """For each image, how many pixels of each class were predicted as each class.
 
     Args:
-        predicted: (B, H, W) uint8 in 0..classes-1, of `predicted_labels`.
+        predicted: (B, H, W) uint8 in 0..classes-1, from `predicted_labels`.
         label_maps: (B, H, W) uint8; pixels that are IGNORE are not counted.
         classes: number of classes, the background included.
 
@@ -57,7 +57,7 @@ def confusion_matrices(predicted: Tensor, label_maps: Tensor, classes: int) -> T
     """
     assert predicted.ndim == 3 and predicted.shape == label_maps.shape, "one label per pixel"
     assert predicted.dtype == label_maps.dtype == torch.uint8
-    # A row for each value of a byte, of which ignored pixels have the last one.
+    # A row for each value of a byte; ignored pixels have the last value.
     first = torch.arange(len(predicted), device=predicted.device).view(-1, 1, 1) * (IGNORE + 1)
     cells = ((first + label_maps) * classes + predicted).flatten()
     length = len(predicted) * (IGNORE + 1) * classes
@@ -70,11 +70,11 @@ def counts_of_classes(confusion: Tensor) -> Tensor:
     """The counts of each class against all others.
 
     Args:
-        confusion: (..., classes, classes) int64, of `confusion_matrices`.
+        confusion: (..., classes, classes) int64, from `confusion_matrices`.
 
     Returns:
-        (..., K, 4) int64: true positive, false positive, false negative, true negative pixels. Of
-        two classes the foreground alone (K = 1), else of each class (K = classes).
+        (..., K, 4) int64: true positive, false positive, false negative, true negative pixels. For
+        two classes of the foreground alone (K = 1), else of each class (K = classes).
     """
     tp = confusion.diagonal(dim1=-2, dim2=-1)
     fp, fn = confusion.sum(dim=-2) - tp, confusion.sum(dim=-1) - tp
@@ -125,7 +125,7 @@ def recall_of(counts: Tensor) -> Tensor:
 
 
 def is_there(counts: Tensor) -> Tensor:
-    """Of counts (..., 4): whether the class is in the truth or was predicted, (...) bool. No score
+    """Whether the class is in the truth or was predicted: (...) bool, for counts (..., 4). No score
     counts a class that is neither, as 0 or as 1."""
     return counts[..., :TN].sum(dim=-1) > 0
 
@@ -140,7 +140,7 @@ def scores(counts: Tensor) -> dict[str, float]:
     which all pixels are ignored do not count.
 
     Args:
-        counts: (N, K, 4) of N > 0 images, of `count_pixels`.
+        counts: (N, K, 4) of N > 0 images, from `count_pixels`.
     """
     assert counts.ndim == 3 and counts.shape[2] == 4 and counts.shape[1] > 0
     assert len(counts), "no image was counted"
@@ -158,7 +158,7 @@ def scores(counts: Tensor) -> dict[str, float]:
 
 
 def mean_over_classes(values: Tensor, counts: Tensor, *whole: int) -> Tensor:
-    """Mean of a score over the classes that are there; NaN where none is.
+    """Mean of a score over the classes that occur; NaN where none does.
 
     Args:
         values: (..., K) float64.
@@ -175,7 +175,7 @@ def mean_over_classes(values: Tensor, counts: Tensor, *whole: int) -> Tensor:
 
 
 def resampled_iou(counts: Tensor, weights: Tensor) -> Tensor:
-    """`iou` (R,) of a split in which image i is there weights[r, i] times.
+    """`iou` (R,) of a split in which image i occurs weights[r, i] times.
 
     Args:
         counts: (N, K, 4) float64.
@@ -191,7 +191,7 @@ def constant_mask_iou(counts: Tensor) -> float:
     For two classes that is the foreground (the other one gives 0), else the most frequent class.
 
     Args:
-        counts: (N, K, 4), of `count_pixels`.
+        counts: (N, K, 4), from `count_pixels`.
     """
     assert counts.ndim == 3 and counts.shape[2] == 4
     split = counts.sum(dim=0)

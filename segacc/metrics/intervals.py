@@ -13,7 +13,8 @@ from torch import Tensor
 INTERVALS = "95 % of 2000 resamples of the images, with replacement (percentile bootstrap)"
 RESAMPLES = 2000
 RESAMPLES_BYTES = 64 << 20
-"""Of weights that are in memory at a time: 2000 resamples of 4194 images, fewer of more images."""
+"""The bytes of weights that are in memory at a time: 2000 resamples of 4194 images, fewer of more
+images."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Score:
 
 
 def bootstrap(statistic: Callable[[Tensor], Tensor], images: int) -> Tensor:
-    """A statistic of RESAMPLES resamples of a split, the same resamples in every call.
+    """Compute a statistic on RESAMPLES resamples of a split, the same resamples in every call.
 
     Args:
         statistic: weights (r, images) float64, which say how often each image was drawn -> (r, ...)
@@ -67,7 +68,7 @@ def _draw_blocks(images: int) -> Iterator[Tensor]:
 
 
 def _rows(images: int) -> int:
-    """Of a block at most."""
+    """Return the largest number of rows in a block."""
     return max(1, RESAMPLES_BYTES // (8 * images))
 
 

@@ -1,6 +1,6 @@
 """The scores of a split with intervals, from a few numbers per image.
 
-With two classes all are of the foreground. With more they are means over the classes that are there
+With two classes all are of the foreground. With more they are means over the classes that occur
 (`segacc.metrics.counts`), and each class has scores of its own.
 """
 
@@ -65,29 +65,29 @@ CLASS_FORMULAS = {
 OF_CLASS = ("iou", "dice", "precision", "recall")
 """Scores that each class has by itself."""
 DISTANCES = {"hd95": "px", "hd95_own": "px", "hd95_mm": "mm"}
-"""Scores that have a unit."""
+"""Scores that have a unit, and the unit."""
 OF_IMAGE = ("boundary_iou", *DISTANCES)
-"""Scores of each image of which that of a split is the mean, and that its counts do not give."""
+"""Scores of an image that its counts do not give; the score of a split is their mean."""
 LOWER_IS_BETTER = (*DISTANCES, "ece")
 CALIBRATION_BINS = 15
 
 
 @dataclass(frozen=True)
 class ImageStats:
-    """What all scores of N images are made of; float64 on the CPU. K is 1 for two classes, else
-    their number."""
+    """The numbers from which all scores of N images are computed; float64 on the CPU. K is 1 for
+    two classes, else their number."""
 
     counts: Tensor
     """(N, K, 4): tp, fp, fn, tn"""
     boundary: Tensor
     """(N, K, 2): intersection and union of the boundaries"""
     hd95: Tensor
-    """(N, 3) in px that were scored, in px of the image's own size, in mm, which is UNKNOWN where
-    nobody said how large a pixel is; for two classes only, else 0"""
+    """(N, 3): in px of the scored size, in px of the image's own size, and in mm, which is UNKNOWN
+    if the size of a pixel is not known; for two classes only, else 0"""
     calibration: Tensor
-    """(N, 3 * CALIBRATION_BINS): of each bin of the probability the number of pixels, then of each
-    the sum of their probabilities, then of each the number of foreground pixels (with more than two
-    classes: of pixels that were predicted right)"""
+    """(N, 3 * CALIBRATION_BINS): for each bin of the probability the number of pixels, then for
+    each the sum of their probabilities, then for each the number of foreground pixels (with more
+    than two classes: of pixels that were predicted right)"""
 
     def packed(self) -> Tensor:
         """One row per image, (N, width(K)), so that ranks can gather them at once."""
@@ -121,8 +121,8 @@ class ImageStats:
         return known
 
     def columns(self) -> dict[str, Tensor]:
-        """The scores of each image alone, (N,) each; 0 for one that is ignored as a whole, which
-        does not count."""
+        """The scores of each image alone, (N,) each; 0 for an image that is ignored as a whole,
+        which does not count."""
         boundary = ratio(self.boundary[..., 0], self.boundary[..., 1])
         of_image = scores_of_counts(self.counts) | {
             "boundary_iou": mean_over_classes(boundary, self.counts),
@@ -139,14 +139,14 @@ def image_stats(
     scales: Sequence[Step] | None = None,
     spacing: Step | None = None,
 ) -> ImageStats:
-    """The numbers of a batch. Where the label map says nothing, neither truth nor prediction has
-    a class that is looked for, and no pixel is counted.
+    """Compute the numbers of a batch. Where the label map is IGNORE, neither truth nor prediction
+    has a class, and no pixel is counted.
 
     Args:
-        probabilities: (B, K, H, W) in 0..1, of `class_probabilities`.
+        probabilities: (B, K, H, W) in 0..1, from `class_probabilities`.
         label_maps: (B, H, W) uint8.
         threshold: for K = 1, foreground is where the probability is above this.
-        scales: of each image, the height and the width of a pixel in px of the image's own size; 1
+        scales: for each image, the height and the width of a pixel in px of the image's own size; 1
             where it was not resized.
         spacing: mm along the height and the width of a px of an image's own size.
     """
@@ -195,8 +195,8 @@ def calibration_error(calibration: Tensor) -> Tensor:
 
 
 def split_scores(stats: ImageStats, weights: Tensor) -> dict[str, Tensor]:
-    """All scores of a split in which image i is there weights[r, i] times. Images of which all
-    pixels are ignored do not count.
+    """All scores of a split in which image i occurs weights[r, i] times. Images of which all pixels
+    are ignored do not count.
 
     Args:
         weights: (R, N) float64.
@@ -212,11 +212,12 @@ def split_scores(stats: ImageStats, weights: Tensor) -> dict[str, Tensor]:
 def scores_of_images(
     counts: Tensor, weights: Tensor, more: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """What `split_scores` finds from the table of the images: all but `ece`, which needs more.
+    """Compute the scores of `split_scores` from the table of images: all but `ece`, which needs
+    more.
 
     Args:
         counts: (N, K, 4) float64.
-        more: of OF_IMAGE what is known, (N,) each.
+        more: the known scores of OF_IMAGE, (N,) each.
     """
     whole = (weights @ counts.flatten(1)).unflatten(1, counts.shape[1:])
     weights = weights * (counts[:, 0].sum(dim=-1) > 0)
@@ -267,7 +268,7 @@ def scores_with_intervals(stats: ImageStats) -> dict[str, Score]:
 
 
 def class_scores_with_intervals(stats: ImageStats) -> list[dict[str, Score]]:
-    """Of each class, the scores that OF_CLASS names, with intervals; NaN as in `class_scores`."""
+    """Return for each class the scores of OF_CLASS with intervals; NaN as in `class_scores`."""
 
     def in_columns(weights: Tensor) -> dict[str, Tensor]:
         scores = class_scores(stats, weights)
@@ -279,7 +280,7 @@ def class_scores_with_intervals(stats: ImageStats) -> list[dict[str, Score]]:
 
 
 def with_intervals(images: int, scores: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Score]:
-    """Scores of weights (R, images), which `split_scores` explains, with bootstrap intervals."""
+    """Add bootstrap intervals to scores, functions of weights (R, images) (see `split_scores`)."""
     values = scores(torch.ones(1, images, dtype=torch.double))
     if images == 1:
         return {name: Score(value.item(), None, None) for name, value in values.items()}

@@ -10,12 +10,13 @@ BOUNDARY_SHARE = 0.02  # of the diagonal, as in the paper
 Step = tuple[float, float]
 """Height and width of a pixel."""
 UNKNOWN = -1.0
-"""in place of a distance in a unit of which nobody said how long it is"""
+"""stands for a distance in mm if the size of a pixel is not known"""
 
 
 def boundary_counts(found: np.ndarray, truth: np.ndarray) -> tuple[int, int]:
-    """Intersection and union, in pixels, of what of each mask lies within 2 % of the image's
-    diagonal of its outline. Their ratio is the boundary IoU (Cheng et al. 2021).
+    """Count the pixels in the intersection and in the union of the boundaries of two masks. The
+    boundary is the part of a mask that is nearer to its outline than 2 % of the image's diagonal.
+    The ratio of the two counts is the boundary IoU (Cheng et al. 2021).
 
     Args:
         found, truth: (H, W) bool.
@@ -39,7 +40,7 @@ def hausdorff_95(found: np.ndarray, truth: np.ndarray, step: Step = (1.0, 1.0)) 
 
     Args:
         found, truth: (H, W) bool.
-        step: the height and the width of a pixel, in whose unit the distance is.
+        step: the height and the width of a pixel; the distance has their unit.
     """
     from scipy import ndimage  # here, since training does not need it
 
@@ -60,7 +61,7 @@ def _distance_95(outline: np.ndarray, other: np.ndarray, step: Step) -> float:
 def hausdorff_distances(
     found: np.ndarray, truth: np.ndarray, scale: Step, spacing: Step | None
 ) -> tuple[float, float, float]:
-    """`hausdorff_95` in px that were scored, in px of the image's own size, and in mm.
+    """`hausdorff_95` in px of the scored size, in px of the image's own size, and in mm.
 
     Args:
         found, truth: (H, W) bool.

@@ -27,7 +27,7 @@ def per_image_csv(
 
     Args:
         sizes: (N, 2) height and width of the images before they were resized.
-        counts: (N, K, 4), of `count_pixels`.
+        counts: (N, K, 4), from `count_pixels`.
         more: other scores, (N,) each.
     """
     columns = {

@@ -25,7 +25,7 @@ def histogram(levels: Tensor, label_maps: Tensor) -> Tensor:
     """How many pixels of each image have each level, for two classes.
 
     Args:
-        levels: (B, 1, H, W) uint8, of `levels_of`.
+        levels: (B, 1, H, W) uint8, from `levels_of`.
         label_maps: (B, H, W) uint8 of 0, 1 and IGNORE, which is not counted.
 
     Returns:
@@ -64,11 +64,11 @@ def counts_at_thresholds(histograms: Tensor) -> Tensor:
 
 
 def best_threshold(histograms: Tensor) -> tuple[float, float]:
-    """The threshold k / 256 with the largest `iou` over all images; of several equally good ones
-    that nearest to 0.5.
+    """The threshold k / 256 with the largest `iou` over all images; if several are equally good,
+    the one nearest to 0.5.
 
     Args:
-        histograms: (N, 1, 2, 256) of N images, of `histogram`.
+        histograms: (N, 1, 2, 256) of N images, from `histogram`.
 
     Returns:
         the threshold; its `iou`.

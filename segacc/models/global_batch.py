@@ -1,4 +1,4 @@
-"""BatchNorm and dropout of the global batch, so that the number of processes changes no number.
+"""BatchNorm and dropout over the global batch: results do not depend on the number of processes.
 
 BatchNorm takes the statistics of the samples of all processes. What dropout drops of a sample is
 drawn from the seed, the step, the layer and the sample's place in the global batch.
@@ -37,7 +37,7 @@ class Place:
 
     @contextmanager
     def set(self, seed: int, step: int, first: int, total: int) -> Iterator[None]:
-        """The place of what is computed inside of the `with` block."""
+        """Set the place of the samples that are computed inside of the `with` block."""
         before = (self.seed, self.step, self.first, self.total)
         self.seed, self.step, self.first, self.total = seed, step, first, total
         try:
@@ -68,13 +68,13 @@ class PlacedDropout(nn.Module):
         return x * (self._kept(x) / (1 - self.p))
 
     def leave_uncompiled(self) -> None:
-        """For torch.compile, to which each step's number would be another program. No decorator of
-        `forward` says so, since that would load the compiler wherever a model is."""
+        """Exclude this layer from torch.compile, which would compile it anew for each step. This is
+        no decorator of `forward`, since that would load the compiler wherever a model is used."""
         self.forward = torch.compiler.disable(self.forward)  # type: ignore[method-assign]
 
     def _kept(self, x: Tensor) -> Tensor:
-        """1 where x is kept, else 0. Of the shape of x, or of length 1 along an axis of which all
-        values are kept or dropped together."""
+        """Return 1 where x is kept, else 0. The shape is that of x, but of length 1 along an axis
+        whose values are kept or dropped together."""
         place = self.place
         # Channels-last whatever the order of x: for one sample alone, the layers before may choose
         # another one than for several.
@@ -185,7 +185,7 @@ def find_unplaced_random_layers(model: nn.Module, images: Tensor) -> list[str]:
 
 
 def warn_of_unplaced_random_layers(model: nn.Module, images: Tensor) -> None:
-    """Say once that a run will depend on what it should not, if its model makes it so."""
+    """Warn once if layers of the model draw random numbers that depend on the processes."""
     found = find_unplaced_random_layers(model, images)
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
@@ -201,8 +201,8 @@ def _ranks() -> Any:
 
 @cache
 def _group_beside(world: Any) -> Any:
-    """Apart from DDP's sums; made once for each default group, of which a process has another one
-    when it trains again."""
+    """Return a group apart from DDP's sums. It is made once for each default group: a process has
+    another default group when it trains again."""
     return torch.distributed.new_group(backend="gloo")
 
 

@@ -48,7 +48,7 @@ def make_transformers_net(config: dict[str, Any], classes: int, channels: int) -
 
 
 def transformers_stride(net: Any) -> int:
-    """What height and width have to be multiples of: a plain ViT's patch, else 32."""
+    """The number that height and width have to be multiples of: a plain ViT's patch, else 32."""
     config = getattr(net.config, "backbone_config", None) or net.config
     patch = getattr(config, "patch_size", None)
     # Smaller patches are those of networks that go on to halve the map.
@@ -56,14 +56,14 @@ def transformers_stride(net: Any) -> int:
 
 
 def load_pretrained_net(source: str, classes: int | None) -> tuple[Any, list[str]]:
-    """A pretrained network, and the names of its tensors that are new.
+    """Load a pretrained network; also return the names of its tensors that are new.
 
     Args:
         source: a Hub id or a folder that `save_pretrained` of transformers has written.
         classes: logits per pixel; None for those that it was trained with.
 
     Raises:
-        OSError: it cannot be had.
+        OSError: it cannot be loaded.
     """
     from transformers import AutoModelForSemanticSegmentation
 
@@ -81,8 +81,8 @@ def load_pretrained_net(source: str, classes: int | None) -> tuple[Any, list[str
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' report of tensors that are new, which the banner names in a line; and
-    without its bars where nobody looks."""
+    """Hide transformers' report of new tensors, which the banner names in a line; and hide its
+    progress bars where nobody looks."""
     from transformers.utils import logging
 
     verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -100,11 +100,11 @@ def _quiet() -> Iterator[None]:
 def keep_head(
     trained: Any, new: list[str], net: nn.Module, labels: Labels, source: str
 ) -> tuple[Tensors, str]:
-    """The rows of a pretrained head whose classes have the names of ours, in our order.
+    """Take the rows of a pretrained head whose classes have the names of ours, in our order.
 
     The row of another class is that of `net`. For two classes, the single logit is the foreground's
-    row minus the background's: its sigmoid is then the softmax over the two. A head of one row is
-    such a logit already, of which the other row is 0.
+    row minus the background's: its sigmoid is then the softmax over the two. A pretrained head of
+    one row is such a logit already: its other row is 0.
 
     Args:
         trained: the pretrained network, with its own classes.
@@ -158,8 +158,8 @@ def place_of(name: str, names: list[str]) -> int | None:
     """The place in a list of the class of this name; None if it is not there.
 
     A name may list synonyms with `;` or `,` between them, as those of ADE20K do, and case and the
-    marks between words do not count. Of several that agree, the one with the same whole name is
-    taken, else the one in whose list the synonym comes first: `door` is `door;double door`, and not
+    marks between words do not count. If several agree, the one with the same whole name is taken,
+    else the one in whose list the synonym comes first: `door` is `door;double door`, and not
     `screen door;door`.
     """
     ours = _synonyms(name)
@@ -179,7 +179,7 @@ def _synonyms(name: str) -> list[str]:
 
 def head_tensors(config: Any) -> set[str]:
     """The names of the tensors that have a row for each class, in the auxiliary head as well: those
-    that have another row where there is another class."""
+    that get a row more with a class more."""
     from transformers import AutoModelForSemanticSegmentation
 
     shapes = []

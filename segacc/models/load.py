@@ -1,4 +1,4 @@
-"""load_segmenter(): a trained model, of a run's folder, a saved folder, the Hub or ONNX."""
+"""load_segmenter(): a trained model, from a run's folder, a saved folder, the Hub or ONNX."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from segacc.models.weights.hub import CONFIG, WEIGHTS, download, is_repository
 from segacc.models.weights.tensors import read_tensors
 
 Predictor = Segmenter | OnnxSegmenter
-"""What predicts: its call takes images (B, C, H, W) in 0..255 and returns logits (B, K, H, W)."""
+"""A model that predicts: its call takes images (B, C, H, W) in 0..255 and returns logits (B, K, H,
+W)."""
 
 STRIDE_OF_0_1_0 = 32
 
 
 def load_predictor(source: str | os.PathLike[str], net: nn.Module | None = None) -> Predictor:
-    """A model to predict with: what `load_segmenter` takes, or a file that `segacc export --to
-    onnx` has written.
+    """Load a model to predict with, from what `load_segmenter` takes, or from a file that
+    `segacc export --to onnx` has written.
 
     Raises:
-        InputError: there is no model of segacc, or it cannot be had.
+        InputError: there is no model of segacc, or it cannot be loaded.
     """
     path = Path(source).expanduser()
     if path.suffix == ".onnx" and path.is_file():
@@ -38,16 +39,16 @@ def load_predictor(source: str | os.PathLike[str], net: nn.Module | None = None)
 
 
 def load_segmenter(source: str | os.PathLike[str], net: nn.Module | None = None) -> Segmenter:
-    """A trained model, in evaluation mode on the CPU.
+    """Load a trained model, in evaluation mode on the CPU.
 
     Args:
-        source: a run's folder, of which `best` is taken; a from_pretrained folder; or a Hub id
-            (owner/name), of which config.json and model.safetensors are downloaded, once.
-        net: the network of a program (`segacc.models.own`), where the model is of one; it gets the
-            trained weights in a copy.
+        source: a run's folder, whose `best` is loaded; a from_pretrained folder; or a Hub id
+            (owner/name), whose config.json and model.safetensors are downloaded, once.
+        net: the network of a program (`segacc.models.own`), if the model has one; a copy of it gets
+            the trained weights.
 
     Raises:
-        InputError: there is no model of segacc, or it cannot be had.
+        InputError: there is no model of segacc, or it cannot be loaded.
     """
     source = os.fspath(source)
     folder = Path(source).expanduser()
@@ -84,7 +85,7 @@ def load_segmenter(source: str | os.PathLike[str], net: nn.Module | None = None)
 
 
 def _arguments(path: Path) -> dict[str, Any]:
-    """What config.json of a model's folder says, if it says what Segmenter can be made of."""
+    """Read the arguments of Segmenter from the config.json of a model's folder."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

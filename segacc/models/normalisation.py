@@ -1,4 +1,4 @@
-"""How an image is scaled before a network sees it: as it was when the weights were pretrained."""
+"""How an image is scaled before a network sees it: in the same way as for its pretraining."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def per_channel(values: tuple[float, ...], channels: int) -> list[float]:
 
 
 def from_smp(encoder: str, weights: str) -> Normalisation:
-    """Of pretrained weights of SMP, by their name; reads a small file of the Hub.
+    """The normalisation of SMP's pretrained weights, by their name; reads a small file of the Hub.
 
     Raises:
-        OSError, ValueError: it cannot be had.
+        OSError, ValueError: it cannot be loaded.
     """
     from segmentation_models_pytorch.encoders import get_preprocessing_params
 
@@ -60,7 +60,7 @@ def from_smp(encoder: str, weights: str) -> Normalisation:
 
 
 def from_timm(encoder: str) -> Normalisation | None:
-    """Of the weights that timm has for an encoder, with SMP's prefixes or without."""
+    """The normalisation of timm's weights for an encoder, with SMP's prefixes or without."""
     import timm
 
     name = TIMM_NAMES.get(encoder, encoder.removeprefix("tu-").removeprefix("timm-"))
@@ -71,7 +71,8 @@ def from_timm(encoder: str) -> Normalisation | None:
 
 
 def from_config(config: dict[str, Any]) -> Normalisation | None:
-    """Of the config.json beside weights of timm or of an encoder of SMP, where it says so."""
+    """The normalisation in the config.json beside weights of timm or of an encoder of SMP, if
+    any."""
     found = config.get("pretrained_cfg", config)
     if not isinstance(found, dict) or not found.get("mean") or not found.get("std"):
         return None
@@ -81,7 +82,8 @@ def from_config(config: dict[str, Any]) -> Normalisation | None:
 
 
 def from_image_processor(source: str | Path) -> Normalisation | None:
-    """Of a model of transformers, from the preprocessor_config.json of its folder or Hub id."""
+    """The normalisation of a transformers model, from the preprocessor_config.json of its folder or
+    Hub id."""
     from transformers import AutoImageProcessor
 
     try:
@@ -104,7 +106,8 @@ def _scaled(
     scale: float,
     order: ChannelOrder,
 ) -> Normalisation:
-    """Of an image in 0..255 that is divided by `scale`, turned to `order`, and normalised."""
+    """The normalisation that divides an image in 0..255 by `scale`, turns it to `order`, and
+    normalises it by `mean` and `std`."""
     means, stds = (
         tuple(value) if isinstance(value, list | tuple) else (value,) * 3
         for value in (0.0 if mean is None else mean, 1.0 if std is None else std)

@@ -14,12 +14,12 @@ from segacc.errors import InputError, first_line
 from segacc.labels import Labels
 
 METADATA = "segacc"
-"""the key of the file's metadata under which it says, as JSON, what its values mean"""
+"""the key in the file's metadata of the JSON that says what its values mean"""
 ORT_TYPES = {"tensor(uint8)": torch.uint8, "tensor(float)": torch.float32}
 
 
 class OnnxSegmenter:
-    """What prediction needs of a `Segmenter`, of an ONNX file; onnxruntime computes on the CPU.
+    """An ONNX file with what prediction needs of a `Segmenter`; onnxruntime computes on the CPU.
 
     Raises:
         InputError: the file cannot be read, is not of segacc, or onnxruntime is not installed.
@@ -65,13 +65,13 @@ class OnnxSegmenter:
         self._pixels = ORT_TYPES[self.session.get_inputs()[0].type]
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
-        """All outputs by their names.
+        """Compute all outputs, by their names.
 
         Args:
             images: (B, 3, H, W) in 0..255, RGB, of any type.
 
         Raises:
-            RuntimeError: onnxruntime cannot compute them, for want of memory for one.
+            RuntimeError: onnxruntime cannot compute them, for example for lack of memory.
         """
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
@@ -93,5 +93,5 @@ class OnnxSegmenter:
         return self.run(images)["logits"]
 
     def to(self, device: torch.device) -> OnnxSegmenter:
-        """Itself: whatever the device, onnxruntime computes on the CPU."""
+        """Return the model itself: whatever the device, onnxruntime computes on the CPU."""
         return self

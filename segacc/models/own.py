@@ -29,7 +29,7 @@ def own_name(given: Any) -> str:
 
 
 def copy_of_own_net(architecture: str, net: nn.Module | None) -> nn.Module:
-    """A copy of the network that a program has given, on the CPU, in evaluation mode.
+    """Copy the network that a program has given, to the CPU, in evaluation mode.
 
     Raises:
         InputError: none was given, or one of another class than `architecture` says.
@@ -56,8 +56,8 @@ def copy_of_own_net(architecture: str, net: nn.Module | None) -> nn.Module:
 
 
 def freeze_what_is_not_learnt(net: nn.Module, channels: int, stride: int) -> None:
-    """Freeze the parameters on which the logits do not depend in training, for whose gradients DDP
-    would wait. Nothing else of the network changes."""
+    """Freeze the parameters on which the logits do not depend in training, since DDP would wait for
+    their gradients. Nothing else of the network changes."""
     tried = copy.deepcopy(net).train()  # a pass moves BatchNorm's statistics
     tried.zero_grad()
     with torch.enable_grad():
@@ -68,7 +68,7 @@ def freeze_what_is_not_learnt(net: nn.Module, channels: int, stride: int) -> Non
 
 
 def own_stride(net: nn.Module) -> int:
-    """What height and width are padded to a multiple of."""
+    """The number to whose multiples height and width are padded."""
     stride = getattr(net, "stride", STRIDE)
     return stride if isinstance(stride, int) and stride > 0 else STRIDE
 

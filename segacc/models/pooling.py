@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class MatmulAvgPool2d(nn.Module):
-    """What nn.AdaptiveAvgPool2d computes, as two products of matrices: cuBLAS has a deterministic
+    """Computes nn.AdaptiveAvgPool2d as two products of matrices: cuBLAS has a deterministic
     backward pass, the pooling itself has none (torch 2.15)."""
 
     def __init__(self, output_size: tuple[int, int]) -> None:
@@ -31,7 +31,7 @@ def _mean_of_cells(cells: int, length: int) -> Tensor:
 
 
 def without_random_order(model: nn.Module) -> None:
-    """Replace layers whose backward pass on a GPU sums in an order that is never the same."""
+    """Replace layers whose backward pass on a GPU sums in an order that varies between runs."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.AdaptiveAvgPool2d):

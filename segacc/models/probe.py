@@ -1,4 +1,4 @@
-"""What a network is like, found by running it: the parts it uses, their order, its least input."""
+"""Properties of a network, found by running it: the parts it uses, their order, its least input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segacc.runtime.accelerator import is_out_of_memory
 
 Order = dict[nn.Module, int]
 LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-REFUSALS = (RuntimeError, ValueError, AssertionError)  # of networks that an image does not suit
+REFUSALS = (RuntimeError, ValueError, AssertionError)  # of networks that do not accept an image
 
 
 ONEDNN_CHANNELS = 16
@@ -33,7 +33,7 @@ def logits_of(output: Any) -> Tensor:
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode, since a probe must not move BatchNorm's statistics or draw numbers."""
+    """Set evaluation mode, since a probe must not move BatchNorm's statistics or draw numbers."""
     training = net.training
     net.eval()
     try:
@@ -50,7 +50,7 @@ def drop_stages_without_gradient(net: nn.Module, order: Order) -> None:
 
     Args:
         net: with the gradients that `find_order` has left.
-        order: of `find_order`.
+        order: from `find_order`.
     """
     _prune(net, order)
     for parameter in net.parameters():
@@ -93,7 +93,7 @@ def find_order(net: nn.Module, channels: int, stride: int) -> tuple[Order, bool]
 
 
 def _run(net: nn.Module, channels: int, sizes: list[tuple[int, int]]) -> Exception | None:
-    """Leave gradients in the parameters; the error if the network does not run on a size."""
+    """Leave gradients in the parameters; return the error if the network does not run on a size."""
     try:
         with evaluating(net), torch.enable_grad():
             for height, width in sizes:
@@ -182,13 +182,13 @@ def parameters_by_depth(net: nn.Module, encoder: nn.Module, order: Order) -> lis
     large = _count(root) / 2
     blocks = [block for child in root.children() for block in _blocks(child, large)]
     place, places = 0, []
-    for block in blocks:  # one that was read and not called stays behind the one before it
+    for block in blocks:  # a block that was read, not called, follows the one before it
         place = order.get(block, place)
         places.append(place)
     groups: list[list[nn.Parameter]] = []
     for _, block in sorted(zip(places, blocks, strict=True), key=lambda pair: pair[0]):
         parameters = list(block.parameters())
-        if groups and all(p.ndim < 2 for p in parameters):  # a norm layer, of what is before it
+        if groups and all(p.ndim < 2 for p in parameters):  # a norm layer, part of the one before
             groups[-1] += parameters
         elif parameters:
             groups.append(parameters)

@@ -62,16 +62,16 @@ class Segmenter(
         size: px that images were resized to in training, if they were: width and height, or one
             number where these are equal.
         channels: channels of an image.
-        channel_order: in which the network takes them; images are always RGB.
+        channel_order: the order in which the network takes channels; images are always RGB.
         value_range: the values that became 0 and 255 where images of 16 bits per channel were
             trained on; None where there were none, and then 65535 becomes 255.
-        labels: names and colours of the classes, of `Labels.to_config`; None is background and
+        labels: names and colours of the classes, from `Labels.to_config`; None is background and
             foreground where `classes` is 1, and else that nobody has named them.
-        stride: what height and width are padded to a multiple of; None is the network's own.
+        stride: height and width are padded to multiples of this; None is the network's own.
         net: the network of a program (`segacc.models.own`). It is copied and stays as it is.
 
     `threshold`, `size` and `value_range` may be set as attributes, and `normalise_by` sets mean,
-    std and order; what they are then is saved.
+    std and order; the new values are saved.
 
     Attributes:
         least_side: smaller images are padded to this height and width, in px.
@@ -158,8 +158,8 @@ class Segmenter(
 
     @property
     def encoder(self) -> nn.Module:
-        """The part that is pretrained, and that `--freeze-encoder` freezes; the whole network of a
-        program that names no such part."""
+        """The part that is pretrained, and that `--freeze-encoder` freezes; for a network of a
+        program without such a part, the whole network."""
         net = self.net
         names = ("encoder", getattr(net, "base_model_prefix", ""), "backbone")
         parts = (getattr(net, name, None) for name in names)
@@ -167,7 +167,7 @@ class Segmenter(
 
     @property
     def device(self) -> torch.device:
-        """Where the images have to lie."""
+        """The device on which the images have to be."""
         return self.mean.device
 
     @property
@@ -176,7 +176,7 @@ class Segmenter(
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def example_input(self, images: int = 1, side: int | None = None) -> Tensor:
-        """(B, C, H, W) uint8 zeros, of two strides in height and width unless `side` says else."""
+        """Return (B, C, H, W) uint8 zeros, two strides high and wide unless `side` is given."""
         side = 2 * self.stride if side is None else side
         return torch.zeros(images, self.channels, side, side, dtype=torch.uint8)
 
@@ -280,13 +280,13 @@ class Segmenter(
 
 
 def stride_of(architecture: str, net: nn.Module) -> int:
-    """What height and width of the images that a network takes are padded to a multiple of."""
+    """The number to whose multiples the height and width of a network's images are padded."""
     if architecture == "transformers":
         return transformers_stride(net)
     return own_stride(net) if is_own(architecture) else smp_stride(architecture, net)
 
 
 def enlarged(logits: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Logits (B, K, h, w) of a network that computes them at a lower resolution, at the image's."""
+    """Resize logits (B, K, h, w) of a network with a lower resolution to the size of the image."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return functional.interpolate(wide, size=shape, mode="bilinear", align_corners=False)

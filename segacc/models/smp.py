@@ -64,7 +64,7 @@ def make_smp_net(
 
     Raises:
         InputError: a name is not known, or the two do not go together.
-        OSError, ValueError, RuntimeError: the weights cannot be had. Only if they are named.
+        OSError, ValueError, RuntimeError: the weights cannot be loaded. Only if they are named.
     """
     check_architecture(architecture)
     check_encoder(encoder)
@@ -119,7 +119,7 @@ def _has_fixed_size(encoder: str) -> bool:
 
 
 def smp_stride(architecture: str, net: nn.Module) -> int:
-    """What height and width have to be multiples of."""
+    """The number that height and width have to be multiples of."""
     if architecture == "dpt":  # its decoder halves the map of patches once
         return 2 * int(net.encoder.output_stride)  # type: ignore[union-attr, arg-type]
     # Dilated encoders would do with 8 or 16; models of 0.1.0 were trained with this one.

@@ -32,12 +32,12 @@ class Ensemble:
 
     @property
     def threshold(self) -> float:
-        """The mean of those of the models."""
+        """The mean of the models' thresholds."""
         return sum(one.threshold for one in self.members) / len(self.members)
 
     @property
     def value_range(self) -> ValueRange | None:
-        """That of the first model, of images with 16 bits per channel."""
+        """The range of the first model, for images with 16 bits per channel."""
         return self.members[0].value_range
 
 
@@ -79,7 +79,7 @@ def seen_by(views: Sequence[View], values: np.ndarray) -> tuple[np.ndarray, ...]
 
 
 def mean_maps(maps: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
-    """The mean of what `probability_maps` gives of each model, class by class."""
+    """Yield the mean of the models' `probability_maps`, class by class."""
     if len(maps) == 1:
         yield from maps[0]
         return
@@ -93,7 +93,7 @@ def load_models(
     """One model, or several to predict together, on a device.
 
     Raises:
-        InputError: one cannot be had, or they have different classes.
+        InputError: a model cannot be loaded, or they have different classes.
     """
     return together([load_predictor(source).to(device) for source in sources], sources)
 
@@ -104,7 +104,7 @@ def together(
     """One model as it is, or several as one; raises as `load_models`.
 
     Args:
-        sources: what they are called, for messages; they are numbered without.
+        sources: their names, for messages; without these, they are numbered.
     """
     if not members:
         raise InputError("no model was given: name one at least.")
@@ -119,12 +119,12 @@ def check_models_agree(sources: Sequence[object], labels: Sequence[Labels | None
     """Raises InputError where models that predict together have different classes.
 
     Args:
-        sources: what the models are called.
-        labels: of each; None where nobody has named them.
+        sources: the names of the models.
+        labels: those of each model; None if nobody has named them.
     """
     names = [list(of_model.names) if of_model else [] for of_model in labels]
     for source, own in zip(sources, names, strict=True):
-        if own != names[0] and not len(own) == len(names[0]) == 2:  # two may be called anything
+        if own != names[0] and not len(own) == len(names[0]) == 2:  # two may have any names
             raise InputError(
                 f"{source} has a model for the classes {first_few(own)}, and {sources[0]} for "
                 f"{first_few(names[0])}: give models of the same classes."

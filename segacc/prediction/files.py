@@ -72,8 +72,8 @@ def predict_image(
     """Predict one image.
 
     Args:
-        model: of `segacc.models.load.load_predictor`, on the device that is to compute; or several
-            (`segacc.prediction.ensemble.load_models`), of which the mean is taken.
+        model: from `segacc.models.load.load_predictor`, on the device that computes; or several
+            (`segacc.prediction.ensemble.load_models`), whose mean is taken.
         image: a file, or (H, W, 3) uint8 RGB.
         tta: `none`, or the mean over flips: `h` the horizontal one, `hv` both and their product.
         tile: side in px of windows that overlap by half, for images that are too large to be
@@ -189,7 +189,7 @@ def predict_masks(
 
 
 def _threshold(model: Predictor | Ensemble, given: float | None) -> float:
-    """The one that was given, or the model's; raises InputError where it decides nothing."""
+    """Return the given threshold, or the model's; raises InputError if it would have no effect."""
     if given is not None and model.labels and model.labels.logits > 1:
         raise InputError(
             f"--threshold {given} decides between two classes, and the model has "
@@ -272,7 +272,7 @@ def _logits(
     tile: int | None,
     progress: Callable[[float], object] | None = None,
 ) -> list[Tensor]:
-    """Of each model (B, K, H, W) float32 logits of images of one shape, with `tile` on the CPU."""
+    """Each model's logits (B, K, H, W) float32 of images of one shape; with `tile` on the CPU."""
     found = []
     for number, one in enumerate(members_of(model)):
         pixels = np.stack([image.pixels[number] for image in batch])
@@ -284,7 +284,7 @@ def _logits(
 
 
 def _maps(logits: list[Tensor], batch: Sequence[Resized | Read]) -> Iterator[Iterator[Tensor]]:
-    """Of each image `probability_maps`, of several models their mean."""
+    """Yield the `probability_maps` of each image; for several models, their mean."""
     of_images = zip(*(of_model.split(1) for of_model in logits), strict=True)
     for one, of_models in zip(batch, of_images, strict=True):
         yield mean_maps([probability_maps(own, one.shape) for own in of_models])

@@ -40,8 +40,8 @@ def plan(
     `out/overlays/a/b.jpg`.
 
     Args:
-        images: files of any name; folders, of which all images are taken, also in folders below;
-            globs, in which `**` stands for any number of folders.
+        images: files of any name; folders, with all images in them and in folders below; globs, in
+            which `**` stands for any number of folders.
         out: a new or empty folder.
         goes_on: the folder may hold what an interrupted call has written.
 
@@ -79,7 +79,7 @@ def plan(
 
 
 def without_existing(targets: Iterable[Target]) -> list[Target]:
-    """Those of which a file is missing. The mask of an image is written last, and whole."""
+    """Return the targets that lack a file. The mask of an image is written last, and whole."""
 
     def exists(target: Target) -> bool:
         # With more than two classes, the probabilities are a folder.

@@ -46,8 +46,8 @@ def predict_logits(
             `hv` the horizontal, the vertical, and both at once.
         tile: predict square windows of this many px that overlap by half, and blend their logits
             with Gaussian weights. Beside the images and what the model takes for a few windows, it
-            takes 8 bytes a pixel: the logits and the sum of the weights. An image that one window
-            holds is predicted as without.
+            takes 8 bytes a pixel: the logits and the sum of the weights. An image that fits into
+            one window is predicted as without `tile`.
         progress: called after each step with the share of the image, 0 to 1, that is predicted.
 
     Returns:
@@ -91,7 +91,7 @@ def predict_logits(
 
 
 def resize_logits(logits: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Logits (B, K, h, w) at another height and width, bilinear."""
+    """Resize logits (B, K, h, w) to another height and width, bilinearly."""
     if logits.shape[-2:] == shape:
         return logits
     return functional.interpolate(
@@ -106,8 +106,8 @@ def _gaussian(length: int, device: torch.device) -> Tensor:
 
 
 def _mean_over_flips(model: Predictor, images: Tensor, tta: str) -> Tensor:
-    """(B, K, H, W) float32; of windows it is the windows that are flipped, so that no copy of the
-    image is made and all is blended once."""
+    """Return the mean over flips, (B, K, H, W) float32. With windows, each window is flipped, so
+    that no copy of the image is made and the logits are blended once."""
     logits: Tensor = model(images).float()
     for dims in TTA_FLIPS[tta]:
         logits = logits + model(images.flip(dims)).float().flip(dims)
@@ -129,8 +129,8 @@ def predict_split(
     """Predict this rank's share of a split on full images.
 
     Every batch has the same shape: a short one is filled up with its last image, whose copies are
-    dropped again. Images of different shapes are predicted one by one. So what is found in an image
-    does not depend on which images are beside it, and thereby on the number of ranks.
+    dropped again. Images of different shapes are predicted one by one. So the prediction of an
+    image does not depend on the images beside it, nor on the number of ranks.
 
     Args:
         model: in evaluation mode, and not wrapped by DDP, whose forward waits for the other ranks
@@ -172,7 +172,7 @@ def predict_batch(
     """Predict some images of a split in one step; arguments as of `predict_split`.
 
     Args:
-        indices: of `batch_size` images at most, of one shape.
+        indices: those of at most `batch_size` images, all of one shape.
 
     Returns:
         logits (B, K, H, W) float32; label maps (B, H, W) uint8.

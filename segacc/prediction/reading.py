@@ -1,4 +1,5 @@
-"""Images to predict: read as the model was trained, with notes on those that are unlike its own."""
+"""Images to predict: read as the model was trained, with notes on those unlike its training
+data."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ class Read:
 def readable(
     targets: Sequence[Target], views: Sequence[View], ahead: int
 ) -> Iterator[Read | DecodeError]:
-    """The images in order, or why one cannot be read.
+    """Yield the images in order, or the error of one that cannot be read.
 
     Args:
         views: how each model sees an image.
@@ -117,6 +118,6 @@ class Notes:
 
 
 def _count_and_names(names: list[str]) -> str:
-    """Such as `5 images (a.png, b.png, c.png and 2 more)`."""
+    """Return text such as `5 images (a.png, b.png, c.png and 2 more)`."""
     images = "1 image" if len(names) == 1 else f"{len(names)} images"
     return f"{images} ({some_names(names)})"

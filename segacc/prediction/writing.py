@@ -1,4 +1,4 @@
-"""What `segacc predict` writes of an image: its mask, its probabilities, an overlay."""
+"""What `segacc predict` writes for an image: its mask, its probabilities, an overlay."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ LEGEND = "classes.txt"
 
 
 def probability_maps(logits: Tensor, shape: tuple[int, int]) -> Iterator[Tensor]:
-    """Of each of K classes (H, W) float32 in 0..1 on the CPU, at the image's own size. One is in
-    memory at a time.
+    """Yield a map (H, W) float32 in 0..1 on the CPU for each of K classes, at the image's own size.
+    Only one is in memory at a time.
 
     Args:
-        logits: (1, K, h, w); with one, they are overwritten.
+        logits: (1, K, h, w); for K = 1 they are overwritten.
     """
     probabilities = logits.sigmoid_() if logits.shape[1] == 1 else class_probabilities(logits)
     for of_class in probabilities.split(1, dim=1):
@@ -53,7 +53,7 @@ def write_files(
     """Write the files that the image's target names, the mask last: where it is, all are.
 
     Args:
-        maps: of `probability_maps`.
+        maps: from `probability_maps`.
         threshold: for two classes, foreground is where the probability is above this.
         labels: None where nobody has named the classes.
         colours: the mask of more than two classes is RGB, else numbers with a palette.
@@ -88,10 +88,11 @@ def _write_binary(one: Read, probabilities: Tensor, threshold: float) -> None:
 def label_map_of(
     maps: Iterator[Tensor], see: Callable[[int, Tensor], object] | None = None
 ) -> np.ndarray:
-    """The most probable class of each pixel, (H, W) uint8; of equal ones the first, as argmax.
+    """The most probable class of each pixel, (H, W) uint8; the first if several are equal, as
+    argmax.
 
     Args:
-        maps: of `probability_maps`, of more than one class.
+        maps: from `probability_maps`, for more than one class.
         see: called with the number of each class and its map.
     """
     best, found = torch.zeros(0), np.zeros(0, np.uint8)
@@ -132,7 +133,7 @@ def _save_overlay(overlay: Image.Image, path: Path) -> None:
 
 
 def _save(picture: Image.Image, path: Path, file_format: str) -> None:
-    """Write the file whole: one that exists is complete."""
+    """Write the file as a whole: a file that exists is complete."""
     aside = path.with_name(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

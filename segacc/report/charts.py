@@ -98,7 +98,7 @@ def chart(
     """A figure: heading, legend, axes and what is drawn on them.
 
     Args:
-        name: of the figure; the ids of its elements start with it.
+        name: the name of the figure; the ids of its elements start with it.
         description: what the chart shows, for screen readers.
         body: what is drawn over the grid.
         legend: the lines that a legend names.
@@ -219,7 +219,7 @@ def bars(edges: Sequence[float], heights: Sequence[float], x: Axis, y: Axis) -> 
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """The labels of an axis, in as many digits as tell its ticks apart: 0.25, 100, 5e-5."""
+    """The labels of an axis, with enough digits to distinguish its ticks: 0.25, 100, 5e-5."""
     labels: list[str] = []
     for digits in range(4, 17):
         labels = [f"{0 if abs(t) < 1e-12 else t:.{digits}g}".replace("e-0", "e-") for t in ticks]

@@ -47,7 +47,7 @@ def write_check_page(path: Path, dataset: str, audit: Audit, draws: Sequence[Dra
         draws: what a training will see of some images, if the page shows it.
 
     Raises:
-        DecodeError: a file is no longer what it was when it was looked at.
+        DecodeError: a file has changed since it was checked.
     """
     labels, splits = audit.coding.labels, list(dict.fromkeys(s.split for s in audit.samples))
     shown_classes = [FOREGROUND] if labels.logits == 1 else list(range(labels.classes))

@@ -1,4 +1,4 @@
-"""What the page of a report shows where there are more than two classes."""
+"""The parts of a report's page for more than two classes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ FOR_SCRIPT = ("masks", "mask_of", "found")  # of a GalleryImage
 
 @dataclass(frozen=True)
 class Matrix:
-    """A confusion matrix of a run, of the classes that are there and, of many, of the largest."""
+    """A confusion matrix of a run: of the classes that occur and, if they are many, of the
+    largest."""
 
     names: list[str]
     numbers: list[int | None]
-    """of the classes; None for all others together"""
+    """the names of the classes; None stands for all others together"""
     rows: list[list[int]]
     """[true class][predicted class], pixels"""
     total: int
@@ -60,7 +61,7 @@ def class_values(runs: list[Scored], where: list[list[int]], most: int) -> dict[
     """The variables of the template.
 
     Args:
-        where: of each run, the places of the images that all runs have.
+        where: for each run, the positions of the images that all runs have.
         most: how many images the gallery has at most.
     """
     labels = runs[0].labels
@@ -81,7 +82,7 @@ def class_values(runs: list[Scored], where: list[list[int]], most: int) -> dict[
 def class_data(
     runs: list[Scored], labels: list[str], gallery: list[GalleryImage]
 ) -> dict[str, Any]:
-    """What the page's script works with."""
+    """Return the data for the page's script."""
     classes = runs[0].labels
     rows = [{row["name"]: row for row in run.rows} for run in runs]
     pictures = [
@@ -110,7 +111,7 @@ def sparse_counts(row: dict[str, str], classes: Labels) -> dict[int, list[int]]:
     """tp, fp and fn of the classes that are in an image's mask or were predicted there.
 
     Args:
-        row: of per_image.csv.
+        row: a row of per_image.csv.
     """
     counts = counts_of_rows([row], classes)[0].long()
     there = (counts[:, [TP, FP, FN]].sum(dim=1) > 0).nonzero()[:, 0].tolist()
@@ -118,12 +119,12 @@ def sparse_counts(row: dict[str, str], classes: Labels) -> dict[int, list[int]]:
 
 
 def choose_class_images(ious: Tensor, counts: list[Tensor], most: int) -> list[int]:
-    """The images of the gallery, worst first. Of more images than `most`, it has those that are
-    worst in a class, the same number for each class, and of the others as `first_and_spread`.
+    """Choose the images of the gallery, worst first. If there are more than `most`, it has those
+    that are worst in a class, the same number for each class, and others by `first_and_spread`.
 
     Args:
         ious: (N,) the mIoU of the images, by which they are sorted.
-        counts: of each run (N, K, 4).
+        counts: (N, K, 4) for each run.
     """
     order = ious.argsort(stable=True).tolist()
     if len(order) <= most:
@@ -159,8 +160,8 @@ def best_first(tables: list[list[dict[str, Any]]]) -> list[int]:
 
 
 def matrix_of(confusion: list[list[int]], labels: Labels) -> Matrix:
-    """The confusion matrix for people: without classes that are nowhere, and of many classes with
-    those that have the most pixels, in masks and predictions, and the rest as one.
+    """Return the confusion matrix for people, without classes that do not occur. Of many classes,
+    it has those with the most pixels in masks and predictions, and the rest as one.
 
     Args:
         confusion: [true class][predicted class], as in metrics.json.

@@ -198,7 +198,7 @@ def scatter(
     Args:
         histograms: (N, 2, 256) of each run: pixels of background and foreground at each level.
         shown: names of the images that are in the gallery, by number; their points are links.
-        images: how many images there are; of many, not all have a point.
+        images: how many images there are; if they are many, not all have a point.
     """
     shares = [(h[:, 1].sum(-1) / h.sum((-1, -2)).clamp_min(1)).tolist() for h in histograms]
     x = fit_axis("foreground, share of the image", [s for run in shares for s in run], low=0.0)
@@ -280,7 +280,7 @@ def bar(score: dict[str, float | None], colour: str) -> Markup:
 
 
 def plot() -> dict[str, float]:
-    """Where the plot is in the drawing, and the number of bins, for the page's script."""
+    """The position of the plot in the drawing, and the number of bins, for the page's script."""
     left, top = _corner()
     return {
         "left": left,

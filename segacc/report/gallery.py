@@ -22,7 +22,7 @@ IN_DIALOG = ("dice", "precision", "recall", "boundary_iou", *DISTANCES, "ece")  
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """What the gallery shows of an image."""
+    """An image in the gallery: its pictures and scores."""
 
     point: int  # its place among the images that have a point in the chart
     name: str
@@ -30,9 +30,9 @@ class GalleryImage:
     width: int
     height: int
     photo: str  # base64 of a JPEG
-    masks: list[str]  # base64 of 8-bit gray PNGs, of `mask_in_page`; one if all runs have the same
+    masks: list[str]  # base64 of 8-bit gray PNGs, by `mask_in_page`; one if all runs have the same
     mask_of: list[int]  # for each run, which of the masks is its own
-    found: list[str]  # base64 of an 8-bit gray PNG for each run, of `Scored.found`
+    found: list[str]  # base64 of an 8-bit gray PNG for each run, by `Scored.found`
     scores: list[list[tuple[str, str]]]  # for each run, names and values at its threshold
 
 
@@ -41,10 +41,11 @@ def choose_images(ious: Tensor, pictures: int, points: int) -> tuple[list[int], 
 
     Args:
         ious: (N,) of the images, by which they are sorted.
-        pictures: how many images the gallery has at most. Of more images it has the worst, half as
-            many as this, and others with equal steps between the rest of the sorted images.
-        points: how many points there are at most: those of the gallery, and others with equal
-            steps between the rest of the sorted images.
+        pictures: how many images the gallery has at most. If there are more, half of the gallery
+            are the worst images, and the others are evenly spaced among the rest of the sorted
+            images.
+        points: how many points there are at most: those of the gallery, and others that are evenly
+            spaced among the rest of the sorted images.
 
     Returns:
         gallery: worst first.
@@ -60,15 +61,15 @@ def choose_images(ious: Tensor, pictures: int, points: int) -> tuple[list[int], 
 
 
 def first_and_spread(order: list[int], most: int) -> list[int]:
-    """Of more images than `most`, the first half as many, and others with equal steps between the
-    rest."""
+    """If there are more images than `most`, return half of `most` from the start of the order, and
+    others that are evenly spaced among the rest."""
     if len(order) <= most:
         return order
     return order[: most // 2] + _evenly(order[most // 2 :], most - most // 2)
 
 
 def _evenly(items: list[int], count: int) -> list[int]:
-    """`count` items from the first to the last, with equal steps between them."""
+    """Return `count` evenly spaced items, from the first to the last."""
     return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 

@@ -1,11 +1,11 @@
 """The report: a page on one run, or on several side by side.
 
-Of two classes all follows a threshold. Numbers that do come from histograms of levels, so they are
-those of the scored size at every threshold. Pictures come from 8-bit levels, and are reduced if an
-image is larger than SIDE. Of more classes the page is made by `class_page.py`.
+For two classes, the page follows a threshold. Its numbers come from histograms of levels, so they
+are those of the scored size at every threshold. Its pictures come from 8-bit levels, and are
+reduced if an image is larger than SIDE. For more classes, `class_page.py` makes the page.
 
-The size of the page has a bound: of many images, the numbers are of all, and the pictures and
-points of some.
+The size of the page has a bound: if there are many images, the numbers are of all, but pictures and
+points are of some.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _threshold_values(runs: list[Scored], where: list[list[int]], most: int) -> 
     """The variables of the template for two classes.
 
     Args:
-        where: of each run, the places of the images that all runs have.
+        where: for each run, the positions of the images that all runs have.
         most: how many images the gallery has at most.
     """
     summaries = [summarise(run, indices) for run, indices in zip(runs, where, strict=True)]
@@ -102,7 +102,7 @@ def _threshold_values(runs: list[Scored], where: list[list[int]], most: int) -> 
 def _threshold_data(
     runs: list[Scored], labels: list[str], values: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the page's script works with."""
+    """Return the data for the page's script."""
     gallery: list[GalleryImage] = values["gallery"]
     summaries: list[Summary] = values["summaries"]
     histograms: list[Tensor] = values["histograms"]

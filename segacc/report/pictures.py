@@ -56,7 +56,7 @@ def picture_name(name: str) -> str:
     the whole name are added.
 
     Args:
-        name: of the image, with the folders that it is in.
+        name: the name of the image, with the folders that it is in.
     """
     escaped = re.sub(r"^\.|[%/]", lambda found: f"%{ord(found[0]):02X}", name)
     if len(os.fsencode(escaped + SUFFIX)) <= LONGEST_NAME:
@@ -68,7 +68,7 @@ def picture_name(name: str) -> str:
 
 
 def find_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The pictures of all images of a split, which may not be there.
+    """Return the paths of the pictures of all images of a split; the files may not exist.
 
     In runs of 0.1.0 a slash became two underscores, so that two images could get the same picture.
 
@@ -184,7 +184,7 @@ def tinted(image: np.ndarray, label_map: np.ndarray, labels: Labels) -> Image.Im
 
 
 def overview(pictures: list[Path], title: str, labels: Labels = BINARY) -> Image.Image:
-    """One picture that shows all of these below each other, under a title and, of more than two
+    """One picture that shows all of these below each other, under a title and, with more than two
     classes, their colours."""
     sheets = []
     for path in pictures:
@@ -239,7 +239,7 @@ def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
 
     Args:
         form: "PNG", "JPEG" and so on.
-        options: of Pillow for this form.
+        options: Pillow's options for this form.
     """
     file = io.BytesIO()
     picture.save(file, form, **options)

@@ -25,7 +25,7 @@ STYLE = "report.css"
 def write_page(
     path: Path, template: str, scripts: tuple[str, ...], data: dict[str, Any], **values: Any
 ) -> None:
-    """Write a page of a template, which escapes all that it shows.
+    """Write a page from a template, which escapes all values that it shows.
 
     Args:
         template, scripts: files in templates/; the scripts become one.
@@ -71,7 +71,7 @@ def size_words(size: Any) -> str:
 
 
 def scored_sizes(metrics: dict[str, Any]) -> str:
-    """The size of the images that were scored, for people."""
+    """The size of the scored images, for people."""
     return _with_signs(sizes_in_words(metrics))
 
 

@@ -1,4 +1,4 @@
-"""What evaluate.py wrote about a run on a split, read for a report."""
+"""Read what evaluate.py wrote about a run on a split, for a report."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Scored:
         return self.split[index][1]
 
     def found(self, index: int) -> np.ndarray:
-        """(H, W) uint8, of what the run found: of two classes, the probability of foreground is
-        above k / 256 where the level is k or more, for k > 0; of more classes, the predicted label
-        map.
+        """Return what the run found, (H, W) uint8. For two classes these are levels: the
+        probability of foreground is above k / 256 where the level is k or more, for k > 0. For more
+        classes it is the predicted label map.
 
         Raises:
             InputError: the file is missing, damaged or not of the mask's size.
@@ -78,7 +78,7 @@ class Scored:
 
     @property
     def data(self) -> str:
-        """The name of the data set: of a folder or an archive without the way to it."""
+        """The name of the data set; for a folder or an archive, without its path."""
         return Path(str(self.metrics["dataset"]).rstrip("/")).name
 
     @property
@@ -93,7 +93,7 @@ class Scored:
 
     @property
     def is_no_better_than_constant(self) -> bool:
-        """As `is_no_better_than_constant` says of its metrics.json."""
+        """The result of `is_no_better_than_constant` for its metrics.json."""
         return is_no_better_than_constant(self.metrics)
 
     @property
@@ -157,8 +157,8 @@ def read_scored(run: Path, folder: Path, split: Split) -> Scored:
 
 
 def facts(run: Scored) -> list[tuple[str, str]]:
-    """What a reader asks first about a run: names, and what is to be said; what an older version
-    did not write is left out."""
+    """Return what a reader asks first about a run, as names and texts; facts that an older version
+    did not write are left out."""
     record, metrics = run.record, run.metrics
     scored = [day(metrics.get("scored")), metrics.get("device", "")]
     scored.append(f"segacc {metrics['version']}" if "version" in metrics else "")
@@ -174,7 +174,7 @@ def facts(run: Scored) -> list[tuple[str, str]]:
 
 
 def _facts_of_members(record: dict[str, Any]) -> dict[str, str]:
-    """Of several runs whose mean was scored."""
+    """Return the facts about several runs whose mean was scored."""
     return {
         "mean of": ", ".join(Path(run).name for run in record["members"]),
         "parameters": f"{record['parameters']['whole'] / 1e6:.1f} M of all together",
@@ -182,7 +182,7 @@ def _facts_of_members(record: dict[str, Any]) -> dict[str, str]:
 
 
 def facts_of_each(run: Scored) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Of several runs the name of each, and how it was trained; empty of one run, and where an
+    """Return the name of each of several runs, and how it was trained; empty for one run, and if an
     older version did not write it."""
     record = run.record
     return [
@@ -198,10 +198,10 @@ def facts_of_each(run: Scored) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _trained(record: dict[str, Any]) -> str:
-    """When, where and with what a run was trained.
+    """Say when, where and with what a run was trained.
 
     Args:
-        record: of config.json.
+        record: the content of config.json.
     """
     told = [day(record.get("started")), record.get("device") or ""]
     if (record.get("processes") or 1) > 1:
@@ -211,7 +211,7 @@ def _trained(record: dict[str, Any]) -> str:
 
 
 def _facts_of_training(run: Scored) -> dict[str, str]:
-    """Of one run."""
+    """Return the facts about the training of one run."""
     config, record = read_config(run.config), run.record
     images = record.get("data", {}).get("images", {})
     parameters = record.get("parameters", {}).get("whole")

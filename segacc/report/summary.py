@@ -11,7 +11,7 @@ from segacc.metrics.counts import iou_of
 from segacc.metrics.thresholds import LEVELS, counts_at_thresholds, histogram
 from segacc.report.scored import Scored
 
-IOU_BINS = 20  # of the chart that counts the images by their IoU
+IOU_BINS = 20  # bins of the chart that counts the images by their IoU
 
 
 @dataclass(frozen=True)

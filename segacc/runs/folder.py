@@ -1,4 +1,4 @@
-"""The folder of a run: made, or opened to go on in it; its config.json and its table of images."""
+"""The folder of a run: make it, or open it to continue; its config.json and its table of images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LIBRARIES = (
 
 
 RUNS = Path("runs")
-"""where runs are whose folder the flags do not name"""
+"""the folder of runs whose own folder the flags do not name"""
 
 
 def check_output_dir(config: TrainConfig) -> None:
@@ -74,9 +74,9 @@ class RunFolder:
     run_id: str
     """the name of the run in its tracker"""
     changes: str = ""
-    """of a resumed run: the flags that have changed, as text for the banner"""
+    """for a resumed run: the flags that have changed, as text for the banner"""
     epochs: tuple[dict[str, Any], ...] = ()
-    """of a resumed run: the lines of metrics.jsonl, of the epochs that it has done"""
+    """for a resumed run: the lines of metrics.jsonl, one for each epoch that it has done"""
 
 
 def open_run(
@@ -93,8 +93,8 @@ def open_run(
 
     Args:
         epochs_done: of a resumed run; later epochs are dropped from metrics.jsonl.
-        given: what flags that name a file have said; a new run stores it, so that it is resumed
-            with the same.
+        given: the content of files that flags name; a new run stores it, so that it is resumed with
+            the same.
 
     Raises:
         InputError: the folder is taken or cannot be written, or the data set has changed.
@@ -176,8 +176,8 @@ def _start_run(
 
 
 def make_run_folder(config: TrainConfig) -> Path:
-    """Make the folder of a new run: the one that the flags name, or one of a name that no other run
-    has.
+    """Make the folder of a new run: the one that the flags name, or one with a name that no other
+    run has.
 
     Raises:
         InputError: the one that the flags name is taken.
@@ -201,13 +201,12 @@ def make_run_folder(config: TrainConfig) -> Path:
 
 
 def timestamp() -> str:
-    """The time here, for a record: 2026-11-29T14:05:00+01:00."""
+    """The local time, for a record: 2026-11-29T14:05:00+01:00."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def generated_name(config: TrainConfig, now: datetime) -> str:
-    """What a run is called that was given no name: its data, model, encoder, seed, fold
-    and time."""
+    """Name a run that was given no name: by its data, model, encoder, seed, fold and time."""
     place = Path(config.dataset).expanduser()
     dataset = place.resolve().stem if place.exists() else config.dataset
     parts = [dataset, config.model.removeprefix(OWN), config.encoder or "", f"seed{config.seed}"]

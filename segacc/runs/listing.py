@@ -31,7 +31,8 @@ from segacc.runs.status import (
 log = logging.getLogger(__name__)
 
 DEEPEST = 3
-"""how many folders below a given one runs are looked for; those of a study are in runs/study"""
+"""runs are looked for up to this many folders below a given one; those of a study are in
+runs/study"""
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class ListedRun:
     path: Path
     state: StateName
     why: str
-    """of one that was stopped or has failed: a sentence"""
+    """the reason, as a sentence, if it was stopped or has failed"""
     epochs: int
-    """done"""
+    """epochs that are done"""
     most_epochs: int
     best: float | None
     """the largest validation IoU; None before the first epoch"""
@@ -146,12 +147,12 @@ def _status_of(
     lines: list[dict[str, Any]],
     best: dict[str, Any] | None,
 ) -> Status:
-    """The status of a run; of one that an older version trained, what its files say."""
+    """Return the status of a run; for a run of an older version, what its files say."""
     if status is not None and status.state != "finished":
         return status
     last = lines[-1]["epoch"] if lines else 0
     waited = last - best["epoch"] if best else 0
-    # Its config is that of the last resume, which may have asked for more epochs.
+    # The config is from the last resume, which may have asked for more epochs.
     ended = last >= config.get("epochs", 0) or waited >= config.get("patience", last + 1)
     if status is not None and ended:
         return status

@@ -39,7 +39,7 @@ class Status:
 
     state: StateName
     why: str = ""
-    """of one that was stopped or has failed: a sentence"""
+    """the reason, as a sentence, if it was stopped or has failed"""
     host: str = ""
     pid: int = 0
     """the process that trains it, or was the last to do so"""
@@ -50,10 +50,10 @@ class Status:
 def read_status(run: Path, held: bool = False) -> Status | None:
     """The status of a run, None where it has none: older versions wrote none.
 
-    The state is `training` only while a process trains; of a run that was killed it is `stopped`.
+    The state is `training` only while a process trains; for a run that was killed it is `stopped`.
 
     Args:
-        held: whether this process has the lock, by which it would be taken for one that trains.
+        held: whether this process has the lock itself; else the lock means that a process trains.
     """
     path = run / STATUS
     try:
@@ -72,7 +72,7 @@ def read_status(run: Path, held: bool = False) -> Status | None:
 
 
 def _parsed(text: str) -> Status | None:
-    """None of a file that was not written to its end, or by a newer version."""
+    """Parse status.json; None if it was not written to its end, or by a newer version."""
     try:
         return Status(**json.loads(text))
     except (ValueError, TypeError):
@@ -81,11 +81,11 @@ def _parsed(text: str) -> Status | None:
 
 @contextmanager
 def marked_as_training(run: Path | None, lock: IO[bytes] | None = None) -> Iterator[None]:
-    """Mark a run as one that this process trains, and in the end how that went.
+    """Mark a run as one that this process trains; record in the end how that went.
 
     Args:
         run: None on the ranks that leave this to rank 0.
-        lock: of `held_by_nobody_else`, where this process has it already.
+        lock: from `held_by_nobody_else`, where this process has it already.
 
     Raises:
         InputError: another process trains the run.
@@ -112,7 +112,7 @@ def marked_as_training(run: Path | None, lock: IO[bytes] | None = None) -> Itera
             end = Status("failed", why, host, pid)
             raise
         finally:
-            with suppress(OSError):  # the disk is full, which is the error that is on its way
+            with suppress(OSError):  # the disk is full: that error is being raised already
                 _write(file, end)
 
 
@@ -128,7 +128,7 @@ def held_by_nobody_else(run: Path, wait: float = WAIT_SECONDS) -> Iterator[IO[by
 
 
 def mark_as_cleaned(run: Path) -> None:
-    """Record that the states of a finished run are no more there."""
+    """Record that the states of a finished run were removed."""
     (run / STATUS).write_text(json.dumps(asdict(Status("finished", cleaned=True))))
 
 

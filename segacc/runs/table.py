@@ -12,7 +12,7 @@ from segacc.errors import InputError, plural, quoted
 from segacc.runs.listing import ListedRun, clean
 
 UNCUT = 200
-"""columns where nobody looks at a terminal"""
+"""columns if the output is no terminal"""
 HEADINGS = {
     "failed": "failed; once the cause is removed, continue with",
     "stopped": "stopped; continue with",

@@ -37,7 +37,7 @@ def make_accelerator(precision: str) -> Accelerator:
 
     Raises:
         InputError: the precision does not exist on this device, or the launcher's config asks for
-            what training does not do.
+            something that training does not support.
     """
     check_launcher()
     cuda = uses_gpu()
@@ -80,8 +80,8 @@ _running = threading.Lock()
 
 @contextmanager
 def only_run() -> Iterator[None]:
-    """A training or an evaluation, of which a process does one at a time, and puts its settings
-    back.
+    """Do one training or evaluation at a time in this process, and put its settings back at the
+    end.
 
     Raises:
         InputError: another one runs, perhaps in another thread, or it has called this one.
@@ -121,7 +121,7 @@ def _leave_group() -> None:
 
 
 def choose_precision(precision: str, cuda: bool) -> str:
-    """What accelerate takes as `mixed_precision`: no, bf16 or fp16.
+    """Return the `mixed_precision` for accelerate: no, bf16 or fp16.
 
     Args:
         precision: `--precision`; `auto` takes that of the launcher's config, if it names one.
@@ -195,8 +195,8 @@ def check_launcher() -> None:
             f"the launcher's config asks for gradient_accumulation_steps {steps}, which segacc "
             "does not use: leave it out there, and give --accumulate to `segacc train`."
         )
-    # These are what `accelerate launch` sets for a single process, of which it starts one whatever
-    # its num_processes is.
+    # `accelerate launch` sets these for a single process. It then starts one process, whatever its
+    # num_processes is.
     if {"ACCELERATE_DYNAMO_BACKEND", "MASTER_ADDR"} <= set(os.environ) and "RANK" not in os.environ:
         log.warning(
             "accelerate launch was asked for several processes, and on a CPU starts only one: "
@@ -205,7 +205,7 @@ def check_launcher() -> None:
 
 
 def check_gpus() -> None:
-    """Raises InputError where this machine has fewer GPUs than processes, one of which is this."""
+    """Raises InputError if this machine has fewer GPUs than processes of this launch."""
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if local >= there:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Progress bars: in a terminal, and in a notebook, where they are its own; a log gets lines."""
+"""Progress bars for terminals and notebooks; a log gets lines instead."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tqdm.auto import tqdm as tqdm_here  # the notebook's, where this is one
 from segacc.errors import is_main
 
 LOG_SECONDS = 30.0
-"""between two lines of a log"""
+"""seconds between two lines of a log"""
 
 
 def make_bar(shown: bool = True, **options: Any) -> tqdm:
-    """A bar of tqdm with its options; nothing is shown where nobody looks, such as in a log.
+    """Make a tqdm bar with these options; it is hidden where nobody looks, such as in a log.
 
     Args:
         shown: False shows nothing anywhere.
@@ -26,7 +26,7 @@ def make_bar(shown: bool = True, **options: Any) -> tqdm:
 
 
 def close_bars() -> None:
-    """End all bars, so that what is printed next has its line for itself."""
+    """End all bars, so that what is printed next has a line of its own."""
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()
 
@@ -42,8 +42,7 @@ def show_doing(what: str = "") -> None:
 
 
 class LogLines:
-    """When it is time for a line about progress, which a log gets every 30 seconds in place of a
-    bar.
+    """Decides when a log gets a line about progress: every 30 seconds, in place of a bar.
 
     Args:
         shown: False for processes that print nothing.
@@ -56,7 +55,7 @@ class LogLines:
         self._last = clock()
 
     def are_due(self) -> bool:
-        """Whether to print a line now; the time counts from here then."""
+        """Whether to print a line now; if so, the 30 seconds start again."""
         if not self._shown or self._clock() - self._last < LOG_SECONDS:
             return False
         self._last = self._clock()

@@ -15,8 +15,7 @@ USE_CPU = "ACCELERATE_USE_CPU"
 
 @contextmanager
 def on_device(name: str | None) -> Iterator[None]:
-    """Compute on a device: what asks for the accelerator, or where new tensors of the GPU go, gets
-    this one.
+    """Compute on a device: the accelerator uses it, and new tensors on the GPU go there.
 
     Args:
         name: `cpu`, `cuda` or `cuda:1`; None leaves it to the launcher, or takes a GPU where there

@@ -1,4 +1,4 @@
-"""The Hub of Hugging Face where there is no network."""
+"""Use of the Hugging Face Hub without a network."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 SECONDS = 10.0
-"""for a connection, as long as the Hub's client waits"""
+"""seconds to wait for a connection, as long as the Hub's client waits"""
 
 
 @contextmanager
 def hub_or_its_cache() -> Iterator[str]:
-    """Where the Hub cannot be reached, its client takes what its cache holds, at once: else it asks
-    six times, for half a minute, and prints a line each time.
+    """Let the Hub's client use its cache at once if the Hub cannot be reached. Else it would ask
+    six times, for half a minute, and print a line each time.
 
     Yields:
         why the Hub cannot be reached; empty where it can, or where HF_HUB_OFFLINE is set.
@@ -34,8 +34,8 @@ def hub_or_its_cache() -> Iterator[str]:
 
 
 def why_unreachable(address: str) -> str:
-    """Why no connection to a web address can be made, as a clause; empty where it can, or where a
-    proxy is set, which alone knows."""
+    """Say why no connection to a web address can be made, as a clause; empty if one can, or if a
+    proxy is set, since only the proxy knows."""
     parts = urlsplit(address)
     if parts.hostname is None:
         return ""

@@ -1,4 +1,4 @@
-"""What ranks (the processes of one run) do together: vote, gather values, act once, end."""
+"""Joint actions of ranks (the processes of one run): vote, gather values, act once, end."""
 
 from __future__ import annotations
 

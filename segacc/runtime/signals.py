@@ -95,7 +95,7 @@ class StopRequest:
     def _interrupt(self, number: int, frame: object) -> None:
         """Python calls this in the main thread, perhaps long after the signal, perhaps before the
         other thread has seen it."""
-        leave_closed_outputs()  # the next that this thread does may be to print
+        leave_closed_outputs()  # this thread may print next
         if self._raises:
             self._raised.set()
             raise KeyboardInterrupt

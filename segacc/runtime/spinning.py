@@ -74,8 +74,8 @@ def follow(shares: Iterable[float], threads: int) -> None:
 
 
 def shares_taken(threads: int) -> Iterator[float]:
-    """Every half second the share (0 to 1) of this process's cores that others had since then
-    while threads of this process were ready to run."""
+    """Yield every half second the share (0 to 1) of this process's cores that others had since the
+    last time while threads of this process were ready to run."""
     before, began = _thread_times(), time.monotonic()
     while True:
         time.sleep(PERIOD)
@@ -89,7 +89,7 @@ def shares_taken(threads: int) -> Iterator[float]:
 
 
 def share_taken(ran: float, waited: float, own: float) -> float:
-    """Of `own` core-seconds, which part others had while our threads waited for a core.
+    """Return the share of `own` core-seconds that others had while our threads waited for a core.
 
     Where this process runs more threads than it has cores, they wait for each other. Ranks that
     share a machine do not take from each other, since each has only its share of the cores.
@@ -102,8 +102,8 @@ def share_taken(ran: float, waited: float, own: float) -> float:
 
 
 def _thread_times() -> dict[str, tuple[float, float]]:
-    """For each thread of this process the seconds for which it ran and for which it was ready to
-    run but had no core. Source: the kernel's documentation, scheduler/sched-stats."""
+    """Return for each thread of this process the seconds for which it ran, and those for which it
+    was ready to run but had no core. Source: the kernel's documentation, scheduler/sched-stats."""
     times = {}
     for task in Path("/proc/self/task").iterdir():
         try:
@@ -137,7 +137,7 @@ def no_spinning(threads: int) -> Iterator[None]:
     def keep_teams() -> None:
         nothing = ctypes.cast(ctypes.CDLL(None).getppid, ctypes.c_void_p)  # what the team calls
         for libgomp in loaded_libgomps():
-            # Of these threads one is not counted, since it is this one.
+            # One of these threads is not counted, since it is this one.
             size = libgomp.omp_get_num_procs() - threads + 2
             if size <= MOST_THREADS:
                 libgomp.GOMP_parallel(nothing, None, ctypes.c_uint(size), ctypes.c_uint(0))

@@ -31,9 +31,9 @@ class Cell:
     run: Path
     dataset: str
     flags: tuple[str, ...]
-    """of the program that trains"""
+    """the flags of the program that trains"""
     name: str = ""
-    """that all seeds and folds of the cell have in common"""
+    """the name that all seeds and folds of the cell have in common"""
 
     @property
     def reading(self) -> Reading:
@@ -78,11 +78,10 @@ def cells_of(
     first.
 
     Args:
-        weights: one or several; `imagenet` is also each model's own pretrained ones.
+        weights: one or several; `imagenet` also means each model's own pretrained weights.
         encoder: of the models that have none of their own.
         reading: how all the data sets are read.
-        budget: flags of all runs. With a size or a crop of one's own, the study's crops are left
-            out.
+        budget: flags of all runs. If they set a size or a crop, the study's crops are left out.
         folds: into how many parts train and valid of each data set are divided.
 
     Raises:
@@ -143,7 +142,7 @@ def _is_gland(dataset: str) -> bool:
 
 
 def _protocol(dataset: str, cropped: bool, fast: bool) -> Budget:
-    """What the study's protocol says of sizes; a fast study halves them and shortens training."""
+    """The sizes of the study's protocol; a fast study halves them and shortens training."""
     if not fast:
         return Budget(crop=256) if cropped else NO_BUDGET
     size = 256 if cropped else 128 if _is_gland(dataset) else 64

@@ -74,7 +74,7 @@ def run_cells(cells: list[Cell], out: Path) -> dict[str, str]:
 
 def score_folds(cells: list[Cell], out: Path) -> dict[str, str]:
     """Score the folds of each cell together, where all are done: the mean of the models on test,
-    and all images of train and valid out of fold. What was scored stays.
+    and all images of train and valid out of fold. Existing scores stay.
 
     Returns:
         name -> error of what could not be scored.
@@ -136,7 +136,7 @@ def wait_for(threads: list[threading.Thread], programs: Programs) -> bool:
 
 
 def devices() -> list[str | None]:
-    """What each thread gives its runs as CUDA_VISIBLE_DEVICES; one None where there is no GPU."""
+    """Return the CUDA_VISIBLE_DEVICES of each thread's runs; a single None if there is no GPU."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     names = visible.split(",") if visible else [str(index) for index in range(count)]
@@ -156,7 +156,7 @@ def score_command(cell: Cell) -> list[str]:
 
 
 def progress_table(cells: list[Cell], state: dict[str, str]) -> Table:
-    """What each cell is doing, with its epochs so far."""
+    """Make a table of what each cell is doing, with its epochs so far."""
     table = Table("run", "", "epoch", "best score", "minutes")
     for cell in cells:
         lines = read_epochs(cell.run)

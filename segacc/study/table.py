@@ -68,7 +68,7 @@ class Row:
 
     runs: list[ScoredRun]
     published: float | None
-    """the figure of the study"""
+    """the IoU that the study has published"""
     together: Path | None
     """the folder with the scores of the folds together"""
 
@@ -129,7 +129,7 @@ def study_lines(rows: list[Row]) -> list[dict[str, str]]:
     """The table for programs: a number in each column of numbers, or nothing.
 
     Scores are means over the runs, with the interval of the mean by a bootstrap over images.
-    per_image.csv has not what `ece` needs for that: it has its interval where the run is one.
+    per_image.csv lacks the numbers for `ece`, so `ece` has an interval only if there is one run.
     """
     names = list(
         dict.fromkeys(n for row in rows for run in row.runs for n in run.metrics["scores"])
@@ -148,7 +148,7 @@ def study_lines(rows: list[Row]) -> list[dict[str, str]]:
 
 
 def _columns_together(prefix: str, scores: Mapping[str, Any], names: list[str]) -> dict[str, str]:
-    """The scores of the folds together; `iou` is called as the prefix alone."""
+    """The scores of the folds together; the column of `iou` has the prefix alone as its name."""
     columns: dict[str, str] = {}
     for name in names:
         called = prefix if name == "iou" else f"{prefix}_{name}"
@@ -216,12 +216,13 @@ def interval_of(runs: list[ScoredRun]) -> tuple[float, float]:
 
 
 def ious_of(runs: list[ScoredRun]) -> list[float]:
-    """The main score of each."""
+    """The main score of each run."""
     return [run.metrics["scores"]["iou"]["value"] for run in runs]
 
 
 def by_cell(runs: list[ScoredRun], *others: str) -> dict[tuple[object, ...], list[ScoredRun]]:
-    """Runs that differ in their seed only, and in their weights unless `others` names these."""
+    """Group runs that differ only in their seed, and in their weights unless `others` names
+    these."""
     cells: dict[tuple[object, ...], list[ScoredRun]] = {}
     for run in runs:
         config = run.config["config"]
@@ -232,7 +233,7 @@ def by_cell(runs: list[ScoredRun], *others: str) -> dict[tuple[object, ...], lis
 
 
 def _study_row(row: Row, score: str) -> dict[str, str]:
-    """The line for people; `score` is what the main score is called."""
+    """The line for people; `score` is the name of the main score."""
     runs = row.runs
     first, images = runs[0], len(runs[0].counts)
     courses = [course for run in runs if (course := course_of(run))]

@@ -1,4 +1,4 @@
-"""The table of what pretrained weights gave, of runs from these and from random ones."""
+"""The table of the gain from pretrained weights: runs from these beside runs from random ones."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TRANSFER_NOTE = (
 
 
 def transfer_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
-    """A line for each model, data set and kind of pretrained weights, beside random ones: what the
-    pretrained ones gave. Empty where the runs have not both starts; a model of which one is missing
-    has a dash there."""
+    """Return a line for each model, data set and kind of pretrained weights, with the gain over
+    random ones. The table is empty if the runs do not have both starts; a model that lacks one has
+    a dash there."""
     score, rows = iou_name(runs), []
     if len({run.config["config"]["weights"] == "none" for run in runs}) < 2:
         return []
@@ -52,8 +52,8 @@ def transfer_note(table: list[dict[str, str]]) -> str:
 
 
 def _marked(seeds: list[ScoredRun]) -> str:
-    """The score over the seeds, with a mark where they have learnt nothing as far as the images
-    tell; of no seeds a dash."""
+    """The score over the seeds, with a mark if it is no better than a constant mask as far as the
+    images tell; a dash without seeds."""
     if not seeds:
         return DASH
     low, _ = interval_of(seeds)

@@ -41,7 +41,7 @@ def start_tracker(
     """Open the tracker on rank 0.
 
     It gets all that config.json holds. If the run is resumed, it also gets the epochs that were
-    done before and that it has no row of.
+    done before and that the tracker lacks.
 
     Args:
         step: how many steps the run has done, 0 for a new run.
@@ -76,12 +76,13 @@ def start_tracker(
 
 
 def read_record(run: Path) -> dict[str, Any]:
-    """All of the run's config.json."""
+    """Read all of the run's config.json."""
     return json.loads((run / "config.json").read_text(encoding="utf-8"))
 
 
 def naming_of(config: TrainConfig, run: Path) -> Naming:
-    """How the run is shown: a flag wins over W&B's variable, and this over our own name."""
+    """Decide how the run is shown: a flag wins over W&B's variable, and the variable over our own
+    name."""
     project = config.project
     if project is None and config.tracker == "wandb":
         project = os.environ.get("WANDB_PROJECT")

@@ -94,7 +94,7 @@ def start(
 
 
 def _options(naming: Naming, run: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """What `wandb.init` takes for any run."""
+    """Return the arguments of `wandb.init` for any run."""
     import wandb
 
     settings: dict[str, Any] = {"quiet": True}  # without histories and summaries at the end
@@ -102,12 +102,12 @@ def _options(naming: Naming, run: Path, config: dict[str, Any]) -> dict[str, Any
         settings["init_timeout"] = INIT_SECONDS
     return {
         "name": naming.name,
-        # Where none are given, those of WANDB_TAGS, and of a resumed run those that it has.
+        # Without --tags, W&B uses those of WANDB_TAGS, and a resumed run keeps its own.
         **({"tags": list(naming.tags)} if naming.tags else {}),
         "dir": str(run),
         "resume": "allow",
         "config": config,
-        # Of this process: an earlier run of segacc that has failed, or one of the user's own.
+        # An earlier run in this process: one of segacc that has failed, or one of the user's own.
         "reinit": "finish_previous",
         "settings": wandb.Settings(**settings),
     }

@@ -79,7 +79,8 @@ def banner(
 
 
 def about_parameters(config: TrainConfig, model: Segmenter) -> str:
-    """How many there are, and why some are not trained where no flag says so."""
+    """Say how many parameters there are, and why some are not trained though no flag asks for
+    it."""
     counts = model.parameters_whole, model.parameters_trained
     whole, trained = (f"{count / 1e6:.1f} M" for count in counts)
     unused = whole != trained and config.freeze_encoder != "all"
@@ -129,12 +130,12 @@ def epoch_rows(
 ) -> str:
     """An epoch as a row of a table of 80 columns, with the head of the table where that is due.
 
-    Beside the head, it is said where the best epoch is no better than a mask in which every pixel
-    is of one class.
+    A note beside the head says if the best epoch is no better than a mask in which every pixel is
+    of one class.
 
     Args:
         line: the epoch's line of metrics.jsonl.
-        epochs: as many as there may be.
+        epochs: the largest number of epochs.
         first: the first one that this process does, counted from 1.
         best: the best one so far, counted from 1, and its IoU.
         constant: the IoU of such a mask.
@@ -185,7 +186,7 @@ def _in_columns(epochs: int, cells: list[str]) -> str:
 
 
 def _in_six(value: float, *forms: str) -> str:
-    """A number in the first of these forms that takes at most six characters."""
+    """Format a number in the first of these forms that takes at most six characters."""
     texts = [f"{value:{form}}" for form in forms or (".4f", ".3f", ".1f", ".0e")]
     return next((text for text in texts if len(text) <= 6), texts[-1])
 
@@ -206,8 +207,8 @@ def duration(seconds: float) -> str:
 
 
 def no_better_than_constant(best_iou: float, constant: float, labels: Labels) -> str:
-    """A sentence if the best epoch is no better than a mask in which all is one class, else
-    nothing."""
+    """Return a sentence if the best epoch is no better than a mask in which all is one class, else
+    an empty text."""
     if best_iou >= constant + 1e-3:
         return ""
     binary = labels.logits == 1
@@ -219,7 +220,7 @@ MORE_STEPS = "a small set may need a smaller --batch-size, a higher --lr or more
 
 
 def _at_best_threshold(run: Path, epoch: int) -> str:
-    """Of an epoch's model for two classes, which IoU the threshold has that `evaluate` takes."""
+    """Say the IoU of an epoch's model for two classes at the threshold that `evaluate` takes."""
     line = next((line for line in read_epochs(run) if line["epoch"] == epoch), {})
     if "valid_iou_best_threshold" not in line:
         return ""
@@ -230,7 +231,7 @@ def _at_best_threshold(run: Path, epoch: int) -> str:
 def final_lines(
     config: TrainConfig, run: Path, progress: Progress, data: Prepared, constant: float
 ) -> str:
-    """How a run ended, and the command that scores it; `constant` as in `epoch_rows`."""
+    """Say how a run ended, and which command scores it; `constant` as in `epoch_rows`."""
     has_test, iou = "test" in data.splits, "iou" if data.labels.logits == 1 else "miou"
     score = how_to_score(run, "test" if has_test else "valid", is_own(config.model))
     why = "patience ran out" if progress.epoch < config.epochs else "all epochs are done"

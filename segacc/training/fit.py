@@ -44,7 +44,7 @@ def fit(config: TrainConfig, hooks: Hooks = NO_HOOKS, own: Own = NOTHING) -> Pat
     """Train a model, as `config` says.
 
     The process is left as it was, so that a program can train again. A run to resume that is
-    finished stays as it is: what would make it go on is printed.
+    finished stays as it is; a message says what would make it go on.
 
     Args:
         config: fields that are left open are filled in (see `segacc.config.defaults.fill`).
@@ -160,7 +160,7 @@ def report_epoch(
 
     Args:
         line: the epoch's line of metrics.jsonl.
-        seconds: that a whole epoch takes, if that is known.
+        seconds: the time that a whole epoch takes, if it is known.
     """
     is_best = progress.best_epoch == progress.epoch
     segmenter, valid = job.model.trained.scored, job.data.splits["valid"]
@@ -187,7 +187,7 @@ def finish(job: Job, progress: Progress) -> None:
 
 
 def push(run: Path, repository: str, public: bool) -> None:
-    """Push the best model, when the other ranks have left, which would not wait so long.
+    """Push the best model after the other ranks have left, since they would not wait so long.
 
     Raises:
         InputError: it could not be pushed.

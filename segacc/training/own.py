@@ -1,4 +1,4 @@
-"""What a program gives to `fit` as objects, where a config can only hold their names."""
+"""Objects that a program gives to `fit`; a config can only hold their names."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from segacc.labels import IGNORE
 from segacc.training.losses.terms import Loss
 
 ImageLoss = Callable[[Tensor, Tensor], Tensor]
-"""Of one image: logits (1, K, H, W) float32, and its label map (1, H, W) int64, in which IGNORE
-(255) marks pixels that do not count -> a scalar. K = 1 is two classes. Such are, with
+"""A loss of one image: logits (1, K, H, W) float32, and its label map (1, H, W) int64, in which
+IGNORE (255) marks pixels that do not count -> a scalar. K = 1 is two classes. Such are, with
 `ignore_index=255`, the Dice, Focal, Tversky and Lovasz losses of segmentation_models_pytorch and,
 for more than two classes, torch's CrossEntropyLoss."""
 
@@ -36,7 +36,7 @@ NOTHING = Own()
 
 
 def own_loss(config: TrainConfig, own: Own) -> Loss | None:
-    """The loss of a program, as a loss of the global batch; None where the config names one of
+    """Make the loss of a program a loss of the global batch; None if the config names one of
     segacc's.
 
     It is the mean over the images of the batch, and so does not depend on how these are spread over

@@ -115,7 +115,7 @@ class Job:
     tracker: Tracker
     writer: Writer
     lock: IO[bytes] | None = None
-    """of a resumed run, on rank 0: the file by which no other process trains it"""
+    """for a resumed run, on rank 0: the locked file that keeps other processes from training it"""
 
     @property
     def is_main(self) -> bool:
@@ -129,7 +129,7 @@ def set_up(config: TrainConfig, hooks: Hooks, held: ExitStack, own: Own = NOTHIN
     Checks that take little time come first.
 
     Args:
-        held: keeps a run that is resumed from other processes, until it is closed.
+        held: the open file whose lock keeps other processes from training a resumed run.
 
     Raises:
         InputError: a flag, the data set or the weights cannot be used.
@@ -181,7 +181,7 @@ def start_processes(config: TrainConfig) -> Accelerator:
 def pixel_options(
     config: TrainConfig, data: Prepared, stored: Sequence[float] | None
 ) -> PixelOptions:
-    """How the pixels of a data set count in the loss; arguments and errors as those of
+    """Decide how the pixels of a data set count in the loss; arguments and errors are those of
     `find_class_weights`."""
     weights = None
     if config.class_weights is not None:
@@ -204,7 +204,7 @@ def open_outputs(
     """Open the run's folder and its tracker, start the stream of batches, and print the banner."""
     segmenter = model.trained.model
     loss = own_loss(config, own)
-    # What files say at the start, since they may have changed when the run is resumed.
+    # The content of files at the start, since they may change before the run is resumed.
     given = {
         "class_weights": options.class_weights,
         "augmentation": pipeline.record if pipeline else None,

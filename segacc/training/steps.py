@@ -44,8 +44,8 @@ class TrainedSteps:
     """peak memory of the run so far"""
 
     def whole_epoch(self, seconds: float, batch_size: int) -> float | None:
-        """The seconds of a whole epoch and its validation, of which this process did these steps
-        and the validation in `seconds`; None where it did no step."""
+        """Estimate the seconds of a whole epoch with its validation, from these steps and from the
+        validation, which took `seconds`; None if this process did no step."""
         done = self.images / batch_size
         if not done:
             return None
@@ -63,7 +63,7 @@ def train_epoch(
     Args:
         asked_to_stop: whether this process was asked to stop; all ranks then stop after the same
             step.
-        epoch_seconds: that the epoch before took, if that is known.
+        epoch_seconds: the time that the epoch before took, if it is known.
 
     Raises:
         InputError: a loss or a gradient is not finite, or a state could not be written.
@@ -167,7 +167,7 @@ def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tupl
     """Losses and gradient norms of the global batch, the same on all ranks.
 
     Args:
-        results: of `train_step`, of the steps from `first_step` on.
+        results: from `train_step`, of the steps from `first_step` on.
 
     Raises:
         InputError: a loss or a gradient is NaN or infinite.
@@ -184,7 +184,7 @@ def reduce_losses(job: Job, results: list[Tensor], first_step: int) -> list[tupl
 
 @contextmanager
 def saved_where_it_fails(job: Job, progress: Progress) -> Iterator[None]:
-    """Save the run where what is inside fails: a function of a program, which knows why."""
+    """Save the run if the code inside fails, which is a function of the user's program."""
     try:
         yield
     except Exception:
@@ -230,8 +230,8 @@ def time_left(
     Args:
         images: trained on in this epoch, by this process.
         elapsed: seconds since it began with them.
-        epoch_seconds: that the epoch before took. In the first one, an image of the validation is
-            taken to need as long as one of the training.
+        epoch_seconds: the time that the epoch before took. In the first epoch, an image of the
+            validation is assumed to take as long as one of the training.
     """
     config, splits = job.config, job.data.splits
     epochs = config.epochs - progress.epoch

@@ -57,8 +57,8 @@ def build(
         the model; the place in the global batch that its dropout reads.
 
     Raises:
-        InputError: the model cannot be had, has other classes than the data set where it is that of
-            a run to resume, or cannot train on one image at a time.
+        InputError: the model cannot be loaded, has other classes than the data set where it is that
+            of a run to resume, or cannot train on one image at a time.
     """
     assert config.size is not None
     built = make_or_restore(config, labels, state, accelerator, net)
@@ -105,7 +105,8 @@ def make_or_restore(
     accelerator: Accelerator,
     net: nn.Module | None,
 ) -> Built:
-    """The model with the weights that a new run starts from; of a resumed run, with any weights."""
+    """The model with the weights that a new run starts from; for a resumed run, with any
+    weights."""
     assert config.weights is not None
     set_seed(config.seed)
     if state:  # the state has all weights, so nothing is downloaded

@@ -1,4 +1,4 @@
-"""validate(): a split is scored on full images, spread over the ranks."""
+"""validate(): score a split on full images, spread over the ranks."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Validation:
     """What a validation found, the same on all ranks."""
 
     scores: dict[str, float]
-    """of the split; with `loss`, the mean of the images' own losses, and for two classes with the
-    `threshold` that has the largest IoU, and that IoU as `iou_best_threshold`"""
+    """the scores of the split and `loss`, the mean of the images' own losses; for two classes also
+    the `threshold` that has the largest IoU, and that IoU as `iou_best_threshold`"""
     losses: Tensor
     """(N,) of each image; 0 where all its pixels are ignored"""
     counts: Tensor
@@ -56,7 +56,7 @@ def validate(
     """Score a split on full images; how they are spread over batches and ranks changes nothing.
 
     Args:
-        loss_fn: of the images of one process.
+        loss_fn: the loss of the images of one process.
         check: called before every batch, equally often on all ranks.
     """
     model.eval()
@@ -70,7 +70,7 @@ def validate(
     by_level = torch.zeros(1, 2, LEVELS, dtype=torch.long, device=device)
     for _, logits, label_maps in predict_split(model, split, accelerator, batch_size, check):
         assert logits.shape[1] == labels.logits, "the model has other classes than the data set"
-        # Of more than two classes, the most probable one has the highest logit.
+        # With more than two classes, the most probable one has the highest logit.
         probabilities = class_probabilities(logits) if classes == 2 else logits
         of_images = confusion_matrices(predicted_labels(probabilities), label_maps, classes)
         counts.append(counts_of_classes(of_images))

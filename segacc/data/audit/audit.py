@@ -34,20 +34,20 @@ from segacc.runtime.threads import cores, in_order
 
 @dataclass(frozen=True)
 class Audit:
-    """A data set that was looked at."""
+    """A data set that was checked, and what was found."""
 
     findings: list[AuditFinding]
     samples: list[Sample]
-    """of the images and masks that can be read, split by split"""
+    """one for each image and mask that can be read, split by split"""
     splits: Mapping[str, Sequence[dict[str, Any]]]
-    """the rows"""
+    """the rows of each split"""
     coding: Coding
     value_range: ValueRange
-    """of images with 16 bits per channel, what becomes 0 and 255"""
+    """for images with 16 bits per channel: the values that become 0 and 255"""
 
 
 def audit(dataset: str, reading: Reading = NO_FLAGS, size: Size | None = None) -> Audit:
-    """Everything wrong with a data set.
+    """Find everything that is wrong with a data set.
 
     Reads every file. The `file` of a finding is relative to the data set's folder where it has one.
 
@@ -96,8 +96,8 @@ def audit(dataset: str, reading: Reading = NO_FLAGS, size: Size | None = None) -
 def open_for_check(
     dataset: str, reading: Reading
 ) -> tuple[Path | None, tuple[Finding, ...], Mapping[str, Sequence[dict[str, Any]]], Coding]:
-    """The data set's folder, what is wrong with its names, per split the rows that pair up, and how
-    their masks are coded.
+    """Return the data set's folder, what is wrong with its names, the rows of each split that pair
+    up, and how their masks are coded.
 
     A folder is scanned and not loaded, because loading stops at the first finding.
     """
@@ -132,7 +132,7 @@ def _range_of(values: Mapping[str, Histograms]) -> ValueRange:
 
 
 def _value_ranges(values: Mapping[str, Histograms]) -> Iterator[AuditFinding]:
-    """The values of images with 16 bits per channel, and what preparing makes of them."""
+    """Report the values of images with 16 bits per channel, and how preparing scales them."""
     deep = {split: found for split, found in values.items() if found.pixels}
     low, high = _range_of(values)
     for split, found in deep.items():

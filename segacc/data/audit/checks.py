@@ -1,4 +1,4 @@
-"""What is wrong across the samples of a data set: leaks, odd masks, splits without a score."""
+"""Faults across the samples of a data set: leaks, odd masks, splits that cannot be scored."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _mask_shares(samples: list[Sample]) -> Iterator[AuditFinding]:
 
 
 def _splits_to_score(samples: list[Sample]) -> Iterator[AuditFinding]:
-    """Splits whose scores can mean nothing, or little. Samples come split by split."""
+    """Find splits whose scores mean nothing, or little. Samples come split by split."""
     for split, group in groupby(samples, key=lambda sample: sample.split):
         inside = list(group)
         masks = Masks(

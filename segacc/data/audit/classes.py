@@ -1,5 +1,5 @@
-"""What the masks of a data set with classes hold: the balance of the classes, and a proposal of
-names where there are none."""
+"""Checks of masks with classes: the balance of the classes, and a proposed list of classes where
+there is none."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ from segacc.runtime.threads import cores, in_order
 RARE = 0.001
 """Share of a split's pixels below which a class is called rare."""
 FEW = 0.2
-"""Tiny regions in at most this share of the masks may be slips; in more, masks are that fine."""
+"""Tiny regions in at most this share of the masks may be errors. If more masks have them, the data
+set is taken to have such fine detail."""
 HUGE, HUGE_TIMES, HUGE_MASKS = 0.5, 10, 10
-"""A class is huge in a mask that it covers by half, if that is ten times what it covers in the
-middle one of at least ten masks that have it."""
+"""A class is huge in a mask if it covers at least half of it, and ten times the median of the area
+that it covers in at least ten masks that have it."""
 SMEARED = 0.2
-"""Share of the pixels at edges between other classes from which on masks of numbers are called
-smeared: CamVid has 0.01, the same masks resized by interpolation 0.5 and more."""
+"""Share of pixels at edges whose class lies between those of both sides, from which on masks of
+numbers are called smeared. CamVid has 0.01, the same masks resized by interpolation 0.5 and
+more."""
 MOST_BY_CHANCE = 50
-"""Pixels that may lie so between others in a mask that nobody has resized."""
+"""Up to this many such pixels may occur by chance in a mask that was not resized."""
 
 
 def class_balance(
     masks: Iterable[tuple[str, np.ndarray]], labels: Labels
 ) -> Iterator[AuditFinding]:
-    """Classes that are rare in a split, or missing from it.
+    """Find classes that are rare in a split, or missing from it.
 
     Args:
-        masks: of each its split and its `pixels_of_classes`.
+        masks: the split and the `pixels_of_classes` of each mask.
     """
     pixels: dict[str, np.ndarray] = {}
     for split, of_mask in masks:
@@ -63,7 +65,7 @@ def class_balance(
 
 
 def odd_regions(samples: list[Sample], labels: Labels) -> Iterator[AuditFinding]:
-    """Regions that are tiny, and masks in which a class is huge."""
+    """Find regions that are tiny, and masks in which a class is huge."""
     if not samples:
         return
     tiny = np.stack([sample.small.tiny for sample in samples])
@@ -101,7 +103,7 @@ def _huge(samples: list[Sample], labels: Labels) -> Iterator[AuditFinding]:
 
 
 def smeared_masks(samples: list[Sample]) -> Iterator[AuditFinding]:
-    """Masks of numbers that were resized by interpolation, which makes other classes at edges."""
+    """Find masks of numbers that were resized by interpolation: it makes wrong classes at edges."""
     between = np.array([sample.edges.between for sample in samples])
     edges = np.array([sample.edges.edges for sample in samples])
     shares = between / np.maximum(1, between + edges)
@@ -117,7 +119,7 @@ def smeared_masks(samples: list[Sample]) -> Iterator[AuditFinding]:
 
 
 def propose_classes(splits: Iterable[Iterable[dict[str, Any]]]) -> tuple[str, str]:
-    """`propose` for the masks of all rows; those that cannot be read are left out.
+    """Call `propose` for the masks of all rows; those that cannot be read are left out.
 
     Raises:
         MaskValueError: no mask can be read.

@@ -1,4 +1,4 @@
-"""What a training will see of some images: the first draws of its crops, flips and pipeline."""
+"""Some images as a training will see them: the first draws of its crops, flips and pipeline."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Draws:
 
 
 def draw_samples(config: TrainConfig, train: Split, pipeline: Pipeline | None) -> list[Draws]:
-    """Images with equal steps between them, as `config` would train on them.
+    """Return evenly spaced images, as `config` would train on them.
 
     Args:
         config: with size and flips filled in.
-        pipeline: of --augment.
+        pipeline: that of --augment.
     """
     from segacc.data.loading.loader import TrainSamples
 

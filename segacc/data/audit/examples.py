@@ -1,4 +1,4 @@
-"""Examples of a data set that was looked at, for people to look at."""
+"""Examples of a checked data set, for people to look at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segacc.data.reading.depth import to_8_bits
 from segacc.data.rows import read_row
 
 ROOM = 3
-"""An example shows a square around the class, so many times as wide as what is there of it."""
+"""An example shows a square around the class, this many times as wide as the class itself."""
 LEAST = 64
 """px: the side of the smallest such square."""
 
@@ -28,20 +28,20 @@ class Example:
     label_map: np.ndarray
     """(H, W) uint8"""
     share: float
-    """of the whole image's pixels that are of the class"""
+    """the share of the whole image's pixels that are of the class"""
     is_part: bool
 
 
 def examples_of_split(audit: Audit, split: str, most: int) -> Iterator[Example]:
-    """Whole images, with equal steps between them."""
+    """Yield whole images, evenly spaced."""
     of_split = [sample for sample in audit.samples if sample.split == split]
     for sample in _evenly(of_split, most):
         yield Example(sample, *_read(audit, sample), sample.share, False)
 
 
 def examples_of_class(audit: Audit, number: int, most: int) -> Iterator[Example]:
-    """Images that have a class, from the one with the largest share of it to that with the
-    smallest; cut to what is around it where that is small."""
+    """Yield images that have a class, from the largest share of it to the smallest. Where the class
+    is small, the image is cropped to the area around it."""
     there = [sample for sample in audit.samples if sample.pixels[number]]
     there.sort(key=lambda sample: -_share(sample, number))
     for sample in _evenly(there, most):
@@ -52,8 +52,8 @@ def examples_of_class(audit: Audit, number: int, most: int) -> Iterator[Example]
 
 
 def around(of_class: np.ndarray) -> tuple[slice, slice]:
-    """The square around the largest region, ROOM times as wide as it; at the edges of the image it
-    is moved inside.
+    """Return the square around the largest region, ROOM times as wide as the region. At the edges
+    of the image it is moved inside.
 
     Args:
         of_class: (H, W) bool, not False everywhere.

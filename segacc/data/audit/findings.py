@@ -1,4 +1,4 @@
-"""What `segacc check` finds, and how it is listed: many findings of one kind are one entry."""
+"""The findings of `segacc check`, and their list: many findings of one kind are one entry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segacc.data.reading.pairing import Finding
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 SHOWN = 3
-"""Names of files of one kind that are shown."""
+"""How many file names are shown for each kind of finding."""
 NAME_OR_NUMBER = re.compile(r"\S*\d[^\s:]*|\S+/\S*[^\s:,]|\S+\.\w{2,4}\b")
 
 
@@ -69,7 +69,7 @@ def format_findings(findings: list[AuditFinding], all_names: bool = False) -> st
 
 
 def _kind(problem: str) -> str:
-    """What is wrong, without the names and numbers of the one file."""
+    """Return what is wrong, without the names and numbers of the single file."""
     return re.sub(r"#(,? #)+", "#", NAME_OR_NUMBER.sub("#", problem))
 
 

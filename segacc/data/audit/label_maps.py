@@ -10,7 +10,8 @@ import numpy as np
 from segacc.labels import IGNORE
 
 TINY = 4
-"""px: a region of at most so many pixels may be a slip of the pen, or what a resize has left."""
+"""px: a region of at most this many pixels may be an annotation error or left over from a
+resize."""
 
 MOST_IN_OUTLINE = 2 * TINY
 """points in the outline of such a region; those of a line are passed twice"""
@@ -36,7 +37,7 @@ def small_regions(label_map: np.ndarray, classes: int) -> SmallRegions:
 
     Args:
         label_map: (H, W) uint8.
-        classes: how many there are. Of two, only the foreground is counted.
+        classes: how many there are. With two, only the foreground is counted.
     """
     everything, tiny = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     for number in range(1 if classes == 2 else 0, classes):
@@ -56,7 +57,7 @@ def small_regions(label_map: np.ndarray, classes: int) -> SmallRegions:
 
 
 def _size(outline: np.ndarray, has_hole: bool) -> int:
-    """The pixels of a small region: those of its outline, and one inside of a ring of four."""
+    """Count the pixels of a small region: its outline, and the one pixel inside a ring of four."""
     points = len({(x, y) for x, y in outline[:, 0].tolist()})
     inside = points == 4 and cv2.contourArea(outline) == 2 and not has_hole
     return points + inside

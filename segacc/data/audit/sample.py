@@ -1,4 +1,4 @@
-"""What the checks need to know of one image and its mask."""
+"""The facts about one image and its mask that the checks need."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def look_at(
         root: the data set's folder, if it has one.
 
     Returns:
-        what is known of it, and the values of the image; or what is wrong with its files.
+        the sample, and the values of its image; or what is wrong with its files.
     """
     number, row = place
 

@@ -1,4 +1,4 @@
-"""From the categories of polygons, --classes and --ignore to how polygons become classes."""
+"""Assign the categories of polygons to classes, as --classes and --ignore say."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ REST = "*"
 def code_shapes(
     classes: Sequence[NamedClass], categories: Sequence[str], ignore: Sequence[str] = ()
 ) -> Coding:
-    """The class of each category of polygons. What no polygon covers is the background, class 0.
+    """Find the class of each category of polygons. Pixels that no polygon covers are the
+    background, class 0.
 
-    A class has the category of its own name, and those that it names. Where categories have numbers
-    in place of names, a class has those of its values, or else the number of its place. A category
-    of no class is left out, and an image that has it cannot be read.
+    A class gets the category of its own name, and the categories that it lists. If categories have
+    numbers instead of names, a class gets those of its values, or else the number of its position.
+    A category without a class is left out, and an image that has it cannot be read.
 
     Args:
         classes: those that were asked for; without any, each category is one.
         categories: as the files of polygons name them.
-        ignore: names of classes or categories whose pixels do not count. Of `background` these are
-            the pixels that no polygon covers.
+        ignore: names of classes or categories whose pixels do not count. For `background`, these
+            are the pixels that no polygon covers.
 
     Raises:
         InputError: a class or `ignore` names a category that is not there, two classes name the

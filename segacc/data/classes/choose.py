@@ -39,9 +39,9 @@ def coding_of(
     types of its columns; else polygons have a class for each category, and masks are binary.
 
     Args:
-        categories: of polygons.
-        names: of the classes 0, 1, ... of masks, as the types of columns say.
-        colours: of these classes, where they are known.
+        categories: those of polygons.
+        names: those of the classes 0, 1, ... of masks, as the types of columns say.
+        colours: those of these classes, if they are known.
 
     Raises:
         InputError: that cannot be read, or does not fit --ignore.

@@ -1,4 +1,4 @@
-"""From classes, --classes and --ignore to how the masks of a data set are coded."""
+"""How the masks of a data set are coded, according to its classes, --classes and --ignore."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def make_coding(
     ignore: Sequence[str] = (),
     binarise: int | None = None,
 ) -> Coding:
-    """How masks are coded that have these classes.
+    """Return the coding of masks that have these classes.
 
-    Without values and colours a class has the number of its place. Two such classes are coded as
+    A class without values and colours has the number of its position. Two such classes are coded as
     binary masks usually are.
 
     Args:
@@ -65,8 +65,8 @@ def make_coding(
             count.
 
     Raises:
-        InputError: a class is ignored that is not there, fewer than two are left, or two share
-            a value or a colour.
+        InputError: an ignored class does not exist, fewer than two are left, or two share a value
+            or a colour.
     """
     if words := [(one.name, one.categories[0]) for one in classes if one.categories]:
         raise InputError(
@@ -147,7 +147,7 @@ def _check_overlaps(classes: Sequence[NamedClass]) -> None:
 
 
 def labels_of(classes: Sequence[NamedClass]) -> Labels:
-    """Names and colours: a class has the first of its own colours if no other one has it."""
+    """Names and colours: a class gets the first of its own colours if no other class has it."""
     names = tuple(one.name for one in classes)
     own = [one.colours[0] if one.colours else None for one in classes]
     given = colours_for(names)

@@ -17,8 +17,8 @@ from segacc.errors import InputError
 
 
 def find_class_files(folder: Path) -> list[Path]:
-    """The file that says the classes of a data set, in its folder or in one below; several where it
-    lies in several folders.
+    """Find the file that lists the classes of a data set, in its folder or in one below; several
+    paths if it lies in several folders.
 
     Raises:
         InputError: there are several that differ.
@@ -38,7 +38,7 @@ def find_class_files(folder: Path) -> list[Path]:
 
 
 def _says_classes(path: Path) -> bool:
-    """Whether a file of a name that others use, too, is one of classes."""
+    """Whether a file lists classes, for a file name that also has other uses."""
     if path.name not in ("dataset.json", "config.json", "data.yaml"):
         return True
     try:
@@ -145,4 +145,4 @@ READERS: dict[str, Callable[[Path, str], list[NamedClass]]] = {
     "dataset.json": _nnunet,
     "data.yaml": _yolo,
 }
-"""By the names of the files, the first that is there counts."""
+"""The reader of each file, by its name; the first file that exists counts."""

@@ -36,9 +36,9 @@ class NamedClass:
     """ranges of values, first and last"""
     colours: tuple[Colour, ...] = ()
     categories: tuple[str, ...] = ()
-    """of polygons; `*` is all that no other class names"""
+    """the categories of polygons; `*` is all that no other class names"""
     counts: bool = True
-    """False for what a tool's file names beside the classes: pixels that do not count"""
+    """False for an entry of a tool's file that is no class: its pixels do not count"""
 
 
 def read_list(path: Path, text: str) -> list[NamedClass]:

@@ -57,7 +57,7 @@ CamVid of Brostow et al. 2009."""
 
 def with_palette(label_map: np.ndarray, labels: Labels) -> Image.Image:
     """A label map (H, W) uint8 as a picture whose values are those of the label map, and whose
-    palette has the colours of the classes, and white for what is no class."""
+    palette has the colours of the classes, and white for values that are no class."""
     palette = [255] * 768
     for number, colour in enumerate(labels.colours):
         palette[3 * number : 3 * number + 3] = colour

@@ -55,14 +55,14 @@ class Held:
 def propose(held: Held) -> tuple[str, str]:
     """A classes.txt for such masks, with a class for each value or colour.
 
-    255 and VOID_COLOURS get none, since they do not count where there are classes, except in masks
-    of two values, which are binary. Value 0 and black are the background.
+    255 and VOID_COLOURS get no class, since their pixels do not count. The exception are masks of
+    two values, which are binary. Value 0 and black are the background.
 
     Returns:
         the text of the file; a sentence on what was understood.
 
     Raises:
-        InputError: there are more values or colours than classes may be.
+        InputError: there are more values or colours than the possible number of classes.
     """
     if held.colours:
         return _of_colours(held)

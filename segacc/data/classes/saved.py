@@ -67,7 +67,7 @@ def save(source: Source, folder: Path) -> None:
 
 def _with_label_map(row: dict[str, Any], coding: Coding) -> dict[str, Any]:
     pair = read_row(row, coding)
-    # With the orientation of its image, since without one it may be open how the mask lies.
+    # With the orientation of its image: without it, the mask's orientation may be ambiguous.
     picture = with_palette(turned_back(pair.label_map, pair.orientation), coding.labels)
     exif = Image.Exif()
     if pair.orientation != 1:
@@ -79,7 +79,7 @@ def _with_label_map(row: dict[str, Any], coding: Coding) -> dict[str, Any]:
 
 
 def _write_classes(folder: Path, labels: Labels) -> None:
-    """As a list with values and colours; names that such a list cannot hold as JSON."""
+    """Write a list with values and colours; or JSON, if such a list cannot hold the names."""
     classes = class_list(labels)
     text = write_list(classes)
     try:

@@ -22,8 +22,8 @@ def find_class_weights(
     """The weight of each class that `--class-weights FLAG` asks for.
 
     Args:
-        stored: of a run that is resumed, the weights that it began with, since the file may have
-            changed. Runs of older versions have not stored them.
+        stored: for a resumed run, the weights that it began with, since the file may have changed.
+            Runs of older versions have not stored them.
 
     Raises:
         InputError: there is no such file, or it does not give each class a weight.
@@ -36,8 +36,8 @@ def find_class_weights(
 
 
 def balanced_weights(train: Split, classes: int) -> tuple[float, ...]:
-    """For each class, all pixels that count, by the number of classes times the pixels of this one;
-    1 for a class that has no pixel. (What scikit-learn calls balanced.)"""
+    """Return for each class: counted pixels / (number of classes * pixels of this class). It is 1
+    for a class without pixels. (scikit-learn calls this balanced.)"""
     pixels = np.zeros(256, dtype=np.int64)
     for index in range(len(train)):
         pixels += np.bincount(train[index][1].ravel(), minlength=256)

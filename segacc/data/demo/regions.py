@@ -10,7 +10,7 @@ from segacc.labels import Labels, colours_for
 
 
 class Region(IntEnum):
-    """What is painted in a street scene, from far to near: the values of its label map."""
+    """The things in a street scene, from far to near: the values of its label map."""
 
     SKY = 0
     BUILDING = 1

@@ -1,9 +1,9 @@
 """Street scenes: people in many poses and clothes, between objects that look a little like them.
 
 A scene is a background (sky, houses, pavement, road) with people and objects that stand on the
-ground, drawn from far to near. All have the same colours and the same shading, so that colour does
-not tell a person. The label map says what was painted last at each place: what stands in front of
-a person is not the person, and a shadow belongs to what it falls on.
+ground, drawn from far to near. All have the same colours and the same shading, so that a person
+cannot be recognised by colour. The label map says what was painted last at each place: what stands
+in front of a person is not the person, and a shadow belongs to what it falls on.
 """
 
 from __future__ import annotations

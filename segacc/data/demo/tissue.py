@@ -2,8 +2,8 @@
 
 Two arrays hold the optical density (in hundredths) of haematoxylin (nuclei, purple) and of eosin
 (the rest, pink); the Beer-Lambert law turns them into RGB. The stroma has nuclei as dark as those
-of the epithelium, and gaps, vessels and tears as pale as a lumen. So colour alone does not tell a
-gland, but the ring of cells around its lumen does.
+of the epithelium, and gaps, vessels and tears as pale as a lumen. So a gland cannot be recognised
+by colour alone, only by the ring of cells around its lumen.
 """
 
 from __future__ import annotations

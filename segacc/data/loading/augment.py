@@ -31,7 +31,8 @@ class View(NamedTuple):
 
 
 PIPELINE = 1
-"""of `stream_seed`: the stream of a pipeline of albumentations, beside that of crops and flips"""
+"""the number, for `stream_seed`, of the stream of an albumentations pipeline; crops and flips have
+their own"""
 
 
 def stream_seed(seed: int, epoch: int, index: int, *stream: int) -> int:
@@ -50,8 +51,8 @@ def draw_view(flips: str, crop: int | None, height: int, width: int, state: int)
     Args:
         flips: `none`, `h`, `hv`, or `d4` (all eight symmetries of the square).
         crop: side of the random crop in px, None for the full image.
-        height, width: of the sample in px.
-        state: of `stream_seed`.
+        height, width: those of the sample in px.
+        state: from `stream_seed`.
     """
     stream = random.Random(state)
     stream.random()  # Compose draws first whether to do anything
@@ -70,7 +71,7 @@ def write_view(view: View, pixels: np.ndarray, out: np.ndarray) -> None:
     """Write what a view shows into its place in a batch. No pixel is interpolated.
 
     Outside of the sample an image repeats its last row and column, as `Segmenter` does to pad an
-    image, and a label map says nothing.
+    image, and a label map is IGNORE.
 
     Args:
         pixels: image (H, W, C) or label map (H, W), uint8.

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Batch = dict[str, Tensor]
 
 LOOKED_BYTES = 16 << 20
-"""Of pixels that a process may have mapped at a time. Mapping them again takes a seventh of the
-time of a batch; with a limit twice as high it would take a tenth."""
+"""The bytes of pixels that a process may have mapped at a time. Mapping them again takes a seventh
+of the time of a batch; with a limit twice as high it would take a tenth."""
 AROUND_BYTES = 1 << 20
 """About how much the system maps for a small image: it maps the whole pieces in which it has read
 the file, of up to 2 MB."""
@@ -55,7 +55,7 @@ class TrainSamples(Dataset[Batch]):
         return self.split.shape
 
     def bytes_of(self, samples: int) -> int:
-        """What a batch of so many samples takes."""
+        """Return the bytes that a batch of this many samples takes."""
         if not self.crop:
             return samples * self.split.bytes_of_image
         return samples * self.crop**2 * (self.split.channels + 1)
@@ -96,13 +96,14 @@ def _already_a_batch(batch: Any) -> Any:
 
 
 def _in_shared_memory(batch: Batch) -> Batch:
-    """Move a worker's batch to where the training process sees it. An error here is raised there as
-    well; torch would do the same later, in a thread, whose errors nobody hears of."""
+    """Move a worker's batch into shared memory. An error here is raised in the training process as
+    well. torch would move it later, in a thread whose errors are lost."""
     return {name: value.share_memory_() for name, value in batch.items()}
 
 
 def _as_arrays(batch: Batch) -> dict[str, np.ndarray]:
-    """What goes through a pipe as it is; of tensors only a name in shared memory would."""
+    """Convert tensors to arrays, whose content goes through a pipe; of a tensor, only the name of
+    its shared memory would."""
     return {name: value.numpy() for name, value in batch.items()}
 
 

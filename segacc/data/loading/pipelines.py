@@ -1,4 +1,4 @@
-"""Augmentation by albumentations: two presets, and pipelines of files in its own serialised form.
+"""Augmentation by albumentations: two presets, and pipelines from files in its own serialised form.
 
 Crops and flips are not part of a pipeline; `augment.py` does those.
 """
@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 PRESETS = ("light", "strong")
 WITHOUT_PIPELINE = ("none", "flips")
 GREY = (114, 114, 114)  # one number would be OpenCV's (114, 0, 0), which is red
-"""What an image shows where a transform looks outside of it; the label map ignores these pixels."""
+"""The colour that a transform fills in outside of an image; the label map ignores these pixels."""
 
 TRIALS = 24
 """How often a pipeline is tried on the pattern."""
 SHAPE_TRIALS = 12
-"""How often on shapes of the run, whose images may be large: 1 s in all for `strong` at 512 px."""
+"""How often it is tried on shapes of the run, whose images may be large: 1 s in all for `strong` at
+512 px."""
 LEAST_CORRELATION = 0.2
-"""Between a pattern and its label map, which stay together in all but a few trials."""
+"""The correlation of a pattern and its label map, which stay aligned in all but a few trials."""
 
 
 def find_pipeline(
@@ -53,15 +54,15 @@ def find_pipeline(
     """The pipeline that `--augment` asks for; None where it asks for flips alone, or for nothing.
 
     Args:
-        stored: of a run that is resumed, the pipeline that it began with.
-        size, crop: of the run, whose shapes a file is then tried on too.
+        stored: for a resumed run, the pipeline that it began with.
+        size, crop: of the run; a pipeline from a file is then also tried on their shapes.
 
     Raises:
         InputError: there is no such file, or it holds no pipeline that can be used.
     """
     if augment in WITHOUT_PIPELINE:
         return None
-    # Also where it is not needed here: W&B's hook on its import would fail in a data worker.
+    # Import it even if it is not needed here: W&B's import hook would fail in a data worker.
     albumentations = import_albumentations()
     if stored:
         return Pipeline(augment, stored)
@@ -133,13 +134,13 @@ def _read(path: Path) -> Record:
 
 
 def _record_of(pipeline: Any) -> Record:
-    """In JSON's types."""
+    """Convert a pipeline to JSON's types."""
     record: Record = json.loads(json.dumps(import_albumentations().to_dict(pipeline)))
     return record
 
 
 def _with_settings(transform: Any, record: Record) -> Iterator[tuple[Any, Record]]:
-    """Each transform in a pipeline, with what a record says of it."""
+    """Yield each transform in a pipeline, with its part of the record."""
     if isinstance(transform, import_albumentations().BaseCompose):
         for one, of_one in zip(transform.transforms, record["transforms"], strict=True):
             yield from _with_settings(one, of_one)
@@ -201,13 +202,13 @@ def _try_on_shapes(pipeline: Pipeline, size: AnySize | None, crop: int | None) -
 
 
 def _certain(record: Record) -> Record:
-    """A pipeline that does in one draw what another one seldom does, but may do."""
+    """Return a pipeline that always applies what the given one applies with any probability."""
     within = [_certain(one) for one in record.get("transforms", [])]
     return record | {"p": float(record["p"] > 0)} | ({"transforms": within} if within else {})
 
 
 def _correlation(image: np.ndarray, label_map: np.ndarray) -> float:
-    """Of grey values and labels, where these count; colours may be inverted."""
+    """Correlate grey values and labels over the pixels that count; colours may be inverted."""
     counts = label_map != IGNORE
     grey, labels = image.mean(axis=2)[counts], label_map[counts]
     if grey.size < 2 or grey.std() == 0 or labels.std() == 0:

@@ -25,8 +25,8 @@ COPIED_BYTES = 64 << 20  # at a time, which bounds the memory of sending a split
 
 @dataclass(frozen=True)
 class Resident:
-    """A split of one shape on a device: (N, H, W, C + 1) uint8, the image's channels and then the
-    label."""
+    """A split on a device, with images of one shape: (N, H, W, C + 1) uint8, the image's channels
+    and then the label."""
 
     split: Split
     pixels: Tensor
@@ -50,7 +50,7 @@ def fits(device: torch.device, splits: Sequence[Split]) -> bool:
 
 
 def bytes_of(split: Split) -> int:
-    """What a split takes on a device."""
+    """Return the bytes that a split takes on a device."""
     return len(split) * split.bytes_of_image
 
 
@@ -72,7 +72,7 @@ def send(split: Split, device: torch.device) -> Resident:
 def views_of(
     resident: Resident, indices: Sequence[int], views: Sequence[View], shape: tuple[int, int]
 ) -> Batch:
-    """The same as `write_view` writes of each sample, as a batch that is on the device already.
+    """Return what `write_view` writes for each sample, as a batch that is already on the device.
 
     All pixels of the batch are read at once, each from its place in the split: one image at a time
     would cost a GPU more in launches than in copying.
@@ -104,7 +104,7 @@ def views_of(
 
 
 def _read_pixels(pixels: Tensor, places: Tensor) -> Tensor:
-    """(..., D) of pixels (N, H, W, D) uint8 at their places (...), counted over N, H and W."""
+    """Read (..., D) from pixels (N, H, W, D) uint8 at the flat indices (...) over N, H and W."""
     depth = pixels.shape[-1]
     if depth == 4:  # RGB and a label: read as one number, which is faster
         flat = pixels.view(torch.int32).view(-1)
@@ -115,7 +115,7 @@ def _read_pixels(pixels: Tensor, places: Tensor) -> Tensor:
 def resident_batches(
     resident: Resident, samples: TrainSamples, sampler: StepSampler
 ) -> Iterator[Batch]:
-    """The same batches as `train_loader` loads."""
+    """Yield the same batches as `train_loader` loads."""
     for keys in sampler:
         views = [samples.view(*key) for key in keys]
         yield views_of(resident, [i for _, i in keys], views, samples.shape)

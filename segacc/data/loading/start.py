@@ -30,7 +30,7 @@ def start_loading(
     """Start to load: from the GPU's memory if the images fit there, else from the mapped files.
 
     Args:
-        pipeline: of `--augment`; None where crops and flips are all.
+        pipeline: that of `--augment`; None if there are only crops and flips.
         start, stop: the batches are those of the steps from `start` up to `stop`.
 
     Returns:

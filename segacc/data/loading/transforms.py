@@ -18,7 +18,7 @@ from segacc.errors import InputError, first_line
 from segacc.labels import IGNORE
 
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
-"""What albumentations raises for a file, or for settings, that it does not understand."""
+"""The exceptions that albumentations raises for files or settings that it does not understand."""
 
 Record = dict[str, Any]
 """A pipeline in albumentations' serialised form."""
@@ -26,8 +26,8 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline in two parts. What moves pixels sees the neighbourhood of a crop; what only
-    recolours them, behind that, sees the crop alone, which is quicker."""
+    """A pipeline in two parts. The first part moves pixels and sees the neighbourhood of a crop.
+    The second part only recolours pixels and sees the crop alone, which is quicker."""
 
     name: str
     """`light`, `strong`, or the path of a file"""
@@ -71,8 +71,8 @@ class Pipeline:
             shape: height and width of what the view shows, before it is transposed.
 
         Returns:
-            the neighbourhood of the view, half as much again on each side: image and label map; the
-            view of it.
+            the image and the label map of the view's surroundings, with a margin of half the crop
+            on each side; and the view in these.
 
         Raises:
             InputError: the pipeline fails on it, or gives another shape or type.
@@ -96,8 +96,8 @@ class Pipeline:
         return self._apply(self.parts[1], image=image)["image"]
 
     def _apply(self, part: Any, **given: np.ndarray) -> dict[str, np.ndarray]:
-        """Run a part. What it does may depend on the shape of an image, or be rare, so that no
-        trial before a training finds all that is wrong with it."""
+        """Run a part. Its effect may depend on the shape of an image, or be rare, so trials before
+        a training cannot find every fault."""
         flag = f"--augment {self.name}"
         try:
             made: dict[str, np.ndarray] = part(**given)
@@ -122,7 +122,7 @@ class Pipeline:
 
 
 def import_albumentations() -> Any:
-    """albumentations, without its question on the network whether there is a newer version."""
+    """Import albumentations without its check on the network for a newer version."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
 
@@ -130,21 +130,21 @@ def import_albumentations() -> Any:
 
 
 def load(record: Record) -> Any:
-    """What a record describes, without warnings of what albumentations itself has written."""
+    """Load the pipeline of a record, without warnings about what albumentations itself wrote."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Argument\(s\) |.* specialized version of ")
         return import_albumentations().from_dict(record)
 
 
 def ignore_outside(pipeline: Any) -> None:
-    """Of each transform by itself, since not all take `fill_mask` from a record."""
+    """Set `fill_mask` on each transform, since some ignore it when loaded from a record."""
     for transform in _leaves(pipeline):
         if getattr(transform, "fill_mask", None) is not None:
             transform.fill_mask = IGNORE
 
 
 def _only_recolours(transform: Any) -> bool:
-    """Whether a transform, or all of those in it, leaves masks alone."""
+    """Whether a transform, or each one inside it, leaves masks alone."""
     image_only = import_albumentations().ImageOnlyTransform
     return all(isinstance(one, image_only) for one in _leaves(transform))
 
@@ -158,7 +158,7 @@ def _leaves(transform: Any) -> Iterator[Any]:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a pipeline raises for an image that it cannot change."""
+    """Return the exceptions that a pipeline raises for an image that it cannot change."""
     from albumentations.augmentations.crops.transforms import CropSizeError
 
     return (*UNREADABLE, CropSizeError, cv2.error)

@@ -41,14 +41,14 @@ class Plan:
 def plan_workers(
     workers: int, batch_bytes: int, held: int = 1, shared: Path = Path("/dev/shm")
 ) -> Plan:
-    """As many workers as were asked for, with shared memory, if that has room for them.
+    """Plan as many workers as were asked for, and use shared memory if it has room for them.
 
     Containers often have little of it: 64 MB in Docker, unless --shm-size says otherwise. A worker
     that finds it full would crash, and training would wait for its batch for ever.
 
     Args:
-        workers: of this process.
-        batch_bytes: of one batch of this process.
+        workers: the workers that were asked for in this process.
+        batch_bytes: the size of one batch of this process.
         held: batches that training holds at a time, the parts of a step.
         shared: where Linux keeps shared memory; other systems have no such folder.
     """
@@ -80,12 +80,13 @@ def plan_workers(
 
 
 class Worker(multiprocessing.Process):
-    """A worker of one of our loaders. Its type tells it from a host program's own processes."""
+    """A worker of one of our loaders. Its type distinguishes it from a host program's own
+    processes."""
 
 
 @cache
 def worker_context() -> BaseContext:
-    """What a DataLoader takes as `multiprocessing_context`, so that its workers are `Worker`s.
+    """Return the `multiprocessing_context` for a DataLoader whose workers are `Worker`s.
 
     At the end of the program all of them are killed, and nothing else is.
     """

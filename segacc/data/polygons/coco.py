@@ -27,11 +27,11 @@ from segacc.data.reading.recognition.splits import splits_of
 
 TOOL = "COCO"
 MARKS = (b'"annotations"', b'"images"')
-"""A JSON file without these is no such file."""
+"""A JSON file without these is no COCO file."""
 
 
 def read_coco(folder: Path, files: Sequence[str], places: Places) -> Annotations | None:
-    """What COCO files say; None where none of the files is one.
+    """Read COCO files; None if there is none among the files.
 
     COCO's own download has several files for the same images; those of its instances count.
 
@@ -67,7 +67,7 @@ def read_coco(folder: Path, files: Sequence[str], places: Places) -> Annotations
 def _contents(
     folder: Path, files: Sequence[str], findings: list[Finding]
 ) -> dict[str, dict[str, Any]]:
-    """What is in the files that are COCO's, those for training first. What is wrong goes into
+    """Read the files that are COCO's, those for training first. What is wrong goes into
     `findings`."""
     said: dict[str, dict[str, Any]] = {}
     instances = [file for file in files if posixpath.basename(file).startswith("instances")]
@@ -160,7 +160,7 @@ def _shape(
     size: tuple[int, int] | None,
     notes: Counter[str],
 ) -> Shape | None:
-    """An object; None of one that covers nothing.
+    """Read an object; None for one that covers nothing.
 
     Raises:
         ShapeError: it is damaged, or has no shape.

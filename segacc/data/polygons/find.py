@@ -22,7 +22,7 @@ from segacc.data.reading.recognition.patterns import pattern_of
 
 
 def find_annotations(listing: Listing) -> Annotations | None:
-    """What the files of polygons in a folder say; None where there are none.
+    """Read the files of polygons in a folder; None if there are none.
 
     Masks come first: polygons are looked for only where no file is a mask by its name.
     """
@@ -38,7 +38,7 @@ def find_annotations(listing: Listing) -> Annotations | None:
 
 
 def found_of(listing: Listing, annotations: Annotations) -> Found:
-    """The images with their shapes, in the form of images with masks."""
+    """Convert images with shapes to the form of images with masks."""
     places = Places(listing.images)
     of_split: defaultdict[str | None, list[Labelled]] = defaultdict(list)
     for one in annotations.labelled:
@@ -51,7 +51,7 @@ def found_of(listing: Listing, annotations: Annotations) -> Found:
             continue
         rows = of_split[split]
         short = [places.name_of[one.image] for one in rows]
-        # Where a short name is that of two images, all have their whole paths.
+        # If two images share a short name, all images get their whole paths as names.
         twice = len(set(short)) < len(short)
         whole = [unicodedata.normalize("NFC", stem_of(one.image)) for one in rows]
         if twice and len(set(whole)) < len(whole):
@@ -70,7 +70,7 @@ def found_of(listing: Listing, annotations: Annotations) -> Found:
 
 
 def describe_annotations(listing: Listing, annotations: Annotations) -> str:
-    """What was found, and what was left out, in one line."""
+    """Say in one line what was found and what was left out."""
     counts = Counter(one.split for one in annotations.labelled)
     images = ", ".join(
         f"{counts[s]} {s}" if s else f"{counts[s]}" for s in (*SPLIT_NAMES, None) if counts[s]

@@ -37,7 +37,7 @@ IGNORED = "__ignore__"
 
 
 def read_labelme(folder: Path, files: Sequence[str], places: Places) -> Annotations | None:
-    """What labelme files say; None where none of the files is one.
+    """Read labelme files; None if there is none among the files.
 
     Args:
         files: JSON files of any kind, as paths in the folder.
@@ -109,7 +109,7 @@ def _image(said: dict[str, Any], file: str, places: Places) -> str:
 
 
 def _shape(said: dict[str, Any], size: tuple[int, int] | None, notes: Counter[str]) -> Shape | None:
-    """An object; None of one that covers nothing.
+    """Read an object; None for one that covers nothing.
 
     Raises:
         ShapeError: it is damaged, or is no area.

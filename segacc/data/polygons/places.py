@@ -44,13 +44,13 @@ class Places:
             self.name_of[path] = "/".join([*kept, parts[-1]])
 
     def find(self, said: str, beside: str, split: str | None) -> str | None:
-        """The image that a file means: seen from the file's folder, from the data set's, or the
-        only one (in the split) whose path ends so; None where none does.
+        """Find the image that a file means: by its path from the file's folder or from the data
+        set's, or else the only one (in the split) whose path ends like it; None if there is none.
 
         Args:
-            said: what the file says.
+            said: the path in the file.
             beside: the folder of the file.
-            split: of the file, if it has one.
+            split: the split of the file, if it has one.
 
         Raises:
             ShapeError: that is outside of the data set, or several images may be meant.
@@ -97,5 +97,5 @@ def stem_of(path: str) -> str:
 
 
 def _normal(path: str) -> str:
-    """In Unicode's form NFC, so that names that look equal are equal."""
+    """Convert a path to Unicode's form NFC, so that names that look equal are equal."""
     return unicodedata.normalize("NFC", path)

@@ -1,7 +1,7 @@
-"""Shapes of an image -> its label map.
+"""Convert the shapes of an image to its label map.
 
 Polygons are filled by pycocotools, so that masks are those that COCO's own tools make. Where shapes
-overlap, the one with fewer pixels is on top; of two with as many, the later one in the file.
+overlap, the one with fewer pixels is on top; if they have equally many, the later one in the file.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from segacc.data.polygons.shapes import Shape, Shapes
 from segacc.labels import IGNORE, Coding, MaskValueError, UnknownValueError
 
 LARGEST_SHIFT = 40
-"""Bits of a compressed run length; a longer one is of no image."""
+"""Bits of a compressed run length; no image has a longer one."""
 
 
 def read_shapes(text: bytes, size: tuple[int, int], coding: Coding) -> tuple[np.ndarray, bool]:
-    """The label map (H, W) uint8 of the shapes in a row, and whether it lies as viewers show the
-    image.
+    """Return the label map (H, W) uint8 of the shapes in a row, and whether its orientation is that
+    in which viewers show the image.
 
     Args:
-        text: of `Shapes.to_bytes`.
+        text: from `Shapes.to_bytes`.
         size: height and width of the image, as viewers show it.
 
     Raises:
-        MaskValueError: they are of an image of another size, or as of `label_map_of`.
+        MaskValueError: they are of an image of another size, or as in `label_map_of`.
     """
     shapes = Shapes.from_bytes(text)
-    # Before anything of this size is made: the file may say any.
+    # Check before anything of this size is allocated: the file may give any size.
     if shapes.size not in (None, size, size[::-1]):
         raise MaskValueError(
             f"is of an image of {shapes.size[1]} x {shapes.size[0]} pixels, and the image has "

@@ -1,4 +1,4 @@
-"""What a file of polygons says of an image, in one form for all tools."""
+"""The polygons of an image, in one form for the files of all tools."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from segacc.data.reading.pairing import Finding
 
 LEAST_NUMBERS = 6
-"""Of a polygon: x and y of three points; fewer cover nothing."""
+"""A polygon has at least this many: x and y of three points; fewer cover nothing."""
 
 LARGEST = 1 << 40
 """No whole number in a file of polygons is so large."""
 MOST_PIXELS = 600_000_000
-"""Of an image; Pillow reads no larger ones either."""
+"""The most pixels of an image; Pillow reads no larger ones either."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Shape:
     """An object: polygons, or run lengths as COCO has them."""
 
     name: str | None
-    """of its category; None where its pixels do not count"""
+    """the name of its category; None if its pixels do not count"""
     polygons: tuple[list[float], ...] = ()
     """x, y, x, y, ... of each; the object is where at least one of them is"""
     counts: str | list[int] | None = None
@@ -44,7 +44,7 @@ class Shapes:
     """they were drawn on the image as viewers show it, turned by its EXIF orientation"""
 
     def to_bytes(self) -> bytes:
-        """As text, the same for the same shapes."""
+        """Return the shapes as text; equal shapes give equal text."""
         shapes = [[shape.name, shape.polygons, shape.counts] for shape in self.shapes]
         said = [shapes, self.size, self.in_shares, self.as_seen]
         return json.dumps(said, separators=(",", ":")).encode()
@@ -73,17 +73,17 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What the files of polygons in a data set say."""
+    """The content of all files of polygons in a data set."""
 
     tool: str
-    """whose files they are, for messages"""
+    """the tool that wrote the files, for messages"""
     files: tuple[str, ...]
     labelled: tuple[Labelled, ...]
     categories: tuple[str, ...]
     """names of the kinds of objects, in the order that the files give them"""
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
-    """what was left out or is worth to know, as parts of a sentence"""
+    """what was left out or is worth knowing, as parts of a sentence"""
 
 
 class ShapeError(ValueError):

@@ -31,7 +31,7 @@ BOX_NUMBERS = 4
 
 
 def read_yolo(folder: Path, others: Sequence[str], places: Places) -> Annotations | None:
-    """What YOLO's label files say; None where there are none.
+    """Read YOLO's label files; None if there are none.
 
     An image without such a file has no objects, as in YOLO's own tools. The classes have the names
     of the folder's YAML file, else their numbers.

@@ -1,4 +1,4 @@
-"""How a mask lies on its image: turned by an EXIF orientation, or at another scale."""
+"""How a mask fits on its image: turned by an EXIF orientation, or at another scale."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AS_SEEN: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 _TURNED = (5, 6, 7, 8)  # width and height change places
 LEAST = 8
-"""px: of smaller masks, one pixel off is another shape."""
+"""px: for smaller masks, a difference of one pixel is another shape."""
 Shape = tuple[int, ...]
 
 
@@ -40,7 +40,7 @@ def lies_as_stored(mask: Shape, image: Shape, orientation: int) -> bool | None:
     Args:
         mask: height and width.
         image: the same, as viewers show it.
-        orientation: of the image, not 1.
+        orientation: that of the image; it is not 1.
     """
     if orientation not in _TURNED:
         return None

@@ -34,12 +34,13 @@ MAGIC = {
     b"\xfd7zXZ\x00": "tar.xz",
 }  # fmt: skip
 SMALL_BYTES = 1 << 30
-"""Any archive may unpack to so much."""
+"""Any archive may unpack to this size."""
 MOST_RATIO = 100
-"""A larger one to so many times its own size. Compressed images hardly shrink, uncompressed masks
-may do so by a factor of a hundred; an archive made to fill the disk shrinks by a thousand."""
+"""An archive may unpack to more than that if it is at most this many times its own size. Compressed
+images hardly shrink, and uncompressed masks may shrink by a factor of a hundred. An archive made to
+fill the disk shrinks by a factor of a thousand."""
 BLOCK_BYTES = 4096
-"""What an empty file or a folder counts for, so that their number is bounded, too."""
+"""An empty file or a folder counts as this many bytes, so that their number is bounded, too."""
 
 
 def archive_type(path: Path) -> str | None:
@@ -184,7 +185,7 @@ def _inside(archive: Path, folder: Path, member: str) -> Path:
 
 
 def _write_members(members: Iterable[_Member], bounds: _Bounds) -> int:
-    """Write all members; the number of files among them.
+    """Write all members; return the number of files among them.
 
     What an archive declares may be false, so what is really written is counted as well.
     """
@@ -232,7 +233,7 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
                 yield _Member(member.name, 0, None)
                 continue
             try:
-                # Of a link this is the file of the archive that it leads to.
+                # For a link, this is the file of the archive that it leads to.
                 source = tar.extractfile(member)
             except (KeyError, RecursionError):
                 source = None

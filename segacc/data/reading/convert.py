@@ -40,7 +40,7 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Undivided:
-    """Pairs that nothing puts into splits, sorted by name."""
+    """Pairs that neither folders nor lists put into splits, sorted by name."""
 
     pairs: tuple[Pair, ...]
     why: str
@@ -63,7 +63,7 @@ class Scan:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     categories: tuple[str, ...] = ()
-    """of polygons; without any the labels are masks"""
+    """the categories of polygons; without any, the labels are masks"""
     undivided: Undivided | None = None
     """pairs for `divided` to put into splits"""
 
@@ -83,7 +83,7 @@ def convert_folder(folder: Path, patterns: Sequence[str] = ()) -> DatasetDict:
 def scan_to_load(
     folder: Path, patterns: Sequence[str] = (), class_files: Sequence[Path] = ()
 ) -> Scan:
-    """`scan_folder`, of a folder with which nothing is wrong.
+    """Call `scan_folder`, and accept only a folder with which nothing is wrong.
 
     Raises:
         InputError: with the first finding and how many there are.
@@ -100,8 +100,8 @@ def scan_to_load(
 
 
 def divided(scan: Scan, division: Division) -> Scan:
-    """The scan with all pairs in splits, and in the fold that was asked for. Images are read for
-    it, and how it was done is said.
+    """Put all pairs of the scan into splits, and into the fold that was asked for. This reads
+    images, and logs how the pairs were divided.
 
     Raises:
         InputError: as `divide_rows`; --group-by has no effect.
@@ -119,7 +119,7 @@ def divided(scan: Scan, division: Division) -> Scan:
 
 
 def rows_of(scan: Scan, division: Division) -> DatasetDict:
-    """The same of a folder that was scanned; also raises as `divided`."""
+    """Divide the pairs of a scan, and return them as rows; raises as `divided`."""
     scan = divided(scan, division)
     from datasets import Dataset, DatasetDict, Features, Image, Value
     from datasets.table import InMemoryTable
@@ -148,7 +148,7 @@ def scan_folder(
 
     Args:
         patterns: what `--pairs` says; these alone count if there are any.
-        class_files: of the folder, those that say the classes, and so are not left out.
+        class_files: the files of the folder that say the classes, and so are not left out.
 
     Raises:
         InputError: a pattern is not one, or finds nothing; a folder cannot be read.
@@ -190,7 +190,8 @@ def _scan_of_polygons(listing: Listing, annotations: Annotations) -> Scan:
 
 
 def _what_else(listing: Listing) -> str:
-    """The files that are no images by their type: how many, and what the first of most is."""
+    """Count by type the files that are no images, and say what the first file of the most frequent
+    type seems to be."""
     if not listing.others:
         return "no files"
     types = Counter(os.path.splitext(path)[1].lower() for path in listing.others)
@@ -222,8 +223,8 @@ def _nothing_paired(listing: Listing) -> Finding:
 def _into_splits(
     listing: Listing, found: Found
 ) -> tuple[dict[str, tuple[Pair, ...]], Undivided | None, list[str], list[Finding]]:
-    """The pairs of each split, as folders or lists say; those that neither names; notes, and
-    findings."""
+    """Return the pairs of each split, as folders or lists say; the pairs that neither names; notes,
+    and findings."""
     folder, notes = listing.folder, list[str]()
     pairs = {split: found.pairs[split] for split in SPLIT_NAMES if split in found.pairs}
     rows = found.pairs.get(None, ())
@@ -270,7 +271,7 @@ def _valid_is_elsewhere(listing: Listing, found: Found) -> bool:
 
 
 def _missing(listing: Listing, split: str) -> Finding:
-    """What to say of a split that has no pairs."""
+    """Return the finding for a split that has no pairs."""
     if empty := _empty_folder(listing, split):
         return Finding(empty, "holds no images: put images and masks in it or remove it")
     problem = (

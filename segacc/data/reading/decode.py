@@ -28,12 +28,12 @@ from segacc.errors import InputError
 from segacc.labels import BINARY_CODING, Coding, MaskValueError, UnknownValueError
 
 CHANNELS = 3
-"""Of every image that is decoded: red, green and blue."""
+"""Every decoded image has red, green and blue."""
 
 # Pillow warns above this and refuses above twice this; its own default is too low for slides.
 Image.MAX_IMAGE_PIXELS = 300_000_000
 
-# Named one by one, since of all that Pillow knows some run a program (EPS runs Ghostscript).
+# Named one by one, since some of Pillow's formats run a program (EPS runs Ghostscript).
 IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 
 # What Pillow's plugins raise on damaged bytes, found by trying it.
@@ -70,7 +70,7 @@ class DecodeError(InputError):
         self.file = file
         self.problem = problem
         self.unknown = unknown
-        """of values that no class owns, where these are the problem: how many pixels of each"""
+        """if the problem is values that no class owns: how many pixels have each"""
 
     def __reduce__(self) -> tuple[type[DecodeError], tuple[Any, ...]]:
         # It comes from worker processes.
@@ -82,15 +82,15 @@ class Decoded:
     """An image and its mask, both as viewers show them."""
 
     values: np.ndarray
-    """(H, W, 3) uint8 RGB; of a file with 16 bits per channel (H, W) or (H, W, 3) uint16"""
+    """(H, W, 3) uint8 RGB; for a file with 16 bits per channel (H, W) or (H, W, 3) uint16"""
     label_map: np.ndarray
     """(H, W) uint8 (`segacc.labels`)"""
     foreground: int
-    """what stands for foreground in the mask's file: 1, 255 or 65535, or 0 where there is none"""
+    """the value of foreground in the mask's file: 1, 255 or 65535, or 0 where there is none"""
     in_doubt: float | None
     """as in `MaskOfFile`"""
     orientation: int = 1
-    """of the image's EXIF tag, by which both were turned; 1 is none"""
+    """that of the image's EXIF tag, by which both were turned; 1 is none"""
     was_scaled: bool = False
     """whether the mask's file has another size than the image's"""
 
@@ -196,7 +196,8 @@ def read_labels(mask: Encoded, coding: Coding = BINARY_CODING) -> tuple[MaskOfFi
 
 
 def read_mask_pixels(mask: Encoded) -> tuple[np.ndarray, np.ndarray | None]:
-    """What the file of a mask holds (`pixels_of_file`), whatever it means. Raises DecodeError."""
+    """Read the pixels in a mask's file (`pixels_of_file`), whatever they mean. Raises
+    DecodeError."""
     return pixels_of_file(_open(mask, "mask")[0])
 
 

@@ -56,7 +56,7 @@ def _has_deep_channels(opened: Image.Image, data: bytes) -> bool:
 
 
 def to_8_bits(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
-    """An image as the network gets it.
+    """Scale an image to 8 bits, as the network gets it.
 
     Args:
         values: (H, W, 3) uint8, which is returned as it is, or what `deep_values` returns.
@@ -83,7 +83,7 @@ def share_outside(values: np.ndarray, value_range: ValueRange) -> float:
 
 
 def about_range(value_range: ValueRange | None) -> str:
-    """The end of a sentence on a data set; nothing where no image has 16 bits."""
+    """Return the end of a sentence on a data set; empty if no image has 16 bits."""
     if value_range is None:
         return ""
     return "; images of 16 bits per channel, of which {}..{} become 0..255".format(*value_range)

@@ -1,11 +1,11 @@
-"""What a file that cannot be read seems to be, by its first bytes."""
+"""Guess from its first bytes the type of a file that cannot be read."""
 
 from __future__ import annotations
 
 import re
 
 HEAD_BYTES = 512
-"""So many bytes tell."""
+"""This many first bytes of a file are enough to recognise its type."""
 
 _MAGIC = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"Rar!": "a RAR archive",

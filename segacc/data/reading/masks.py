@@ -1,4 +1,4 @@
-"""The values of a mask's file, of whatever type; what they mean is said in `segacc.labels`."""
+"""Read the values of a mask's file, of any type; `segacc.labels` says what they mean."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ DARK, BRIGHT = 31, 224
 IN_DOUBT = 0.2
 """A mask with a larger share of pixels in doubt is a picture, or has more than two classes."""
 DOUBT_PER_BRIGHT = 4
-"""In a smeared mask the pixels in doubt are at most so many times those that are bright. Of the
-numbers of 255 objects six times as many are in between, however few pixels they have."""
+"""In a smeared mask, there are at most this many pixels in doubt for each bright one. In a mask
+with the numbers of 255 objects there are six, however few pixels the objects have."""
 SHOWN = 8
-"""Values that no class owns which are shown."""
+"""How many of the values that no class owns are shown."""
 MANY = 100
-"""More values than this that no class owns are no classes that somebody forgot."""
+"""If more values than this belong to no class, they are not taken for forgotten classes."""
 FLAT = 0.2
-"""A mask in which more than this share of the odd values lies in flat areas has other classes. (Of
-smeared masks of streets and tissue it was at most 0.04, of class numbers at least 0.33.)"""
+"""If more than this share of the odd values lies in flat areas, the mask has other classes. (The
+share was at most 0.04 in smeared masks of streets and tissue, and at least 0.33 for class
+numbers.)"""
 
 OWN_VALUES = (
     "; where 255 is what does not count, give the classes their values, such as "
@@ -53,12 +54,12 @@ OWN_VALUES = (
 
 @dataclass(frozen=True, eq=False)
 class MaskOfFile:
-    """What a mask's file says."""
+    """The content of a mask's file."""
 
     label_map: np.ndarray
     """(H, W) uint8 (`segacc.labels`)"""
     foreground: int
-    """what stands for foreground in the file of a binary mask: 1, 255 or 65535, or 0 where there is
+    """the value of foreground in the file of a binary mask: 1, 255 or 65535, or 0 where there is
     none"""
     in_doubt: float | None = None
     """share of the pixels, in 0..1, that were neither near 0 nor near 255 in a smeared mask; None
@@ -108,8 +109,8 @@ def _classes_of_file(opened: Image.Image, coding: Coding) -> np.ndarray:
 
 
 def pixels_of_file(opened: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """What a mask that is loaded holds: numbers (H, W) of any type, with the palette (256, 3) uint8
-    if it has one, or colours (H, W, 3) uint8."""
+    """Return the pixels of a loaded mask: numbers (H, W) of any type, with the palette (256, 3)
+    uint8 if it has one, or colours (H, W, 3) uint8."""
     numbers = _numbers(opened)
     if numbers is None:
         return np.asarray(opened.convert("RGB")), None
@@ -133,7 +134,7 @@ def about_doubt(binarise: int, in_doubt: dict[str, float]) -> str:
     """A sentence on what --binarise did.
 
     Args:
-        in_doubt: of each smeared mask, by its name: `MaskOfFile.in_doubt`.
+        in_doubt: `MaskOfFile.in_doubt` of each smeared mask, by its name.
     """
     count, mean = len(in_doubt), sum(in_doubt.values()) / len(in_doubt)
     worst = max(in_doubt, key=lambda name: in_doubt[name])
@@ -149,7 +150,7 @@ def about_unknown(unknown: Mapping[str, dict[str, int]]) -> str:
     """A sentence on values, colours or names in masks that no class owns.
 
     Args:
-        unknown: of each mask, by its name: how many pixels have each of these.
+        unknown: for each mask, by its name, how many pixels have each of these.
     """
     pixels: Counter[str] = Counter()
     masks: Counter[str] = Counter()

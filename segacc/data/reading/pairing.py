@@ -56,7 +56,7 @@ class Pair:
     image: str
     mask: str
     shapes: bytes | None = None
-    """in place of the mask's file, which then names them (`segacc.data.polygons`)"""
+    """shapes in place of a mask; `mask` then names their file (`segacc.data.polygons`)"""
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class File:
 
 @dataclass(frozen=True)
 class Found:
-    """What was paired in a data set, before it is decided which splits there are.
+    """The pairs in a data set, before its splits are decided.
 
-    Splits are those that the folders say, None where they say none.
+    The splits are those that folders name, and None if folders name none.
     """
 
     pairs: dict[str | None, tuple[Pair, ...]]

@@ -106,9 +106,9 @@ def require_no_columns(folder: Path, reading: Reading) -> None:
 def locate(dataset: str) -> Path | None:
     """The folder with the data set, downloaded, drawn or unpacked if needed; None for a Hub id.
 
-    `dataset` is a corpus or demo name, a folder of images and masks or of what `holds_rows` says,
-    an archive of either, a parquet file, or a Hub id `owner/name`. A name wins over a folder of the
-    same name (write `./gland` for the folder), which is said.
+    `dataset` is a corpus or demo name, a folder of images and masks, or one that `holds_rows`
+    accepts, an archive of either, a parquet file, or a Hub id `owner/name`. A name wins over a
+    folder of the same name (write `./gland` for the folder); a message says so.
 
     Raises:
         InputError: `dataset` is none of these, or it cannot be downloaded, unpacked or written.
@@ -161,8 +161,8 @@ def is_parquet(path: Path) -> bool:
 
 
 def resolve(dataset: str) -> str:
-    """Where a data set that `locate` has found is: the absolute path of its folder or archive, by
-    which it is found again from any folder and without a variable; a demo name or a Hub id stays.
+    """Return where `locate` has found a data set: the absolute path of its folder or archive, which
+    is valid from any folder and without the variable; a demo name or a Hub id stays.
     """
     if is_drawn(dataset):
         return dataset

@@ -50,13 +50,13 @@ class _Trained:
 
     @property
     def value_range(self) -> ValueRange:
-        """By which it sees images of 16 bits per channel."""
+        """The range by which it scales images of 16 bits per channel."""
         return self.model.value_range or WHOLE
 
 
 @dataclass(frozen=True, eq=False)
 class _Images:
-    """What the runs are scored on."""
+    """The images that the runs are scored on."""
 
     source: Source | Prepared
     views: list[Prepared]
@@ -139,8 +139,8 @@ def _start(configs: Sequence[TrainConfig]) -> tuple[Accelerator, str]:
 
 
 def _folds_of(config: EvaluateConfig, trained: Sequence[_Trained]) -> int | None:
-    """Into how many folds the runs have divided their data set, where its valid is asked for; None
-    where they all have the same splits.
+    """Return into how many folds the runs have divided their data set, if its valid is asked for;
+    None if all runs have the same splits.
 
     Raises:
         InputError: they have divided it in several ways.
@@ -181,7 +181,7 @@ def _view(source: Source | Prepared, one: _Trained, dataset: str) -> Prepared:
 def _same_for_all(
     config: EvaluateConfig, source: Source | Prepared, trained: Sequence[_Trained], dataset: str
 ) -> _Images:
-    """All images of a split, of which each run predicts each."""
+    """Return all images of a split; each run predicts all of them."""
     views = [_view(source, one, dataset) for one in trained]
     split_to_score(config.split, views[0], dataset)
     every = frozenset(range(len(views[0].splits[config.split])))
@@ -196,8 +196,8 @@ def _same_for_all(
 def _out_of_fold(
     source: Source | Prepared, trained: Sequence[_Trained], folds: int, dataset: str
 ) -> _Images:
-    """All images that some run had for validation; each is predicted by those that had, and so by
-    none that has learnt from it. They are known by their pixels, as trained_on.csv has them.
+    """Return all images that some run had for validation. Each is predicted by these runs only, and
+    so by none that was trained on it. Images are recognised by their pixels, as in trained_on.csv.
 
     Raises:
         InputError: the data set is not here, or a run has not had any of its images.
@@ -237,7 +237,7 @@ def _out_of_fold(
 
 
 def _folder_of(runs: Sequence[Path]) -> Path:
-    """Where the results of several runs go: a folder beside the first one, the same for the same
+    """The folder for the results of several runs: beside the first run, and the same for the same
     runs in any order."""
     places = sorted(os.path.abspath(run) for run in runs)
     digits = hashlib.sha256("\n".join(places).encode()).hexdigest()[:6]

@@ -30,7 +30,7 @@ from segacc.models.segmenter import Segmenter
 from segacc.prediction.logits import predict_batch, resize_logits
 
 ABOUT_TRAINING = ("started", "device", "processes", "versions", "git_commit")
-"""what a report says of a run's training, of its config.json"""
+"""the keys of config.json that a report shows on a run's training"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +54,13 @@ class Predicted:
     indices: list[int]
     """their positions in the split"""
     of_members: dict[int, Tensor]
-    """by the number of each member that predicts them, (B, K, H, W) probabilities on the CPU"""
+    """(B, K, H, W) probabilities on the CPU, by the number of each member that predicts them"""
     label_maps: Tensor
     """(B, H, W) uint8 on the CPU"""
 
     @property
     def mean(self) -> Tensor:
-        """(B, K, H, W), of the members."""
+        """The mean of the members' probabilities, (B, K, H, W)."""
         first, *others = self.of_members.values()
         total = first
         for other in others:
@@ -73,8 +73,8 @@ def predict_members(
 ) -> Iterator[Predicted]:
     """Predict this rank's share of the split with each member, at the size at which it is scored.
 
-    What is found in an image does not depend on the images beside it, so not on the number of
-    ranks either (`predict_split`).
+    The prediction of an image does not depend on the images beside it, and so not on the number of
+    ranks (`predict_split`).
 
     Yields:
         all images of the share, first those that the same members predict.
@@ -108,7 +108,7 @@ def predict_members(
 def _at_scored_size(
     batch: list[int], logits: dict[int, Tensor], split: Split
 ) -> Iterator[Predicted]:
-    """All images at once where nothing is resized, else one by one."""
+    """Yield all images at once if nothing is resized, else one by one."""
     whole = all(of_member.shape[-2:] == split.shape for of_member in logits.values())
     for indices in [batch] if whole else [[index] for index in batch]:
         places = [batch.index(index) for index in indices]
@@ -145,7 +145,7 @@ def mean_scores(counts: Tensor) -> dict[str, Score]:
 
 
 def model_name(members: Sequence[Member]) -> str:
-    """What was scored: the model; of several `3 x unet`, or `unet + linknet`."""
+    """Name what was scored: the model; for several `3 x unet`, or `unet + linknet`."""
     counts = Counter(member.trained.model for member in members)
     return " + ".join(f"{n} x {model}" if n > 1 else model for model, n in counts.items())
 
@@ -184,7 +184,8 @@ def write_ensemble(home: Path, members: Sequence[Member]) -> None:
 def members_record(
     members: Sequence[Member], counts: Tensor, config: EvaluateConfig
 ) -> dict[str, Any]:
-    """What metrics.json says of each of several runs, and the command that scores them again.
+    """Return what metrics.json says of each of several runs, and the command that scores them
+    again.
 
     Args:
         counts: (N, members, K, 4) float64.
@@ -209,7 +210,7 @@ def members_record(
 
 def members_table(record: dict[str, Any]) -> list[dict[str, str]]:
     """The scores of the mean, and of each run on the images that it predicted, every value as text;
-    empty of a single run.
+    empty for a single run.
 
     Args:
         record: as in metrics.json.
@@ -236,7 +237,7 @@ def members_table(record: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def members_lines(record: dict[str, Any]) -> list[dict[str, str]]:
-    """The same for a program, with numbers alone in a column."""
+    """Return the same table for a program, with only numbers in a column."""
     return [
         {
             "run": one["run"],

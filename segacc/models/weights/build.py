@@ -1,4 +1,5 @@
-"""What a model starts from: pretrained weights by name, a local file or folder, or none."""
+"""The weights that a model starts from: pretrained ones by name, a local file or folder, or
+none."""
 
 from __future__ import annotations
 
@@ -44,17 +45,18 @@ def build_model(
     Args:
         name: one of the study's six names, an architecture of segmentation_models_pytorch, or the
             Hub id (or folder) of a transformers model.
-        encoder: of segmentation_models_pytorch. Models of transformers have their own.
+        encoder: an encoder of segmentation_models_pytorch. Models of transformers have their own.
         weights: `none`, a file or folder, a name of pretrained encoder weights, or a Hub id: of a
             model of segacc, or for a model of transformers of one of that library.
         classes: logits per pixel.
         channels: channels of an image.
         head_of: the classes whose rows of the head are kept (`keep_head`), of weights of
             transformers; None for a new head.
-        net: the network of a program (`segacc.models.own`), where `name` stands for one.
+        net: the network of a program (`segacc.models.own`), if `name` stands for one.
 
     Raises:
-        InputError: unknown name, or weights that cannot be had. Never random weights instead.
+        InputError: unknown name, or weights that cannot be loaded. Random weights never replace
+            them.
     """
     if is_own(name):
         return _build_own(name, weights, classes, channels, net)
@@ -129,7 +131,7 @@ def _of_transformers(
     head_of: Labels | None,
     unreachable: str,
 ) -> Built:
-    """Args: unreachable: why the Hub is, empty where it is not, or is not asked."""
+    """Args: unreachable: why the Hub cannot be reached; empty if it can, or is not asked."""
     from transformers import AutoConfig, SegformerConfig
 
     if name == "segformer" and weights == "none":

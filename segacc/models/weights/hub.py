@@ -1,4 +1,4 @@
-"""Models of segacc in repositories of the Hub, of which two files are downloaded, once."""
+"""Models of segacc in repositories of the Hub: two files of each are downloaded, once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def download(repository: str, name: str) -> Path:
     """A file of a repository, in the cache of the Hub.
 
     Raises:
-        InputError: it cannot be had.
+        InputError: it cannot be downloaded.
     """
     from huggingface_hub import hf_hub_download
 
@@ -45,13 +45,13 @@ def folder_of_model(name: str, may_be_other: bool) -> Path | None:
 
     Args:
         may_be_other: whether it is likely to be of another library, which then says itself why it
-            cannot be had.
+            cannot be loaded.
 
     Returns:
         None where the name is no repository, or its config.json is not that of a segacc model.
 
     Raises:
-        InputError: config.json (unless `may_be_other`) or the weights cannot be had.
+        InputError: config.json (unless `may_be_other`) or the weights cannot be downloaded.
     """
     if not is_repository(name):
         return None

@@ -60,7 +60,7 @@ def load_weights(model: Segmenter, path: Path, encoder: str | None = None) -> st
 
 
 def _stored_normalisation(model: Segmenter, path: Path, loaded: Loaded) -> Normalisation | None:
-    """That of the weights, as they or files beside them say; None where they do not."""
+    """The normalisation of the weights, as they or files beside them say; None if they do not."""
     config = config_beside(path)
     if "mean" in loaded.fitting and "std" in loaded.fitting:  # a model of segacc
         mean, std = (

@@ -85,7 +85,7 @@ def read_packaged(encoder: str, path: Path) -> Tensors:
 
     Args:
         encoder: one that `package_of` knows.
-        path: of `file_of`.
+        path: from `file_of`.
 
     Raises:
         InputError: the file is not the one that was published, or does not fit timm's model.

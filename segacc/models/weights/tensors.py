@@ -80,7 +80,7 @@ def _tensors_in(state: dict[Any, Any], path: Path) -> Tensors:
 
 
 def match_names(own: Tensors, state: Tensors) -> dict[str, str]:
-    """For names of `own`, the names in `state` of the same tensors.
+    """Map names of `own` to the names of the same tensors in `state`.
 
     The same tensor is `encoder.conv1.weight` in SMP, `conv1.weight` in a file of its encoder,
     `model.encoder.conv1.weight` in one of Lightning, `module.encoder...` in one of DDP. So each
@@ -104,7 +104,8 @@ def match_names(own: Tensors, state: Tensors) -> dict[str, str]:
 
 
 def _prefixes(names: Tensors, share: float = 0.1) -> list[str]:
-    """The empty one, and all that end in a dot and that a share of the names have."""
+    """Candidate prefixes: the empty one, and each dotted prefix that at least `share` of the names
+    begin with."""
     counts: Counter[str] = Counter()
     for name in names:
         parts = name.split(".")[:-1]
@@ -113,7 +114,7 @@ def _prefixes(names: Tensors, share: float = 0.1) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """What names of one tensor in several libraries have in common."""
+    """Return a form of the name that is equal in several libraries."""
     name = re.sub(r"(^|\.)_orig_mod\.", r"\1", name)  # of torch.compile
     name = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", name)  # of older torchvision
     return name.replace(".", "_")  # timm's features_only turns stages.0 into stages_0
@@ -121,13 +122,13 @@ def _plain(name: str) -> str:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of the tensors of a model and of a file."""
+    """Which tensors of a model and of a file matched, and which did not."""
 
     fitting: list[str]
     missing: list[str]
     """in the model, not in the file"""
     reshaped: dict[str, tuple[torch.Size, torch.Size]]
-    """in both, of another shape: that of the model and that of the file"""
+    """in both, but of another shape: that in the model and that in the file"""
     left: list[str]
     """in the file only"""
 

@@ -1,8 +1,9 @@
-"""Ctrl-C under `accelerate launch`: it reaches the training alone, for which the launcher waits.
+"""Ctrl-C under `accelerate launch`: only the training gets it; the launcher waits for its end.
 
 For one process accelerate's launcher waits without a handler: at Ctrl-C it ends with a traceback,
 and the shell gives its prompt while the training still saves. A child cannot change that, but a
-terminal sends Ctrl-C to one group of processes only, which is that of the training here.
+terminal sends Ctrl-C to one group of processes only, its foreground. So this module makes the
+training the foreground.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def in_foreground() -> Iterator[None]:
-    """Inside, this process alone is the terminal's foreground, if accelerate's launcher has started
-    it there; else nothing changes.
+    """Make this process alone the terminal's foreground, if accelerate's launcher has started it
+    there; else change nothing.
 
-    Ctrl-Z holds the launcher, too, so that the shell sees it.
+    Ctrl-Z suspends the launcher, too, so that the shell sees it.
     """
     launcher = os.getpgrp()
     terminal = _terminal() if _waits_without_handler() else None
@@ -28,7 +29,7 @@ def in_foreground() -> Iterator[None]:
 
     def hold(number: int, frame: object) -> None:
         _give(terminal, launcher)
-        os.setpgid(0, launcher)  # back into the group that the shell holds and continues
+        os.setpgid(0, launcher)  # back into the group that the shell suspends and continues
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.killpg(launcher, signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, hold)
@@ -65,14 +66,14 @@ def _terminal() -> int | None:
 
 
 def _take(terminal: int) -> None:
-    """Make this process a group of its own, and that the foreground."""
+    """Put this process into a group of its own, and make that the foreground."""
     os.setpgid(0, 0)
     _give(terminal, os.getpgrp())
 
 
 def _give(terminal: int, group: int) -> None:
     """Make a group the terminal's foreground."""
-    # The kernel holds a process of the background that does this, if the signal is not blocked.
+    # The kernel suspends a background process that does this, if the signal is not blocked.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
     try:
         os.tcsetpgrp(terminal, group)

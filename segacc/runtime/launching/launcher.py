@@ -1,8 +1,8 @@
 """The launcher: it starts the processes that train together, and ends when all of them have ended.
 
 torchrun and accelerate's launcher would do this, too. They take seconds to start, print tracebacks
-below each error, end with 1 whatever the processes end with, and wait 30 seconds at most for a run
-that saves. What processes need of a launcher is little: the variables that PyTorch's `env://`
+below each error, always end with exit code 1 if a process fails, and wait 30 seconds at most for a
+run that saves. What processes need of a launcher is little: the variables that PyTorch's `env://`
 documents (RANK, WORLD_SIZE and so on). This module loads no large library, except to count GPUs.
 """
 
@@ -32,9 +32,9 @@ from segacc.runtime.launching.plan import Plan, plan_of
 from segacc.runtime.threads import cores
 
 LOOK_SECONDS = 0.05
-"""between looks whether a process has ended"""
+"""seconds between checks whether a process has ended"""
 END_SECONDS = 30.0
-"""that the other processes have when one has failed, as with torchrun"""
+"""seconds that the other processes have to end when one has failed, as with torchrun"""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -46,8 +46,8 @@ def launch(program: Literal["train", "evaluate"], args: list[str], flags: Launch
         args: its arguments, without the flags of the launcher.
 
     Returns:
-        the exit code: of the process that failed first, or 0. None where one process is enough,
-        which is the one that asks: nothing was started then.
+        the exit code: of the process that failed first, or 0. None if one process is enough: then
+        nothing was started, and this process does the work.
 
     Raises:
         InputError: the flags ask for what this machine does not have, or contradict each other.
@@ -61,7 +61,7 @@ def launch(program: Literal["train", "evaluate"], args: list[str], flags: Launch
 
 
 def _program(program: str) -> list[str]:
-    """How a new process runs what this one runs, so that its messages name the same command."""
+    """Return how a new process runs what this one runs; its messages then name the same command."""
     started = Path(sys.argv[0])
     if started.name == f"{program}.py" and started.is_file():
         return [sys.executable, sys.argv[0]]
@@ -123,7 +123,7 @@ def _free_port() -> int:
 
 @contextmanager
 def passing_on(told: list[int], processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Inside, signals that stop a run are noted in `told`, and Ctrl-Z holds the processes, too."""
+    """Note signals that stop a run in `told`, and let Ctrl-Z suspend the processes, too."""
 
     def note(number: int, frame: object) -> None:
         told.append(number)

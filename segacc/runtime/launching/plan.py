@@ -29,11 +29,11 @@ class Plan:
     """The processes to start."""
 
     processes: int
-    """on this machine"""
+    """the number of processes on this machine"""
     machines: int
     machine_rank: int
     address: str
-    """of machine 0"""
+    """the address of machine 0"""
     port: int | None
     """None for any free one"""
     environment: dict[str, str]
@@ -170,10 +170,10 @@ def _find_config(file: Path) -> Path:
 
 
 def plan_of_file(file: Path) -> Plan:
-    """What a config file of accelerate asks for, on this machine.
+    """Read what a config file of accelerate asks for on this machine.
 
     Raises:
-        InputError: it is none, or it asks for what segacc does not do.
+        InputError: it is no such file, or asks for something that segacc does not support.
     """
     file = _find_config(file)
     from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file

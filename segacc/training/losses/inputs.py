@@ -1,5 +1,5 @@
-"""What the terms of a loss compute from logits and label maps: probabilities, and sums over pixels
-and ranks."""
+"""The values that a loss's terms compute from logits and label maps: probabilities, and sums over
+pixels and ranks."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class LossInput:
 
     @cached_property
     def log_of_true(self) -> Tensor:
-        """(B, 1, H, W), the logarithm of the true class's probability; of no meaning for ignored
+        """(B, 1, H, W), the logarithm of the true class's probability; it is undefined for ignored
         pixels."""
         return self.log_probabilities.gather(1, self.labels)
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """Like the logits, of each class; for K = 1 of the foreground."""
+        """Probabilities of each class, of the logits' shape; for K = 1 of the foreground."""
         if self.classes == 1:
             return self.logits.sigmoid()
         # On a CPU, a second softmax takes three times as long. So does exp, and 20 times as long
@@ -60,8 +60,8 @@ class LossInput:
 
 
 def region_sums(given: LossInput, distributed: bool) -> Tensor:
-    """Over all pixels that count, the sums of p*t, of p and of t, and their number: (4, K), for the
-    probability p of each class and t = 1 where it is the true one, else 0."""
+    """Return (4, K): the sums of p*t, of p and of t over all pixels that count, and the number of
+    these. p is the probability of each class, and t is 1 where it is the true class, else 0."""
     p, counted = given.probabilities, given.counted
     if given.classes == 1:
         t = given.foreground

@@ -40,7 +40,8 @@ class PixelOptions:
     """How the pixels count in cross-entropy and focal loss."""
 
     class_weights: tuple[float, ...] | None = None
-    """of each class, that of a pixel's true class; the loss is a weighted mean"""
+    """the weight of each class; a pixel has the weight of its true class, and the loss is a
+    weighted mean"""
     ohem: float | None = None
     """the share of the pixels that count, those of the largest loss"""
     label_smoothing: float = 0.0
@@ -150,7 +151,8 @@ def _mean_over_counted(
 def _of_part(
     count: Callable[[Tensor], Tensor], label_maps: Tensor, of_step: Tensor | None
 ) -> Tensor:
-    """What is counted in a batch; in a part of a step, the part's share if all had the same."""
+    """Count in a batch. In a part of a step, return the part's share of the step's count, as if all
+    images had the same count."""
     if of_step is None:
         return count(label_maps)
     return count(of_step).double() * len(label_maps) / len(of_step)
@@ -161,7 +163,8 @@ def _hardest(losses: Tensor, counted: Tensor, share: float, distributed: bool) -
     the largest, and those that are equal to the smallest of these.
 
     Online hard example mining (Shrivastava et al. 2016). The smallest loss is found byte by byte,
-    from histograms, which ranks can add up: floats from 0 on are in the order of their bits.
+    from histograms, which ranks can add up. This works since the bits of floats from 0 on, read as
+    integers, have the same order.
     """
     bits = losses.float().clamp_min(0.0).view(torch.int32).long()
     smallest = torch.zeros((), dtype=torch.long, device=losses.device)
@@ -181,7 +184,7 @@ def _hardest(losses: Tensor, counted: Tensor, share: float, distributed: bool) -
 
 
 def _divide(total: Tensor, count: Tensor, distributed: bool) -> Tensor:
-    """Sum over ranks by number, or weight, over ranks; 0 where nothing counts."""
+    """Divide the sum over ranks by the number, or the weight, over ranks; 0 if nothing counts."""
     both = torch.stack([total, count.to(total.dtype)])
     total, count = sum_over_ranks(both) if distributed else both
     return total / torch.where(count > 0, count, 1.0)

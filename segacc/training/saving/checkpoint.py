@@ -44,7 +44,7 @@ class Progress:
     """the epoch (counted from 1) of the best validation IoU"""
     epochs_without_gain: int = 0
     losses: tuple[float, ...] = ()
-    """of the steps since the last complete epoch"""
+    """the losses of the steps since the last complete epoch"""
 
     @property
     def mean_loss(self) -> float:
@@ -131,7 +131,7 @@ def model_from_state(path: Path, net: nn.Module | None = None) -> Segmenter:
     `load_state` puts those of the state into it.
 
     Args:
-        net: the network of a program (`segacc.models.own`), where the model is of one.
+        net: the network of a program (`segacc.models.own`), if the model has one.
     """
     return Segmenter(**_read_metadata(path)["scalars"]["model"], net=net)
 
@@ -142,7 +142,7 @@ def _read_metadata(path: Path) -> dict[str, Any]:
 
 
 def read_progress(path: Path) -> Progress:
-    """How far the run of a state had come."""
+    """Read how far the run of a state had come."""
     values = _read_metadata(path)["progress"]
     return Progress(**values | {"losses": tuple(values["losses"])})
 
@@ -167,7 +167,7 @@ def load_state(path: Path, trained: Trained) -> Progress:
     tensors = load_file(path)
     try:
         trained.model.load_state_dict(_of_part("model.", tensors))
-    except RuntimeError as error:  # names are equal, so a shape is not
+    except RuntimeError as error:  # names are equal, so a shape differs
         raise InputError(
             f"--resume {run}: {path.name} is of a network with other shapes "
             f"({str(error).splitlines()[-1].strip()}): give one that is made as the run's was."
@@ -234,7 +234,7 @@ def states(run: Path) -> list[Path]:
 
 
 def start_from(run: Path) -> str:
-    """What to do with a run that cannot go on."""
+    """Say what to do with a run that cannot go on."""
     return f"start a new run from its best model with --weights {quoted(run)}."
 
 

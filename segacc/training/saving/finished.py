@@ -1,4 +1,4 @@
-"""Runs that are finished, which --resume leaves as they are."""
+"""Finished runs: --resume leaves them as they are."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def end_if_finished(
 
 
 def _progress_of(run: Path) -> Progress:
-    """How far a run has come, by its metrics.jsonl."""
+    """Read how far a run has come from its metrics.jsonl."""
     progress = Progress()
     for line in read_epochs(run):
         progress = progress.after_epoch(line["valid_iou"])
@@ -97,7 +97,7 @@ def about_finished(
     progress: Progress,
     can_go_on: bool = True,
 ) -> str:
-    """How a run ended, what would make it go on, and how it is scored."""
+    """Say how a run ended, what would make it go on, and how it is scored."""
     flags, least, why = {}, [], "patience ran out"
     if progress.epoch >= config.epochs:
         flags, least, why = {"epochs": "N"}, [f"N above {progress.epoch}"], "all epochs are done"

@@ -20,15 +20,15 @@ class Division:
     """How a set without splits is divided."""
 
     coding: Coding
-    """of its masks; where they have classes, these are shared out in proportion"""
+    """the coding of its masks; if they have classes, these are shared out in proportion"""
     group_by: str | None = None
-    """what --group-by says"""
+    """the value of --group-by"""
     fold: str | None = None
-    """what --fold says"""
+    """the value of --fold"""
 
     def require_no_effect(self, source: str, splits: Sequence[str]) -> None:
-        """Raises InputError for a --group-by where the data set says the splits itself and none is
-        divided anew."""
+        """Raises InputError for a --group-by if the data set has its own splits and none is divided
+        anew."""
         if self.group_by and not self.fold:
             raise InputError(
                 f"--group-by '{self.group_by}' has no effect on {source}, which has splits of its "
@@ -47,7 +47,7 @@ def divide_rows(
         source: the data set, for messages.
 
     Raises:
-        InputError: --group-by fits a name not, a split would be empty, or the cache cannot be
+        InputError: --group-by does not match a name, a split would be empty, or the cache cannot be
             written.
     """
     grouped, looks, keys = grouped_rows(rows, division, 2 if in_two else 3)
@@ -69,7 +69,7 @@ def grouped_rows(
 
 
 def _all_in_one(source: str, count: int, division: Division) -> str:
-    """Why there is only one group, which leaves nothing for the other splits."""
+    """Say why there is only one group, which leaves nothing for the other splits."""
     why = "all have the same pixels"
     if division.group_by:
         why = f"--group-by '{division.group_by}' or equal pixels join all of them"

@@ -28,9 +28,10 @@ POOLED = ("train", "valid")
 def folded_pairs(
     splits: dict[str, tuple[Pair, ...]], division: Division, source: str
 ) -> dict[str, tuple[Pair, ...]]:
-    """The splits with the train and valid that --fold says, if it is given; how is said.
+    """Return the splits, with train and valid as --fold says, if it is given; logs how it is done.
 
-    Where an image of train and one of valid have the same name, the split becomes a part of both.
+    If an image of train and one of valid have the same name, the name of the split is put in front
+    of both names.
 
     Raises:
         InputError: as `fold_rows`.
@@ -51,8 +52,8 @@ def folded_pairs(
 
 
 def pooled(source: Source, name: str) -> Source:
-    """The train and valid of a fold together again, as one split of this name, sorted by the names
-    of the images."""
+    """Join the train and valid of a fold again, as one split of this name, sorted by the names of
+    the images."""
     from datasets import DatasetDict, concatenate_datasets
 
     whole = concatenate_datasets([source.rows[split] for split in POOLED])

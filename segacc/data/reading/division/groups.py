@@ -13,7 +13,7 @@ from segacc.data.reading.division.shares import Group
 from segacc.errors import InputError, plural, some_names
 
 CLOSER = (NEAR, 4, 2, 0)
-"""Bits in which look-alikes may differ; the first one that leaves enough groups counts."""
+"""Numbers of bits in which look-alikes may differ; the first that leaves enough groups is used."""
 MOST = 1 / 3
 """Share of the images that look-alikes may join to one group. X-rays, for example, all look alike,
 and then only those that are closer to each other count."""
@@ -38,7 +38,7 @@ def keys_of(names: Sequence[str], group_by: str) -> list[str]:
     """The part of each name that --group-by says: its first group, else all that it matches.
 
     Raises:
-        InputError: it fits a part of a name not.
+        InputError: it does not match a name.
     """
     pattern = re.compile(group_by)
     keys: list[str] = []
@@ -59,11 +59,11 @@ def keys_of(names: Sequence[str], group_by: str) -> list[str]:
 def group_images(
     names: Sequence[str], looks: Sequence[Look | None], keys: Sequence[str] | None, splits: int
 ) -> Grouped:
-    """Join images with equal keys, with equal pixels, and look-alikes, also those that are alike by
-    way of others.
+    """Join images with equal keys, with equal pixels, and look-alikes, also those that are
+    connected through other look-alikes.
 
     Args:
-        looks: None of an image that cannot be read.
+        looks: None for an image that cannot be read.
         keys: as `keys_of`.
         splits: the number of groups that are needed at least, if look-alikes can be told apart.
     """
@@ -91,7 +91,7 @@ def group_images(
 
 
 def _edges(keys: Sequence[object]) -> list[tuple[int, int]]:
-    """Each index with the first one of an equal key."""
+    """Pair each index with the first index of an equal key."""
     first: dict[object, int] = {}
     edges = [(first.setdefault(key, i), i) for i, key in enumerate(keys)]
     return [(one, other) for one, other in edges if one != other]

@@ -1,4 +1,4 @@
-"""What the images of a set look like: hashes by which equal ones and look-alikes are known."""
+"""What the images of a set look like: hashes that recognise equal images and look-alikes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from segacc.runtime.threads import cores, in_order
 # sets the two most similar ones differ in 16.
 NEAR = 8
 VERSION = 1
-"""of what is stored in the cache"""
+"""the version of what is stored in the cache"""
 FILE = "looks.json"
 
 
@@ -40,9 +40,9 @@ class Look:
     bits: int
     """the perceptual hash, of 64 bits"""
     digest: str
-    """of the pixels"""
+    """a digest of the pixels"""
     classes: tuple[int, ...]
-    """that have a pixel, in increasing order"""
+    """the classes that have a pixel, in increasing order"""
 
 
 def perceptual_hash(pair: Decoded, values: Histograms) -> np.ndarray:
@@ -64,8 +64,8 @@ def pixels_digest(pixels: np.ndarray) -> str:
 
 
 def looks_of(rows: Collection[dict[str, Any]], coding: Coding) -> list[Look | None]:
-    """What the images look like; None of those that cannot be read. Every file is read, but only
-    once: then the cache has it, and a file that has changed is known by its time and size.
+    """Find what the images look like; None for those that cannot be read. Each file is read only
+    once: the result is cached, and a changed file is recognised by its time and size.
 
     Args:
         rows: {image, mask, name}, with encoded files.

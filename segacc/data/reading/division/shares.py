@@ -21,7 +21,7 @@ class Group:
     """Images that go into one split."""
 
     name: str
-    """which decides the split where nothing else does"""
+    """the name decides the split where nothing else does"""
     rows: tuple[int, ...]
     """the indices of the images"""
 
@@ -98,9 +98,9 @@ def share_in_folds(
     """Put the groups into parts of equal size, none of them empty.
 
     The rarest class comes first, and the largest group of it (of equal ones that with the smallest
-    number). A group goes into the part that lacks most images of the class, of several into that
-    which lacks most images. This is the iterative stratification of Sechidis et al. (2011), with
-    groups in place of images and without chance.
+    number). A group goes into the part that lacks most images of the class; if several lack equally
+    many, into the one that lacks most images. This is the iterative stratification of Sechidis et
+    al. (2011), with groups in place of images and without chance.
 
     Args:
         classes: as in `share_out`.
@@ -136,7 +136,7 @@ def _place(
     """The part of each group.
 
     Args:
-        held: (groups, columns), of `_held`.
+        held: (groups, columns), from `_held`.
         goals: (parts, columns), how many images of each column each part should get.
         homes: the part into which a group goes as long as it lacks that many.
     """
@@ -157,8 +157,8 @@ def _place(
 
 
 def _goals(held: np.ndarray, splits: Sequence[str]) -> list[int]:
-    """How many of the images each split should get; valid and test as many as the smallest group at
-    least, if there are enough groups.
+    """How many of the images each split should get; valid and test get at least as many as the
+    smallest group has, if there are enough groups.
 
     Args:
         held: the number of images in each group.
@@ -175,8 +175,8 @@ def _goals(held: np.ndarray, splits: Sequence[str]) -> list[int]:
 def _fill_empty(
     groups: Sequence[Group], placed: list[str], splits: Sequence[str]
 ) -> tuple[tuple[str, str], ...]:
-    """Give a group to each split that has none, from one that has several; of two groups, test gets
-    none. Returns as `Shared.moved`."""
+    """Give a group to each split that has none, from one that has several; if there are two groups,
+    test gets none. Returns as `Shared.moved`."""
     moved = []
     numbers = [number_of(group.name) for group in groups]
     for split in splits:

@@ -55,7 +55,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Group:
-    """Files that have one role, if the names are read in one way."""
+    """Files that have the same role, in one way to read the names."""
 
     role: tuple[str, ...]
     level: Level
@@ -65,7 +65,7 @@ class Group:
 
     @cached_property
     def keys(self) -> list[tuple[dict[Key, Parts], str, str]]:
-        """The files by what tells them apart, with the prefix and the suffix that was taken off.
+        """The files by the part of their names that differs, with the prefix and suffix taken off.
 
         There are several ways: to take off nothing, or what all names begin or end with, or what
         all names of a split do. A way that gives one key to two files is left out.
@@ -116,7 +116,7 @@ class Group:
         return any(file.split for file in self.files)
 
     def pattern(self, prefix: str | None = None, suffix: str | None = None) -> str:
-        """The paths of the files, with {} for what tells them apart."""
+        """The paths of the files, with {} for the part that differs."""
         folders = [folder.replace("*", "{}") for folder in self.role]
         if self.level == "last" and any(self.ids(file) for file in self.files):
             folders.insert(len(folders) - 1, "{}")
@@ -138,7 +138,7 @@ class Match:
     patterns: tuple[str, str]
 
     def turned(self) -> Match:
-        """The same with the second group first."""
+        """Return the same match with the second group first."""
         pairs = tuple((b, a) for a, b in self.pairs)
         return Match(self.groups[::-1], pairs, self.patterns[::-1])
 

@@ -109,7 +109,7 @@ def _without_mask(image: str, mask_pattern: str, key: tuple[str, ...]) -> Findin
 
 
 def describe(listing: Listing, found: Found, used: Iterable[Path]) -> str:
-    """What was paired how, and what was left out, in one line.
+    """Say in one line what was paired and how, and what was left out.
 
     Args:
         used: files of the folder that are neither images nor left out.
@@ -158,6 +158,6 @@ def pattern_of(files: Sequence[str]) -> str:
 
 
 def _same_start(lists: Sequence[list[str]]) -> list[str]:
-    """What all lists begin with."""
+    """Return the items that all lists begin with."""
     same = takewhile(lambda at: len(set(at)) == 1, zip(*lists, strict=False))
     return [at[0] for at in same]

@@ -46,7 +46,7 @@ class Recognised:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Looks at files once."""
+    """What files look like; each file is read only once."""
 
     folder: Path
     seen: dict[tuple[str, ...], bool | None] = field(default_factory=dict)
@@ -93,8 +93,8 @@ def recognise(folder: Path, files: Sequence[Parts]) -> Recognised:
         if one.doubt:
             return one
         found.append(one)
-        # Another split may have folders of other names. Groups that fit nothing in a split that is
-        # done are no masks in others.
+        # Another split may have folders of other names. If a group fits nothing in a finished
+        # split, it holds no masks of other splits either.
         served = {image.split for _, image, _ in one.pairs}
         open_groups = [g for g in one.others if served.isdisjoint(file.split for file in g.files)]
         rest = [file for group in open_groups for file in group.files]
@@ -114,13 +114,13 @@ def _recognise(evidence: _Evidence, files: Sequence[Parts], doubts: bool) -> Rec
     """The best of all readings; None where none pairs anything up.
 
     Args:
-        doubts: whether to say that something fits whose roles cannot be told.
+        doubts: whether to report groups that fit, but whose roles cannot be decided.
     """
 
     def score(found: Match) -> tuple[float, int]:
         pairs, files = _score(found)
         looks = {evidence.is_mask(group) for group in found.groups}
-        # Two groups of masks, or of photographs, may have the same names by what they show.
+        # Two groups of masks, or of photographs, may share names since they show the same things.
         return pairs / 4 if len(looks) == 1 and None not in looks else pairs, files
 
     best: tuple[Match, list[Match], list[Group]] | None = None
@@ -195,7 +195,7 @@ def _narrowed(fits: list[Match], tests: Sequence[Test]) -> list[Match]:
 
 
 def _mask_tests(evidence: _Evidence) -> list[Test]:
-    """What masks are like, if others belong to the same images."""
+    """Return tests that tell masks from other files of the same images."""
     folder = evidence.folder
 
     def files(found: Match) -> list[str]:
@@ -213,7 +213,7 @@ def _mask_tests(evidence: _Evidence) -> list[Test]:
 
 
 def _image_tests(evidence: _Evidence) -> list[Test]:
-    """What images are like, if others belong to the same masks."""
+    """Return tests that tell images from other files of the same masks."""
     return [
         lambda m: peek.sizes_agree(evidence.folder, [(i.path, mask.path) for i, mask in m.pairs]),
         lambda m: evidence.is_mask(m.groups[0]) is False,
@@ -239,7 +239,8 @@ def _rivals(fits: Sequence[Match]) -> str:
 
 
 def several_masks(files: Sequence[Parts]) -> str | None:
-    """A sentence where each image has a folder of its own with several masks, as for instances."""
+    """Return a sentence if each image has a folder of its own with several masks, as for
+    instances."""
     folders: defaultdict[tuple[str, ...], defaultdict[str, list[Parts]]]
     folders = defaultdict(lambda: defaultdict(list))
     for file in files:

@@ -17,14 +17,14 @@ OTHER_WORDS = {
     "previews", "vis", "visualization", "viz",
 }  # fmt: skip
 """Pictures that belong to an image as its mask does, but hold something else."""
-MANY_MASKS = 0.5  # so many for each pair are not left out without a question
+MANY_MASKS = 0.5  # this many for each pair are not left out without asking
 AS_MANY_IMAGES = (0.9, 1.1)  # for each pair; more or fewer may be images without masks
 
 
 def left_over(
     folder: Path, found: Match, matches: Sequence[Match], groups: Sequence[Group]
 ) -> str | None:
-    """A sentence where files would be left out that look like masks or images of the set.
+    """Return a sentence if files that look like masks or images of the set would be left out.
 
     Groups whose names fit the images or masks were compared with them. Others may hold the real
     ones, or half of them, under names that are made in another way.

@@ -33,8 +33,8 @@ def splits_of(names: Collection[str]) -> dict[str, tuple[str, str]]:
     """The split that each name of a folder says, and the name with * in the place of the split.
 
     A word of its own counts: images_train, Train2017. A word that is glued to another one counts
-    before a word such as annot, or where another split has the same rest: latest says no split.
-    Names that say no split, or two, are left out.
+    before a word such as annot, or where another split has the same rest: `latest` does not name a
+    split. Names that say no split, or two, are left out.
     """
     found: dict[str, tuple[str, str]] = {}
     glued: defaultdict[str, dict[str, str]] = defaultdict(dict)  # rest -> split -> name

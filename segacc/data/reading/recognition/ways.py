@@ -20,8 +20,8 @@ from segacc.data.reading.recognition.recognise import Recognised, recognise, sev
 def find_pairs(listing: Listing, patterns: Sequence[str]) -> Found:
     """The images of a folder and their masks.
 
-    Words in the names of folders are enough for most sets. Where they leave files over, or have
-    not told splits apart that the names of folders say, names and contents are compared.
+    Words in the names of folders are enough for most sets. If they leave files over, or miss splits
+    that folder names give, names and contents are compared.
 
     Args:
         patterns: of `--pairs`; these alone count if there are any.
@@ -47,10 +47,10 @@ def find_pairs(listing: Listing, patterns: Sequence[str]) -> Found:
         is_sound = by_words.count and not wrong and not missed_splits
         return by_words if is_sound else Found({}, {}, (Finding(".", recognised.doubt),))
     found = _found(folder, recognised)
-    if not wrong and not missed_splits:  # what words have found is not given up for anything else
+    if not wrong and not missed_splits:  # `found` may only add pairs
         return found if _masks(by_words).items() < _masks(found).items() else by_words
     is_better = (found.count, -len(found.lone)) > (by_words.count, -wrong)
-    # Where both ways differ about the mask of an image, words have not looked at the files.
+    # If both ways find different masks for an image, take the one that has looked at the files.
     is_better |= _differ(found, by_words) or (missed_splits and found.count == by_words.count)
     return found if is_better else by_words
 
@@ -67,7 +67,7 @@ def _differ(one: Found, other: Found) -> bool:
 
 
 def _faults_are_few(listing: Listing, found: Found) -> bool:
-    """Whether single files have no partner, which is their own fault, and no whole folder."""
+    """Whether only single files have no partner, and no folder as a whole."""
     wrong = {finding.file for finding in found.findings}
     files, faults = Counter(map(_place, listing.images)), Counter(map(_place, wrong))
     whole = any(n > 1 and n == files[place] for place, n in faults.items())

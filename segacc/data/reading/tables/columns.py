@@ -31,7 +31,7 @@ def three_columns(data: Dataset, source: str, reading: Reading) -> Dataset:
     """The rows with the columns image and mask, as encoded files, and name.
 
     Raises:
-        InputError: it is open which columns these are, or an array is no mask.
+        InputError: it is unclear which columns these are, or an array is no mask.
     """
     from datasets import Image, concatenate_datasets
 
@@ -80,8 +80,8 @@ def find_columns(features: Features, source: str, reading: Reading) -> tuple[str
 
 
 def class_names(features: Features, mask: str) -> list[str]:
-    """The names of the classes that the type of the mask's column says, or of that in which segacc
-    lists classes; none where neither does."""
+    """The names of the classes that the type of the mask's column gives, or the type of the column
+    in which segacc lists classes; none if neither does."""
     from datasets import ClassLabel
 
     for name in (mask, CLASSES):
@@ -108,7 +108,7 @@ def class_colours(data: Dataset, mask: str, classes: int) -> list[Colour]:
     try:
         with Pillow.open(io.BytesIO(encoded or b"")) as picture:
             flat = picture.getpalette("RGB") or []
-    except OSError:  # which is said when all masks are read
+    except OSError:  # this is reported when all masks are read
         return []
     palette = list(zip(flat[::3], flat[1::3], flat[2::3], strict=False))
     return palette[:classes] if len(palette) >= classes else []
@@ -152,7 +152,7 @@ def _inner(feature: Any) -> tuple[Any, int]:
 
 
 def _as_files(masks: Dataset, column: str, source: str) -> Dataset:
-    """Arrays as PNGs, in memory."""
+    """Convert arrays to PNGs, in memory."""
     from datasets import Features, Image
 
     def encode(row: dict[str, Any], index: int) -> dict[str, Any]:

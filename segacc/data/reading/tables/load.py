@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 DATASET_FORMATS = ("parquet", "imagefolder", "arrow", "cache")
-"""The modules of `datasets` that we let read a repository; `cache` reads what was loaded before.
-Others hold no images, and one of them, `pandas`, unpickles files, which can run code."""
+"""The modules of `datasets` that may read a repository; `cache` reads what was loaded before. Other
+modules read no images, and one of them, `pandas`, unpickles files, which can run code."""
 
 ROW_SPLITS = SPLITS | {"dev": "valid"}
 NAMES = "id2label.json"
@@ -44,7 +44,7 @@ NAMES = "id2label.json"
 
 @contextmanager
 def _bars_where_watched() -> Iterator[None]:
-    """Without the bars of `datasets` where nobody looks, such as in a log."""
+    """Hide the progress bars of `datasets` where nobody looks, such as in a log."""
     import datasets
 
     hides = not is_watched() and not datasets.are_progress_bars_disabled()
@@ -179,7 +179,7 @@ def _source(loaded: DatasetDict, source: str, reading: Reading, place: Path | st
 
 
 def _folded(splits: dict[str, Dataset], division: Division, source: str) -> dict[str, Dataset]:
-    """The train and valid that --fold says; names and errors as of `folded_pairs`."""
+    """Return train and valid as --fold says; names and errors are as in `folded_pairs`."""
     from datasets import concatenate_datasets
 
     taken = [splits[split] for split in POOLED]
