@@ -20,7 +20,7 @@ from benchmarks.throughput import machine, spread
 from segacc.data.loading.augment import stream_seed
 from segacc.data.loading.loader import TrainSamples, train_loader
 from segacc.data.loading.stream import StepSampler
-from segacc.data.loading.workers import Plan
+from segacc.data.loading.workers import WorkerPlan
 from segacc.data.prepare import prepare, resize_image, resize_label_map
 from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import read_row
@@ -75,7 +75,7 @@ def loader_batches(args: Args, split: Split, workers: int) -> Callable[[], Itera
     def run() -> Iterator[object]:
         sampler = StepSampler(len(split), args.batch_size, seed=0, start=0, stop=args.batches)
         samples = TrainSamples(split, args.flips, args.crop, seed=0)
-        return iter(train_loader(samples, sampler, Plan(workers), pin_memory=False))
+        return iter(train_loader(samples, sampler, WorkerPlan(workers), pin_memory=False))
 
     return run
 

@@ -17,7 +17,7 @@ from segacc.data.classes.coding import make_coding
 from segacc.data.classes.files import read_class_file
 from segacc.data.reading.sources import load_dataset
 from segacc.data.rows import read_row
-from segacc.evaluation.compare import compare, comparison_note, comparison_table, places_of
+from segacc.evaluation.compare import compare, compared_runs, comparison_note, comparison_table
 from segacc.evaluation.evaluate import evaluate
 from segacc.evaluation.per_class import class_lines, class_tables
 from segacc.evaluation.scored_runs import read_scored_run, report_groups
@@ -97,7 +97,7 @@ def test_runs_with_and_without_classes_stand_in_one_table(runs, tmp_path):
     assert class_lines(both)[5]["iou"] == ""
 
     binary = read_scored_run(make_run(tmp_path / "binary", [0.5, 0.7]), "test")
-    mixed = comparison_table(places_of([binary, *both]))
+    mixed = comparison_table(compared_runs([binary, *both]))
     assert {"iou on test"} <= mixed[0].keys() and len(mixed) == 3
     assert "with more than two classes the mean over these (miou)" in comparison_note(
         [binary, *both]
@@ -113,7 +113,8 @@ def test_runs_of_other_classes_on_the_same_images_are_not_compared(runs, tmp_pat
     table.write_text(table.read_text().replace("/disc", "/ring"))
     found = [read_scored_run(run, "test") for run in (*runs, tmp_path / "other")]
     assert [
-        row["against best"][:4].rstrip("0123456789") for row in comparison_table(places_of(found))
+        row["against best"][:4].rstrip("0123456789")
+        for row in comparison_table(compared_runs(found))
     ] == [
         "best",
         "-0.",

@@ -17,7 +17,7 @@ from segacc.data.loading.augment import D4, FLIP_CODES, View, write_view
 from segacc.data.loading.loader import TrainSamples, full_images, to_device, train_loader
 from segacc.data.loading.resident import bytes_of, resident_batches, send, views_of, whole_images
 from segacc.data.loading.stream import StepSampler
-from segacc.data.loading.workers import Plan
+from segacc.data.loading.workers import WorkerPlan
 from segacc.data.prepare import prepared_row, write_split
 from segacc.data.split import open_split
 from segacc.labels import BINARY, IGNORE, Labels
@@ -93,7 +93,7 @@ def test_a_prepared_file_keeps_labels_and_knows_its_channels(split):
 def test_crops_and_flips_move_labels_with_their_pixels(split, flips, crop):
     samples = TrainSamples(split, flips, crop, seed=0)
     sampler = StepSampler(len(split), 8, 0, start=0, stop=4)
-    loaded = list(train_loader(samples, sampler, Plan(0), pin_memory=False))
+    loaded = list(train_loader(samples, sampler, WorkerPlan(0), pin_memory=False))
     for batch in loaded:
         counted = batch["label_maps"] != IGNORE
         assert torch.equal(batch["images"][..., 0][counted] // 60, batch["label_maps"][counted])
@@ -134,7 +134,7 @@ def train_steps(of, split, steps, start=0):
     sampler = StepSampler(len(split), 4, 0, start=start, stop=start + steps)
     loss_fn, losses = make_loss("dice+bce"), []
     of.model.train()
-    for batch in train_loader(samples, sampler, Plan(0), pin_memory=False):
+    for batch in train_loader(samples, sampler, WorkerPlan(0), pin_memory=False):
         images, label_maps = to_device(batch, CPU)
         loss = loss_fn(of.model(images), label_maps)
         loss.backward()

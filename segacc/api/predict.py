@@ -16,7 +16,7 @@ from segacc.api.flags import checked
 from segacc.api.images import image_values
 from segacc.config.checks import check_device_name
 from segacc.config.sizes import AnySize
-from segacc.data.reading.decode import Encoded, read_values
+from segacc.data.reading.decode import Encoded, read_pixels
 from segacc.errors import InputError
 from segacc.models.load import Predictor, load_predictor
 from segacc.prediction.ensemble import together
@@ -131,6 +131,6 @@ def _values(images: Iterable[Any]) -> Iterator[np.ndarray]:
     for number, image in enumerate(images):
         if isinstance(image, str | os.PathLike):
             path = os.path.expanduser(os.fspath(image))
-            yield read_values(Encoded(path=path, bytes=None))
+            yield read_pixels(Encoded(path=path, bytes=None))
         else:
             yield image_values(image, f"image {number}")

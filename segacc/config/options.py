@@ -33,7 +33,7 @@ SIZE_SPEC: object = tyro.constructors.PrimitiveConstructorSpec(
 )
 SIZE_ARG = (tyro.conf.arg(metavar="PX|WxH|native"), SIZE_SPEC)
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-Pairs = Annotated[tuple[str, ...], shown_as("IMAGES=MASKS", "found by names and contents")]
+PairFlags = Annotated[tuple[str, ...], shown_as("IMAGES=MASKS", "found by names and contents")]
 Binarise = Annotated[int | None, shown_as("VALUE", "none: they are refused")]
 Classes = Annotated[
     str | None,
@@ -52,7 +52,7 @@ Column = Annotated[str | None, shown_as("NAME", "found by usual names")]
 class Reading:
     """How the files of a data set are read: the values of the flags of the same names."""
 
-    pairs: Pairs = ()
+    pairs: PairFlags = ()
     """what `segacc train` takes as --pairs"""
     binarise: Binarise = None
     """what `segacc train` takes as --binarise, for masks that were smeared"""

@@ -20,7 +20,7 @@ from segacc.config.options import (
     Fold,
     GroupBy,
     Ignore,
-    Pairs,
+    PairFlags,
     shown_as,
 )
 from segacc.config.sizes import AnySize
@@ -68,7 +68,7 @@ class TrainConfig:
     dataset: str = "gland"
     """pedestrian, gland, gland-128, demo, demo-pedestrian, demo-street, a folder, an archive, or a
     Hub id"""
-    pairs: Pairs = ()
+    pairs: PairFlags = ()
     """which file is whose mask, such as 'images/{}.jpg=masks/{}_x.png': {} is the same text on both
     sides, * any text; several patterns may be given"""
     binarise: Binarise = None

@@ -21,7 +21,7 @@ DAY = 24 * 60 * 60
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """Something in the cache."""
 
     path: Path
@@ -35,7 +35,7 @@ class Entry:
     """False for downloads, which may be the user's own files and cannot always be had again"""
 
 
-def list_cache() -> list[Entry]:
+def list_cache() -> list[CacheEntry]:
     """List all entries of the cache, the latest use first."""
     cache = cache_dir()
     entries = [
@@ -53,7 +53,7 @@ def list_cache() -> list[Entry]:
 _MARKS = {".lock", ".sha256"}
 
 
-def table(entries: list[Entry]) -> str:
+def table(entries: list[CacheEntry]) -> str:
     """Entries for a terminal, with their sum."""
     rows = [
         (
@@ -76,7 +76,7 @@ def table(entries: list[Entry]) -> str:
 
 def prune_cache(
     unused_days: float | None, most_bytes: float | None
-) -> tuple[list[Entry], list[Entry]]:
+) -> tuple[list[CacheEntry], list[CacheEntry]]:
     """Remove what was not used for `unused_days`, then what was used longest ago, until the cache
     takes at most `most_bytes`. Downloads stay, and so does what is in use.
 
@@ -144,10 +144,10 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _entry(path: Path, what: str, used: Path, may_go: bool = True) -> Entry:
+def _entry(path: Path, what: str, used: Path, may_go: bool = True) -> CacheEntry:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
-    return Entry(path, what, size, used.stat().st_mtime, may_go)
+    return CacheEntry(path, what, size, used.stat().st_mtime, may_go)
 
 
 def _prepared(folder: Path) -> tuple[str, Path]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segacc.data.reading.decode import Decoded, DecodeError
-from segacc.data.reading.depth import LEVELS, ValueRange
+from segacc.data.reading.depth import VALUES, ValueRange
 from segacc.data.rows import Source, in_processes, read_row
 from segacc.labels import IGNORE, Coding
 from segacc.runtime.bars import make_bar
@@ -54,7 +54,7 @@ class Histograms:
         return 255 * (high - low) / (value_range[1] - value_range[0])
 
 
-NO_PIXELS = Histograms(np.zeros(LEVELS, dtype=np.int64), np.zeros(LEVELS, dtype=np.int64))
+NO_PIXELS = Histograms(np.zeros(VALUES, dtype=np.int64), np.zeros(VALUES, dtype=np.int64))
 
 
 def histograms(pair: Decoded) -> Histograms:
@@ -62,7 +62,7 @@ def histograms(pair: Decoded) -> Histograms:
     if not pair.is_deep:
         return NO_PIXELS
     inside = pair.values[(pair.label_map != 0) & (pair.label_map != IGNORE)]
-    return Histograms(*(np.bincount(v.ravel(), minlength=LEVELS) for v in (pair.values, inside)))
+    return Histograms(*(np.bincount(v.ravel(), minlength=VALUES) for v in (pair.values, inside)))
 
 
 def range_of(found: Histograms) -> ValueRange:
@@ -92,7 +92,7 @@ def find_range(source: Source) -> ValueRange:
     for name, rows in sorted(source.rows.items(), key=lambda item: item[0] != "train"):
         with (
             make_bar(total=len(rows), desc=f"range of values of {name}") as bar,
-            closing(in_processes(of_rows, [rows], 16 * LEVELS)) as parts,
+            closing(in_processes(of_rows, [rows], 16 * VALUES)) as parts,
         ):
             for some, images in parts:
                 found = found + some

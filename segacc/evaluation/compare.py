@@ -83,7 +83,7 @@ def paired_bootstrap(best: Tensor, other: Tensor) -> Paired:
 
 
 @dataclass(frozen=True)
-class Place:
+class ComparedRun:
     """A run in the comparison."""
 
     run: ScoredRun
@@ -93,11 +93,10 @@ class Place:
     """compared with the best run, if both were scored on the same several images"""
 
 
-def places_of(runs: list[ScoredRun]) -> list[Place]:
+def compared_runs(runs: list[ScoredRun]) -> list[ComparedRun]:
     """The runs, best first within each data set.
 
-    Runs are compared only if they were scored on the same images in the same way: the fingerprint
-    says which images, whatever the data set was called.
+    Runs are compared only if they were scored on the same images (by fingerprint) in the same way.
     """
     places = []
     for group in groups_of(runs).values():
@@ -105,15 +104,16 @@ def places_of(runs: list[ScoredRun]) -> list[Place]:
         for run in best_first(group):
             by_way.setdefault(way_of_scoring(run), []).append(run)
         for way, (best, *others) in by_way.items():
-            places.append(Place(best, f"best {way}" if len(by_way) > 1 and way else "best", None))
+            title = f"best {way}" if len(by_way) > 1 and way else "best"
+            places.append(ComparedRun(best, title, None))
             for run in others:
                 same = run.names == best.names and len(run.names) > 1
                 pair = paired_bootstrap(best.counts, run.counts) if same else None
-                places.append(Place(run, "", pair))
+                places.append(ComparedRun(run, "", pair))
     return places
 
 
-def comparison_table(places: list[Place]) -> list[dict[str, str]]:
+def comparison_table(places: list[ComparedRun]) -> list[dict[str, str]]:
     """The table for people, every value as text."""
     runs = [place.run for place in places]
     labels, score = data_labels(runs), iou_name(runs)
@@ -122,7 +122,7 @@ def comparison_table(places: list[Place]) -> list[dict[str, str]]:
     return [{n: text for n, text in row.items() if differ or n != "weights"} for row in rows]
 
 
-def _comparison_row(place: Place, score: str) -> dict[str, str]:
+def _comparison_row(place: ComparedRun, score: str) -> dict[str, str]:
     run, pair = place.run, place.pair
     metrics, course = run.metrics, course_of(run)
     against = place.best
@@ -142,7 +142,7 @@ def _comparison_row(place: Place, score: str) -> dict[str, str]:
     }
 
 
-def comparison_lines(places: list[Place]) -> list[dict[str, str]]:
+def comparison_lines(places: list[ComparedRun]) -> list[dict[str, str]]:
     """The table for programs: a number in each column of numbers, or nothing."""
     runs = [place.run for place in places]
     labels = data_labels(runs)
@@ -237,7 +237,7 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
     hint = f"`{command('evaluate')} {example} --split {split}`"
     if not scored:
         raise InputError(f"none of {len(missing)} runs has results on {split}: {hint} makes them.")
-    places = places_of(scored)
+    places = compared_runs(scored)
     table = comparison_table(places)
     by_class = class_tables(scored)
     note = comparison_note(scored)

@@ -32,7 +32,7 @@ from segacc.report.pictures import detail_folder, overview, picture_name
 from segacc.report.scored import is_no_better_than_constant
 
 OVERVIEW_IMAGES = 6
-SPLITS = {OUT_OF_FOLD: "train and valid, out of fold,"}
+SPLIT_WORDS = {OUT_OF_FOLD: "train and valid, out of fold,"}
 THRESHOLD_FROM = {"validation": "picked on validation", "members": "mean of those of the runs"}
 
 
@@ -128,7 +128,7 @@ def print_results(
         explain: with the formula of each score.
     """
     print(
-        f"{record['model']} on {SPLITS.get(record['split'], record['split'])} of "
+        f"{record['model']} on {SPLIT_WORDS.get(record['split'], record['split'])} of "
         f"{record['dataset']}: {len(split)} full images "
         f"of {sizes_in_words(record)}, {_how(record)}\n"
         + "".join(f"warning: {note}\n" for note in record["notes"])

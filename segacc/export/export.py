@@ -96,7 +96,7 @@ def export(
         with quiet():
             exported = write(model, to, whole, at, pixels, metadata_of(run, model, at))
         print(f"{path}: {size_in_mb(whole):.1f} MB", flush=True)
-        compare(model, at, exported, data, path)
+        compare_outputs(model, at, exported, data, path)
         if int8:
             assert data is not None
             write_int8(whole, calibration_images(data, pixels), smaller)
@@ -114,7 +114,7 @@ def output_paths(source: str, to: Format, out: Path | None, int8: bool) -> list[
     return [path, path.with_name(f"{path.stem}-int8{path.suffix}")] if int8 else [path]
 
 
-def compare(
+def compare_outputs(
     model: Segmenter, at: Size | None, exported: Predict, data: Prepared | None, path: Path
 ) -> None:
     """Print how what was written differs from the model; raises InputError where it does."""

@@ -27,7 +27,7 @@ from segacc.metrics.counts import (
     recall_of,
 )
 from segacc.metrics.intervals import Score, bootstrap, percentile_interval
-from segacc.metrics.surfaces import UNKNOWN, Step, boundary_counts, hausdorff_distances
+from segacc.metrics.surfaces import UNKNOWN, PixelSize, boundary_counts, hausdorff_distances
 
 FORMULAS = {
     "iou": "TP / (TP + FP + FN) over all pixels of the split",
@@ -136,8 +136,8 @@ def image_stats(
     probabilities: Tensor,
     label_maps: Tensor,
     threshold: float,
-    scales: Sequence[Step] | None = None,
-    spacing: Step | None = None,
+    scales: Sequence[PixelSize] | None = None,
+    spacing: PixelSize | None = None,
 ) -> ImageStats:
     """Compute the numbers of a batch. Where the label map is IGNORE, neither truth nor prediction
     has a class, and no pixel is counted.

@@ -7,7 +7,7 @@ import numpy as np
 
 BOUNDARY_SHARE = 0.02  # of the diagonal, as in the paper
 
-Step = tuple[float, float]
+PixelSize = tuple[float, float]
 """Height and width of a pixel."""
 UNKNOWN = -1.0
 """stands for a distance in mm if the size of a pixel is not known"""
@@ -34,7 +34,7 @@ def _rim(mask: np.ndarray) -> np.ndarray:
     return mask & (core == 0)
 
 
-def hausdorff_95(found: np.ndarray, truth: np.ndarray, step: Step = (1.0, 1.0)) -> float:
+def hausdorff_95(found: np.ndarray, truth: np.ndarray, step: PixelSize = (1.0, 1.0)) -> float:
     """95 % Hausdorff distance: 95 % of each outline's pixels are nearer to the other outline than
     this. 0 where both masks are empty, and the image's diagonal where only one is.
 
@@ -52,14 +52,14 @@ def hausdorff_95(found: np.ndarray, truth: np.ndarray, step: Step = (1.0, 1.0)) 
     return max(_distance_95(one, other, step), _distance_95(other, one, step))
 
 
-def _distance_95(outline: np.ndarray, other: np.ndarray, step: Step) -> float:
+def _distance_95(outline: np.ndarray, other: np.ndarray, step: PixelSize) -> float:
     from scipy import ndimage
 
     return float(np.percentile(ndimage.distance_transform_edt(~other, step)[outline], 95))
 
 
 def hausdorff_distances(
-    found: np.ndarray, truth: np.ndarray, scale: Step, spacing: Step | None
+    found: np.ndarray, truth: np.ndarray, scale: PixelSize, spacing: PixelSize | None
 ) -> tuple[float, float, float]:
     """`hausdorff_95` in px of the scored size, in px of the image's own size, and in mm.
 
@@ -70,7 +70,7 @@ def hausdorff_distances(
     """
     scored = hausdorff_95(found, truth)
 
-    def in_unit(step: Step) -> float:
+    def in_unit(step: PixelSize) -> float:
         return scored * step[0] if step[0] == step[1] else hausdorff_95(found, truth, step)
 
     mm = in_unit((scale[0] * spacing[0], scale[1] * spacing[1])) if spacing else UNKNOWN

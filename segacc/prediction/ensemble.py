@@ -42,7 +42,7 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
-class View:
+class ModelInput:
     """How a model sees an image."""
 
     size: AnySize
@@ -54,28 +54,28 @@ def members_of(model: Predictor | Ensemble) -> tuple[Predictor, ...]:
     return model.members if isinstance(model, Ensemble) else (model,)
 
 
-def views_of(
+def inputs_of(
     model: Predictor | Ensemble, tile: int | None, size: AnySize | None
-) -> tuple[View, ...]:
+) -> tuple[ModelInput, ...]:
     """How each model sees an image: at the size that was given, else with windows at the image's
     own, else at the model's."""
     return tuple(
-        View(size or (NATIVE if tile else one.size or NATIVE), one.value_range)
+        ModelInput(size or (NATIVE if tile else one.size or NATIVE), one.value_range)
         for one in members_of(model)
     )
 
 
-def seen_by(views: Sequence[View], values: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(H, W, 3) uint8 for each view; equal views have the same array.
+def seen_by(inputs: Sequence[ModelInput], values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(H, W, 3) uint8 for each input; equal inputs have the same array.
 
     Args:
         values: as `to_8_bits` takes them.
     """
     found = {
-        view: resize_image(to_8_bits(values, view.value_range or WHOLE), view.size)
-        for view in dict.fromkeys(views)
+        one: resize_image(to_8_bits(values, one.value_range or WHOLE), one.size)
+        for one in dict.fromkeys(inputs)
     }
-    return tuple(found[view] for view in views)
+    return tuple(found[one] for one in inputs)
 
 
 def mean_maps(maps: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:

@@ -16,10 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from segacc.config.sizes import AnySize, width_height
-from segacc.data.reading.decode import DecodeError, Encoded, read_values
+from segacc.data.reading.decode import DecodeError, Encoded, read_pixels
 from segacc.errors import InputError
 from segacc.models.load import Predictor
-from segacc.prediction.ensemble import Ensemble, mean_maps, members_of, seen_by, views_of
+from segacc.prediction.ensemble import Ensemble, inputs_of, mean_maps, members_of, seen_by
 from segacc.prediction.find import Target
 from segacc.prediction.logits import TTA_FLIPS, predict_logits
 from segacc.prediction.reading import Notes, Read, readable
@@ -90,14 +90,14 @@ def predict_image(
     """
     _check_options(tta, tile, size)
     if not isinstance(image, np.ndarray):
-        image = read_values(Encoded(path=os.path.expanduser(image), bytes=None))
+        image = read_pixels(Encoded(path=os.path.expanduser(image), bytes=None))
     elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(
             f"the image is an array of shape {image.shape} and type {image.dtype}: expected RGB, "
             "(H, W, 3) uint8 in 0..255."
         )
-    views = views_of(model, tile, size)
-    one = Resized(seen_by(views, image), (image.shape[0], image.shape[1]))
+    inputs = inputs_of(model, tile, size)
+    one = Resized(seen_by(inputs, image), (image.shape[0], image.shape[1]))
     (maps,) = _maps(_logits(model, [one], tta, tile), [one])
     found = np.stack([of_class.numpy() for of_class in maps])
     return found[0] if len(found) == 1 else found
@@ -139,7 +139,7 @@ def predict_images(
     failed: list[str] = []
     notes = Notes(model.value_range)
     ahead = 0 if tile else batch_size
-    images = readable(targets, views_of(model, tile, size), ahead)
+    images = readable(targets, inputs_of(model, tile, size), ahead)
     with make_bar(total=len(targets), desc="predicting", unit="img") as bar:
         for batch in _batches(_read_ones(images, failed, notes, bar), batch_size):
             logits = _try_logits(model, batch, tta, tile, bar)
@@ -177,8 +177,8 @@ def predict_masks(
     """
     _check_options(tta, tile, size, threshold, batch_size)
     threshold = _threshold(model, threshold)
-    views = views_of(model, tile, size)
-    resized = (Resized(seen_by(views, image), (image.shape[0], image.shape[1])) for image in images)
+    inputs = inputs_of(model, tile, size)
+    resized = (Resized(seen_by(inputs, one), (one.shape[0], one.shape[1])) for one in images)
     for batch in _batches(resized, 1 if tile else batch_size):
         logits = _logits(model, batch, tta, tile)
         for maps in _maps(logits, batch):

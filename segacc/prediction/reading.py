@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from segacc.data.reading.decode import DecodeError, Encoded, read_values
+from segacc.data.reading.decode import DecodeError, Encoded, read_pixels
 from segacc.data.reading.depth import WHOLE, ValueRange, share_outside, to_8_bits
 from segacc.errors import some_names
-from segacc.prediction.ensemble import View, seen_by
+from segacc.prediction.ensemble import ModelInput, seen_by
 from segacc.prediction.find import Target
 from segacc.runtime.threads import cores, in_order
 
@@ -43,30 +43,30 @@ class Read:
 
 
 def readable(
-    targets: Sequence[Target], views: Sequence[View], ahead: int
+    targets: Sequence[Target], inputs: Sequence[ModelInput], ahead: int
 ) -> Iterator[Read | DecodeError]:
     """Yield the images in order, or the error of one that cannot be read.
 
     Args:
-        views: how each model sees an image.
+        inputs: how each model sees an image.
         ahead: images that are read while the ones before them are predicted. With tiles it is 0,
             so that one large image is in memory at a time.
     """
-    read_one = partial(_read, views=views)
+    read_one = partial(_read, inputs=inputs)
     with ThreadPoolExecutor(min(4, cores())) as pool:
         yield from in_order(pool, read_one, targets, most=ahead)
 
 
-def _read(target: Target, views: Sequence[View]) -> Read | DecodeError:
+def _read(target: Target, inputs: Sequence[ModelInput]) -> Read | DecodeError:
     try:
-        values = read_values(Encoded(path=str(target.image), bytes=None))
+        values = read_pixels(Encoded(path=str(target.image), bytes=None))
     except DecodeError as error:
         return error
-    value_range = views[0].value_range
+    value_range = inputs[0].value_range
     original = to_8_bits(values, value_range or WHOLE) if target.overlay else None
     return Read(
         target=target,
-        pixels=seen_by(views, values),
+        pixels=seen_by(inputs, values),
         shape=(values.shape[0], values.shape[1]),
         original=original,
         unlike=_unlike(values, value_range),

@@ -24,7 +24,7 @@ from segacc.report.rendering import write_page
 SIDE = 320  # px of a picture, at most
 QUALITY = 80  # of its JPEG
 OF_SPLIT = 4  # images of each split
-OF_CLASS = 4  # examples of each class
+EXAMPLES_OF_CLASS = 4  # examples of each class
 MOST_EXAMPLES = 240  # of all classes together
 
 
@@ -51,7 +51,7 @@ def write_check_page(path: Path, dataset: str, audit: Audit, draws: Sequence[Dra
     """
     labels, splits = audit.coding.labels, list(dict.fromkeys(s.split for s in audit.samples))
     shown_classes = [FOREGROUND] if labels.logits == 1 else list(range(labels.classes))
-    each = max(1, min(OF_CLASS, MOST_EXAMPLES // len(shown_classes)))
+    each = max(1, min(EXAMPLES_OF_CLASS, MOST_EXAMPLES // len(shown_classes)))
     write_page(
         path,
         "check.html.j2",

@@ -14,7 +14,7 @@ from segacc.config.flags import parse_train
 from segacc.data.audit.audit import audit
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
-from segacc.data.reading.depth import LEVELS, WHOLE
+from segacc.data.reading.depth import VALUES, WHOLE
 from segacc.data.rows import Source
 from segacc.data.split import Prepared
 from segacc.data.value_range import Histograms, range_of
@@ -95,13 +95,13 @@ def test_images_of_8_bits_stay_as_they_are_also_beside_deep_ones(tmp_path):
 
 
 def histogram(**counts: int) -> np.ndarray:
-    found = np.zeros(LEVELS, dtype=np.int64)
+    found = np.zeros(VALUES, dtype=np.int64)
     for name, count in counts.items():
         found[int(name.removeprefix("v"))] = count
     return found
 
 
-NO_FOREGROUND = np.zeros(LEVELS, dtype=np.int64)
+NO_FOREGROUND = np.zeros(VALUES, dtype=np.int64)
 
 
 def test_hot_and_dead_pixels_do_not_count():

@@ -12,9 +12,9 @@ from segacc.errors import InputError
 from segacc.evaluation.compare import (
     COMPARISON_NOTE,
     compare,
+    compared_runs,
     comparison_table,
     paired_bootstrap,
-    places_of,
 )
 from segacc.evaluation.scored_runs import notes_of, read_scored_run, report_groups
 from segacc.evaluation.tables import markdown, print_table
@@ -30,7 +30,7 @@ def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
         make_run(tmp_path / "b", [0.7, 0.8, 0.9], model="segformer"),
         make_run(tmp_path / "c", [0.1, 0.2], dataset="/some/pedestrian/", size=128),
     ]
-    table = comparison_table(places_of(results(*runs)))
+    table = comparison_table(compared_runs(results(*runs)))
     assert [row["run"] for row in table] == ["b", "a", "c"]
     assert [row["data"] for row in table] == ["gland 256", "gland 256", "pedestrian 128"]
     assert [row["model"] for row in table] == ["segformer", "linknet", "linknet"]
@@ -49,10 +49,10 @@ def test_the_table_has_the_best_first_within_each_data_set(tmp_path):
 def test_weights_are_a_column_where_they_differ(tmp_path):
     one = make_run(tmp_path / "a", [0.5, 0.6], weights="imagenet")
     two = make_run(tmp_path / "b", [0.4, 0.5], weights="none")
-    table = comparison_table(places_of(results(one, two)))
+    table = comparison_table(compared_runs(results(one, two)))
     assert [row["weights"] for row in table] == ["imagenet", "none"]
     assert list(table[0])[:5] == ["model", "encoder", "data", "parameters (M)", "weights"]
-    assert "weights" not in comparison_table(places_of(results(one)))[0]
+    assert "weights" not in comparison_table(compared_runs(results(one)))[0]
 
 
 def test_the_fingerprint_groups_runs_and_not_what_the_data_set_was_called(tmp_path):
@@ -65,7 +65,7 @@ def test_the_fingerprint_groups_runs_and_not_what_the_data_set_was_called(tmp_pa
         make_run(tmp_path / "b", [0.8, 0.9], dataset="/x/gland", scored=one),
         make_run(tmp_path / "c", [0.1, 0.2], dataset="/y/gland", scored=other),
     )
-    table = comparison_table(places_of(runs))
+    table = comparison_table(compared_runs(runs))
     assert [(row["run"], row["data"]) for row in table] == [
         ("b", "gland 256 (55555555)"),
         ("a", "gland 256 (55555555)"),
@@ -93,7 +93,7 @@ def test_runs_that_were_scored_in_different_ways_are_marked_and_not_compared(tmp
         make_run(tmp_path / "c", [0.1, 0.2], scored={"threshold_from": "given", "tta": "hv"}),
         make_run(tmp_path / "d", [0.8, 0.9], scored={"tile": 64}),
     )
-    table = {row["run"]: row["against best"] for row in comparison_table(places_of(runs))}
+    table = {row["run"]: row["against best"] for row in comparison_table(compared_runs(runs))}
     assert table["a"] == "best" and table["b"].startswith("-0.10")
     assert table["c"] == "best with --threshold 0.4375 --tta hv"
     assert table["d"] == "best with --tile 64"
@@ -105,7 +105,7 @@ def test_runs_that_were_scored_in_different_ways_are_marked_and_not_compared(tmp
 
 def test_a_name_with_a_bar_does_not_break_the_table(tmp_path):
     run = make_run(tmp_path / "a|b", [0.5, 0.6])
-    assert "a\\|b |" in markdown(comparison_table(places_of(results(run))), COMPARISON_NOTE)
+    assert "a\\|b |" in markdown(comparison_table(compared_runs(results(run))), COMPARISON_NOTE)
 
 
 def counts_of(ious):
@@ -156,7 +156,7 @@ def test_what_cannot_be_compared_is_said(tmp_path):
 
 def test_other_images_are_not_paired(tmp_path):
     runs = make_run(tmp_path / "a", [0.5, 0.6]), make_run(tmp_path / "b", [0.4, 0.5, 0.3])
-    assert [row["against best"] for row in comparison_table(places_of(results(*runs)))] == [
+    assert [row["against best"] for row in comparison_table(compared_runs(results(*runs)))] == [
         "best",
         "",
     ]
@@ -168,7 +168,7 @@ def test_other_images_are_not_paired(tmp_path):
 def test_a_narrow_terminal_shows_fewer_columns(
     tmp_path, monkeypatch, capsys, columns, shown, left_out
 ):
-    table = comparison_table(places_of(results(make_run(tmp_path / "a", [0.5, 0.6]))))
+    table = comparison_table(compared_runs(results(make_run(tmp_path / "a", [0.5, 0.6]))))
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("FORCE_COLOR", "1")  # so that rich takes the pipe for a terminal
     print_table(table)

@@ -13,7 +13,7 @@ from segacc.errors import plural
 from segacc.labels import FOREGROUND, IGNORE, Labels
 
 MOST_SIZES = 3  # that are named
-MOST_CLASSES = 30  # in the terminal
+CLASSES_SHOWN = 30  # in the terminal
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ def _sizes(row: SplitRow) -> str:
 
 def _table_of_classes(rows: list[SplitRow], labels: Labels) -> list[str]:
     cells = [["share of the pixels", *(row.name for row in rows)]]
-    for number, name in list(enumerate(labels.names))[:MOST_CLASSES]:
+    for number, name in list(enumerate(labels.names))[:CLASSES_SHOWN]:
         shares = [f"{row.shares[number]:.1%}" if row.masks[number] else "none" for row in rows]
         cells.append([name if len(name) <= 40 else f"{name[:37]}...", *shares])
     lines = _aligned(cells, left=(0,))
-    if labels.classes > MOST_CLASSES:
-        lines.append(f"  and {labels.classes - MOST_CLASSES} more (--page lists all)")
+    if labels.classes > CLASSES_SHOWN:
+        lines.append(f"  and {labels.classes - CLASSES_SHOWN} more (--page lists all)")
     return lines
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-Colour = tuple[int, int, int, int]  # RGB and an alpha of 255
+Paint = tuple[int, int, int, int]  # RGB and an alpha of 255
 Point = tuple[float, float]
 
 SHIFT = 4  # cv2 takes polygon points in 1/16 pixel
@@ -128,20 +128,20 @@ class Sprite:
     unit: float
 
 
-def shade(colour: Sequence[int], factor: float) -> Colour:
+def shade(colour: Sequence[int], factor: float) -> Paint:
     """An opaque `colour`, darker (factor < 1) or lighter (factor > 1)."""
     red, green, blue = (int(min(255, channel * factor)) for channel in colour[:3])
     return red, green, blue, 255
 
 
-def pick(rng: np.random.Generator, colours: Sequence[Sequence[int]]) -> Colour:
+def pick(rng: np.random.Generator, colours: Sequence[Sequence[int]]) -> Paint:
     """One of `colours` (RGB), changed a little at random."""
     tint = rng.normal(0, 9, 3) + colours[int(rng.integers(len(colours)))]
     tint += rng.uniform(0, 0.5) * (tint.mean() - tint)  # some are faded
     return shade(np.clip(tint, 5, 250).astype(int).tolist(), rng.uniform(0.8, 1.1))
 
 
-def paint(rng: np.random.Generator) -> Colour:
+def paint(rng: np.random.Generator) -> Paint:
     """A random colour for clothes or objects."""
     return pick(rng, _PAINTS if rng.random() < 0.9 else SKINS)
 
@@ -157,21 +157,21 @@ def to_pixels(sprite: Sprite, points: Sequence[Point] | np.ndarray) -> np.ndarra
     return np.rint((np.asarray(points) * sprite.unit + middle) * 2**SHIFT).astype(np.int32)
 
 
-def polygon(sprite: Sprite, points: Sequence[Point], colour: Colour) -> None:
+def polygon(sprite: Sprite, points: Sequence[Point], colour: Paint) -> None:
     cv2.fillPoly(sprite.pixels, [to_pixels(sprite, points)], colour, shift=SHIFT)
 
 
-def box(sprite: Sprite, left: float, top: float, right: float, low: float, c: Colour) -> None:
+def box(sprite: Sprite, left: float, top: float, right: float, low: float, c: Paint) -> None:
     polygon(sprite, [(left, top), (right, top), (right, low), (left, low)], c)
 
 
-def disc(sprite: Sprite, centre: Point, across: float, down: float, colour: Colour) -> None:
+def disc(sprite: Sprite, centre: Point, across: float, down: float, colour: Paint) -> None:
     points = _CIRCLE * (across, down) + centre
     cv2.fillPoly(sprite.pixels, [to_pixels(sprite, points)], colour, shift=SHIFT)
 
 
 def limb(
-    sprite: Sprite, start: Point, end: Point, thick: float, thin: float, colour: Colour
+    sprite: Sprite, start: Point, end: Point, thick: float, thin: float, colour: Paint
 ) -> None:
     """A limb with round ends, `thick` wide at its start and `thin` at its end."""
     along = np.subtract(end, start)

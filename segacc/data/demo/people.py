@@ -12,7 +12,7 @@ import numpy as np
 from segacc.data.demo.paint import (
     SHIFT,
     SKINS,
-    Colour,
+    Paint,
     Point,
     Sprite,
     blank,
@@ -31,7 +31,7 @@ _HAIRS = ((25, 22, 22), (50, 36, 28), (90, 62, 40), (150, 115, 70), (150, 148, 1
 
 
 @dataclass(frozen=True)
-class Look:
+class Person:
     """Body, pose and clothes of a person. Lengths are in heights of the person."""
 
     view: Literal["side", "front", "back"]
@@ -40,12 +40,12 @@ class Look:
     lean: float  # horizontal distance from the hips to the shoulders
     stride: float  # the swing of the legs, in radians
     ahead: int  # which leg is in front: 1 the near one, -1 the far one
-    skin: Colour
-    hair: Colour
-    top: Colour
-    bottom: Colour
-    shoes: Colour
-    bag: Colour
+    skin: Paint
+    hair: Paint
+    top: Paint
+    bottom: Paint
+    shoes: Paint
+    bag: Paint
     wears: Literal["trousers", "shorts", "skirt", "coat"]
     long_sleeves: bool
 
@@ -89,10 +89,10 @@ def person(rng: np.random.Generator, unit: float) -> Sprite:
     return sprite
 
 
-def _look(rng: np.random.Generator) -> Look:
+def _look(rng: np.random.Generator) -> Person:
     view = rng.choice(["side", "front", "back"], p=[0.55, 0.25, 0.2])
     facing = int(rng.choice([-1, 1]))
-    return Look(
+    return Person(
         view=view,
         facing=facing,
         build=rng.uniform(0.85, 1.25),
@@ -110,7 +110,7 @@ def _look(rng: np.random.Generator) -> Look:
     )
 
 
-def _leg(rng: np.random.Generator, sprite: Sprite, look: Look, near: int) -> None:
+def _leg(rng: np.random.Generator, sprite: Sprite, look: Person, near: int) -> None:
     """Draw the near (1) or the far (-1) leg; seen from the front, the right or the left one."""
     light = 1.0 if near > 0 else 0.8
     leads = near == look.ahead
@@ -134,7 +134,7 @@ def _leg(rng: np.random.Generator, sprite: Sprite, look: Look, near: int) -> Non
     limb(sprite, heel, toe, 0.038, 0.03, shade(look.shoes, light))
 
 
-def _arm(rng: np.random.Generator, sprite: Sprite, look: Look, near: int) -> Point:
+def _arm(rng: np.random.Generator, sprite: Sprite, look: Person, near: int) -> Point:
     """Draw the near (1) or the far (-1) arm, and return the place of its hand."""
     raised = rng.random() < 0.2  # a hand at the chest or at the ear
     if look.side:
@@ -155,7 +155,7 @@ def _arm(rng: np.random.Generator, sprite: Sprite, look: Look, near: int) -> Poi
     return hand
 
 
-def _torso(rng: np.random.Generator, sprite: Sprite, look: Look) -> None:
+def _torso(rng: np.random.Generator, sprite: Sprite, look: Person) -> None:
     """Draw a shirt, coat or dress with its pattern."""
     shoulder, hips, lean = look.shoulder, look.hips, look.lean
     if look.wears == "skirt":
@@ -194,7 +194,7 @@ def _pattern(
     sprite.pixels[(inside > 0) & chosen] = np.array(colour, np.uint8)
 
 
-def _head(rng: np.random.Generator, sprite: Sprite, look: Look) -> None:
+def _head(rng: np.random.Generator, sprite: Sprite, look: Person) -> None:
     """Draw the neck and the head, with hair, a cap, a hood or nothing on it."""
     x = look.lean * 1.2
     limb(sprite, (look.lean, 0.12), (look.lean, 0.18), 0.05, 0.06, shade(look.skin, 0.85))

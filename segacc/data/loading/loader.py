@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from segacc.data.loading.augment import PIPELINE, View, draw_view, stream_seed, write_view
 from segacc.data.loading.stream import Key, StepSampler
 from segacc.data.loading.transforms import Pipeline
-from segacc.data.loading.workers import PREFETCH, Plan, start_worker, worker_context
+from segacc.data.loading.workers import PREFETCH, WorkerPlan, start_worker, worker_context
 
 if TYPE_CHECKING:
     from segacc.data.split import Split
@@ -113,7 +113,7 @@ def _as_tensors(batch: dict[str, np.ndarray], pin_memory: bool) -> Batch:
 
 
 def train_loader(
-    samples: TrainSamples, sampler: StepSampler, plan: Plan, pin_memory: bool
+    samples: TrainSamples, sampler: StepSampler, plan: WorkerPlan, pin_memory: bool
 ) -> Iterable[Batch]:
     """The loader of a whole run; its workers live from the first step to the last."""
     workers = plan.workers

@@ -25,7 +25,7 @@ MORE_ROOM = "(docker run --shm-size=2g, or --ipc=host)"
 
 
 @dataclass(frozen=True)
-class Plan:
+class WorkerPlan:
     """How a loader works: with how many workers, and how these send their batches."""
 
     workers: int
@@ -40,7 +40,7 @@ class Plan:
 
 def plan_workers(
     workers: int, batch_bytes: int, held: int = 1, shared: Path = Path("/dev/shm")
-) -> Plan:
+) -> WorkerPlan:
     """Plan as many workers as were asked for, and use shared memory if it has room for them.
 
     Containers often have little of it: 64 MB in Docker, unless --shm-size says otherwise. A worker
@@ -53,7 +53,7 @@ def plan_workers(
         shared: where Linux keeps shared memory; other systems have no such folder.
     """
     if not workers:
-        return Plan(0)
+        return WorkerPlan(0)
     try:  # the queues between processes need these
         semaphores = [multiprocessing.get_context().Semaphore() for _ in range(3 * workers + 16)]
         del semaphores
@@ -63,20 +63,20 @@ def plan_workers(
             "loaded by the training process itself, with the same results; for workers give the "
             f"container shared memory that can be written {MORE_ROOM}"
         )
-        return Plan(0)
+        return WorkerPlan(0)
     if not shared.is_dir():
-        return Plan(workers)
+        return WorkerPlan(workers)
     disk = os.statvfs(shared)
     free = disk.f_bavail * disk.f_frsize // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     needed = (PREFETCH * workers + held + 1) * batch_bytes  # one more is being written
     if needed <= free:
-        return Plan(workers)
+        return WorkerPlan(workers)
     log.warning(
         f"--workers {workers} would need {needed / 1e6:.0f} MB of shared memory, and {shared} has "
         f"{free / 1e6:.0f} MB free for this process: batches go through pipes, which is slower; "
         f"give the container more {MORE_ROOM}"
     )
-    return Plan(workers, pipes=True)
+    return WorkerPlan(workers, pipes=True)
 
 
 class Worker(multiprocessing.Process):

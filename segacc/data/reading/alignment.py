@@ -24,7 +24,7 @@ AS_SEEN: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 _TURNED = (5, 6, 7, 8)  # width and height change places
 LEAST = 8
 """px: for smaller masks, a difference of one pixel is another shape."""
-Shape = tuple[int, ...]
+ArrayShape = tuple[int, ...]
 
 
 def turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -33,7 +33,7 @@ def turned_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(AS_SEEN[inverse](pixels)) if orientation != 1 else pixels
 
 
-def lies_as_stored(mask: Shape, image: Shape, orientation: int) -> bool | None:
+def lies_as_stored(mask: ArrayShape, image: ArrayShape, orientation: int) -> bool | None:
     """Whether a mask without a tag was drawn on the image as its file stores it, and not as
     viewers show it; None where the sizes leave that open.
 
@@ -51,11 +51,11 @@ def lies_as_stored(mask: Shape, image: Shape, orientation: int) -> bool | None:
     return None if image[0] == image[1] else False
 
 
-def _is_equal(one: Shape, other: Shape) -> bool:
+def _is_equal(one: ArrayShape, other: ArrayShape) -> bool:
     return one == other
 
 
-def is_at_another_scale(mask: Shape, image: Shape) -> bool:
+def is_at_another_scale(mask: ArrayShape, image: ArrayShape) -> bool:
     """Whether height and width of the mask are those of the image times one factor, where a side
     of the smaller one may be a pixel off by rounding."""
     small, large = sorted((mask, image), key=lambda shape: shape[0] * shape[1])
@@ -63,7 +63,7 @@ def is_at_another_scale(mask: Shape, image: Shape) -> bool:
     return min(small) >= LEAST and off <= 1
 
 
-def scaled_to_image(label_map: np.ndarray, image: Shape) -> np.ndarray:
+def scaled_to_image(label_map: np.ndarray, image: ArrayShape) -> np.ndarray:
     """The label map (H, W) uint8 at the size of its image: each pixel takes the nearest one's."""
     height, width = image
     return np.asarray(Image.fromarray(label_map).resize((width, height), Image.Resampling.NEAREST))

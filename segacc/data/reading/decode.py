@@ -152,7 +152,7 @@ def _mask_error(mask: Encoded, error: MaskValueError) -> DecodeError:
     return DecodeError("mask", _file(mask), str(error), unknown)
 
 
-def read_values(image: Encoded) -> np.ndarray:
+def read_pixels(image: Encoded) -> np.ndarray:
     """The values of an image, as `Decoded` has them. Raises DecodeError."""
     return _read_image(image)[0]
 
@@ -163,7 +163,7 @@ def decode_image(image: Encoded, value_range: ValueRange = WHOLE) -> np.ndarray:
     Args:
         value_range: the values of a file with 16 bits per channel that become 0 and 255.
     """
-    return to_8_bits(read_values(image), value_range)
+    return to_8_bits(read_pixels(image), value_range)
 
 
 def _read_image(image: Encoded) -> tuple[np.ndarray, int]:

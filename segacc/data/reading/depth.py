@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-LEVELS = 1 << 16
+VALUES = 1 << 16
 ValueRange = tuple[int, int]
 """The values of such an image that become 0 and 255; the first is the smaller one."""
-WHOLE: ValueRange = (0, LEVELS - 1)
+WHOLE: ValueRange = (0, VALUES - 1)
 """The range that the type of the file can hold. segacc 0.1.0 scaled all images by it."""
 
 
@@ -117,6 +117,6 @@ def about_other_range(trained: ValueRange | None, own: ValueRange | None) -> str
 
 def _levels(low: int, high: int) -> np.ndarray:
     """(65536,) uint8: the level of each value."""
-    assert 0 <= low < high < LEVELS
-    above = np.clip(np.arange(LEVELS, dtype=np.int64), low, high) - low
+    assert 0 <= low < high < VALUES
+    above = np.clip(np.arange(VALUES, dtype=np.int64), low, high) - low
     return ((above * 255 + (high - low) // 2) // (high - low)).astype(np.uint8)

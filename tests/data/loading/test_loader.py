@@ -22,7 +22,7 @@ from segacc.data.loading.loader import (
     train_loader,
 )
 from segacc.data.loading.stream import StepSampler, epoch_end, step_keys
-from segacc.data.loading.workers import Plan, plan_workers
+from segacc.data.loading.workers import WorkerPlan, plan_workers
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.rows import Source
@@ -42,7 +42,7 @@ def stream(split, world_size=1, workers=0, start=0, stop=6, accumulate=1, seed=0
     per_rank = []
     for rank in range(world_size):
         sampler = StepSampler(len(split), BATCH, seed, start, stop, accumulate, rank, world_size)
-        loader = train_loader(samples, sampler, Plan(workers, pipes), pin_memory=False)
+        loader = train_loader(samples, sampler, WorkerPlan(workers, pipes), pin_memory=False)
         per_rank.append(list(loader))
         assert len(per_rank[-1]) == (stop - start) * accumulate
     micro = [
@@ -90,11 +90,11 @@ def test_batches_are_the_same_through_pipes(split):
 
 
 def test_workers_get_shared_memory_only_where_their_batches_fit(tmp_path, monkeypatch, caplog):
-    assert plan_workers(2, 1000, shared=tmp_path / "no such folder") == Plan(2)  # not Linux
+    assert plan_workers(2, 1000, shared=tmp_path / "no such folder") == WorkerPlan(2)  # not Linux
     disk = SimpleNamespace(f_bavail=18, f_frsize=1000)
     monkeypatch.setattr(os, "statvfs", lambda folder: disk)
-    assert plan_workers(4, 1000, shared=tmp_path) == Plan(4) and not caplog.text
-    assert plan_workers(4, 1001, shared=tmp_path) == Plan(4, pipes=True)
+    assert plan_workers(4, 1000, shared=tmp_path) == WorkerPlan(4) and not caplog.text
+    assert plan_workers(4, 1001, shared=tmp_path) == WorkerPlan(4, pipes=True)
     assert plan_workers(4, 1000, held=2, shared=tmp_path).pipes
     assert "--workers 4 would need" in caplog.text and "--shm-size" in caplog.text
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # both processes take from the same memory
@@ -106,7 +106,7 @@ def test_without_semaphores_the_training_process_loads_the_images(tmp_path, monk
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
-    assert plan_workers(4, 1000, shared=tmp_path) == Plan(0)
+    assert plan_workers(4, 1000, shared=tmp_path) == WorkerPlan(0)
     assert f"{tmp_path} cannot be used (Read-only file system)" in caplog.text
 
 
@@ -121,7 +121,9 @@ def test_shared_memory_that_fills_up_later_ends_the_wait_for_its_worker(split, m
 
 def test_an_epoch_is_a_mark_on_the_stream_and_workers_live_on(split):
     sampler = StepSampler(len(split), BATCH, seed=0, start=0, stop=12)
-    batches = iter(train_loader(WithPid(split, "hv", 32, 0), sampler, Plan(2), pin_memory=False))
+    batches = iter(
+        train_loader(WithPid(split, "hv", 32, 0), sampler, WorkerPlan(2), pin_memory=False)
+    )
     assert epoch_end(0, BATCH, SAMPLES) == 2 and epoch_end(7, BATCH, SAMPLES) == 12
     pids = [batch["pid"].item() for batch in batches]
     assert pids == pids[:2] * 6 and len(set(pids)) == 2 and os.getpid() not in pids
@@ -144,7 +146,9 @@ def test_a_resumed_stream_goes_on_where_it_stopped(split):
 
 def test_a_worker_is_not_stopped_by_the_signals_that_stop_a_run(split):
     sampler = StepSampler(len(split), BATCH, seed=0, start=0, stop=12)
-    batches = iter(train_loader(WithPid(split, "hv", 32, 0), sampler, Plan(1), pin_memory=False))
+    batches = iter(
+        train_loader(WithPid(split, "hv", 32, 0), sampler, WorkerPlan(1), pin_memory=False)
+    )
     worker = next(batches)["pid"].item()
     os.kill(worker, signal.SIGTERM)
     os.kill(worker, signal.SIGINT)

@@ -16,7 +16,7 @@ from segacc.data.loading.loader import TrainSamples, train_loader
 from segacc.data.loading.pipelines import GREY, PRESETS, _check, _try_on_shapes, find_pipeline
 from segacc.data.loading.stream import StepSampler
 from segacc.data.loading.transforms import Pipeline
-from segacc.data.loading.workers import Plan
+from segacc.data.loading.workers import WorkerPlan
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.rows import Source
@@ -43,7 +43,7 @@ def batches(split, augment="strong", world_size=1, workers=0, start=0, stop=5, c
     ranks = []
     for rank in range(world_size):
         sampler = StepSampler(len(split), BATCH, seed, start, stop, 1, rank, world_size)
-        ranks.append(list(train_loader(samples, sampler, Plan(workers), pin_memory=False)))
+        ranks.append(list(train_loader(samples, sampler, WorkerPlan(workers), pin_memory=False)))
     return [
         {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         for parts in zip(*ranks, strict=True)

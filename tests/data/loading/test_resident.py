@@ -19,7 +19,7 @@ from segacc.data.loading.resident import (
     whole_images,
 )
 from segacc.data.loading.stream import StepSampler
-from segacc.data.loading.workers import Plan
+from segacc.data.loading.workers import WorkerPlan
 from segacc.data.prepare import prepare
 from segacc.data.reading.convert import convert_folder
 from segacc.data.rows import Source
@@ -70,7 +70,7 @@ def test_the_stream_of_batches_is_that_of_the_loader(split, flips, crop):
         share = StepSampler(
             len(split), 8, 3, start=2, stop=9, accumulate=2, rank=rank, world_size=2
         )
-        loaded = list(train_loader(samples, share, Plan(0), pin_memory=False))
+        loaded = list(train_loader(samples, share, WorkerPlan(0), pin_memory=False))
         resident = list(resident_batches(send(split, CPU), samples, share))
         assert len(loaded) == len(resident) == 14
         assert all(same(a, b) for a, b in zip(loaded, resident, strict=True))
@@ -88,7 +88,7 @@ def test_images_smaller_than_the_crop_are_padded_as_the_loader_does(tmp_path, fl
     assert split.shape == shape
     samples = TrainSamples(split, flips, 48, seed=3)
     share = StepSampler(len(split), 4, 3, start=0, stop=6)
-    loaded = train_loader(samples, share, Plan(0), pin_memory=False)
+    loaded = train_loader(samples, share, WorkerPlan(0), pin_memory=False)
     resident = resident_batches(send(split, CPU), samples, share)
     for a, b in zip(loaded, resident, strict=True):
         assert same(a, b)

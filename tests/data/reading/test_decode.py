@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from segacc.data.reading.alignment import is_at_another_scale
-from segacc.data.reading.decode import Encoded, decode_image, read_labels, read_pair, read_values
+from segacc.data.reading.decode import Encoded, decode_image, read_labels, read_pair, read_pixels
 from segacc.errors import InputError
 from segacc.labels import BINARY, Coding
 
@@ -110,7 +110,7 @@ def test_all_16_bits_of_each_channel_are_read(tmp_path, suffix, channels):
     """Pillow reads the upper 8."""
     bgr = np.random.default_rng(0).integers(0, 4096, (H, W, channels), dtype=np.uint16)
     cv2.imwrite(str(tmp_path / f"a.{suffix}"), bgr)
-    values = read_values(encoded(tmp_path / f"a.{suffix}"))
+    values = read_pixels(encoded(tmp_path / f"a.{suffix}"))
     np.testing.assert_array_equal(values, bgr[..., 2::-1])
     assert decode_image(encoded(tmp_path / f"a.{suffix}")).max() == 15
     pixels = decode_image(encoded(tmp_path / f"a.{suffix}"), (0, 4095))
@@ -130,7 +130,7 @@ def test_deep_channels_are_turned_as_shallow_ones(tmp_path, orientation, suffix)
         data = (
             plain[:33] + png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + plain[33:]
         )
-    values = read_values(Encoded(path=f"a.{suffix}", bytes=data))
+    values = read_pixels(Encoded(path=f"a.{suffix}", bytes=data))
     np.testing.assert_array_equal(values // 16, seen(scene(), orientation))
 
 

@@ -23,7 +23,7 @@ from segacc.data.reading.recognition.splits import splits_of
 LEAST_SHARE = 0.1  # of a folder's files that have an ending for it to be a role's
 MOST_GROUPS = 16  # with more, what was read as a role is a part of the names
 
-Key = tuple[str | None, tuple[str, ...], str]
+GroupKey = tuple[str | None, tuple[str, ...], str]
 Level = Literal["all", "first", "last", "none"]
 Side = Literal["whole", "suffix", "prefix", "letters", "name"]
 
@@ -54,7 +54,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Group:
+class FileGroup:
     """Files that have the same role, in one way to read the names."""
 
     role: tuple[str, ...]
@@ -64,7 +64,7 @@ class Group:
     suffix: str = ""
 
     @cached_property
-    def keys(self) -> list[tuple[dict[Key, Parts], str, str]]:
+    def keys(self) -> list[tuple[dict[GroupKey, Parts], str, str]]:
         """The files by the part of their names that differs, with the prefix and suffix taken off.
 
         There are several ways: to take off nothing, or what all names begin or end with, or what
@@ -72,7 +72,7 @@ class Group:
         """
         stems = [self._core(file.stem) for file in self.files]
         whole = [common_affixes(stems)] * len(stems)
-        found: dict[tuple[str, ...], tuple[dict[Key, Parts], str, str]] = {}
+        found: dict[tuple[str, ...], tuple[dict[GroupKey, Parts], str, str]] = {}
         for affixes in (whole, self._affixes_of_splits(stems, whole[0])):
             for with_prefix, with_suffix in product((False, True), repeat=2):
                 starts = [prefix if with_prefix else "" for prefix, _ in affixes]
@@ -133,7 +133,7 @@ class Group:
 class Match:
     """Two groups whose files are partners, one to one."""
 
-    groups: tuple[Group, Group]
+    groups: tuple[FileGroup, FileGroup]
     pairs: tuple[tuple[Parts, Parts], ...]
     patterns: tuple[str, str]
 
@@ -174,7 +174,7 @@ def _parse(path: str, wrapper: int, splits: dict[str, tuple[str, str]]) -> Parts
     return Parts(path, None, (), tuple(folders), stem)
 
 
-def readings(files: Sequence[Parts]) -> Iterator[list[Group]]:
+def readings(files: Sequence[Parts]) -> Iterator[list[FileGroup]]:
     """The groups of the files, in each way to read their names; the plainest come first."""
     seen = set()
     sides: tuple[Side, ...] = ("whole", "suffix", "prefix", "letters")
@@ -200,7 +200,7 @@ def _divide(after: tuple[str, ...], level: Level) -> tuple[tuple[str, ...], tupl
     return (), after
 
 
-def _groups(files: Sequence[Parts], level: Level, side: Side) -> list[Group]:
+def _groups(files: Sequence[Parts], level: Level, side: Side) -> list[FileGroup]:
     roles: defaultdict[tuple[str, ...], list[Parts]] = defaultdict(list)
     for file in files:
         roles[file.before + _divide(file.after, level)[0]].append(file)
@@ -208,7 +208,7 @@ def _groups(files: Sequence[Parts], level: Level, side: Side) -> list[Group]:
     for role, inside in sorted(roles.items()):
         for word, its in _by_word(inside, side):
             prefix, suffix = ("", word) if side in ("suffix", "letters") else (word, "")
-            groups += [Group(role, level, part, prefix, suffix) for part in _by_type(its)]
+            groups += [FileGroup(role, level, part, prefix, suffix) for part in _by_type(its)]
     return groups
 
 
@@ -236,7 +236,7 @@ def _by_type(files: list[Parts]) -> list[tuple[Parts, ...]]:
     return [tuple(its) for _, its in sorted(found.items())]
 
 
-def match(one: Group, other: Group) -> Match | None:
+def match(one: FileGroup, other: FileGroup) -> Match | None:
     """The partners in two groups, with the prefixes and suffixes that give the most of them; None
     where there are none."""
     best: Match | None = None
@@ -253,8 +253,8 @@ def match(one: Group, other: Group) -> Match | None:
     return best
 
 
-def _without_split(keys: dict[Key, Parts]) -> dict[Key, Parts]:
-    found: dict[Key, Parts] = {(None, *key[1:]): file for key, file in keys.items()}
+def _without_split(keys: dict[GroupKey, Parts]) -> dict[GroupKey, Parts]:
+    found: dict[GroupKey, Parts] = {(None, *key[1:]): file for key, file in keys.items()}
     return found if len(found) == len(keys) else {}
 
 

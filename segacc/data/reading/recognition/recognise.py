@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from segacc.data.reading.recognition import peek
-from segacc.data.reading.recognition.groups import Group, Match, Parts, match, readings
+from segacc.data.reading.recognition.groups import FileGroup, Match, Parts, match, readings
 from segacc.data.reading.recognition.rest import OTHER_WORDS, left_over
 from segacc.data.reading.recognition.splits import pieces
 
@@ -26,7 +26,7 @@ MASK_WORDS = (
 IMAGE_WORDS = ("image", "img", "jpeg", "photo", "picture", "rgb", "sat", "input", "raw", "original")
 RIVAL = 0.9  # of the pairs of the best group, for another one to be as good
 
-Side = Literal["image", "mask"]
+Kind = Literal["image", "mask"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Recognised:
     """
 
     pairs: tuple[tuple[str, Parts, Parts], ...] = ()
-    lone: tuple[tuple[Parts, Side], ...] = ()
-    others: tuple[Group, ...] = ()
+    lone: tuple[tuple[Parts, Kind], ...] = ()
+    others: tuple[FileGroup, ...] = ()
     doubt: str | None = None
 
 
@@ -51,7 +51,7 @@ class _Evidence:
     folder: Path
     seen: dict[tuple[str, ...], bool | None] = field(default_factory=dict)
 
-    def is_mask(self, group: Group) -> bool | None:
+    def is_mask(self, group: FileGroup) -> bool | None:
         """Whether a group looks like masks."""
         few = tuple(peek.spread([file.path for file in group.files]))
         if few not in self.seen:
@@ -123,7 +123,7 @@ def _recognise(evidence: _Evidence, files: Sequence[Parts], doubts: bool) -> Rec
         # Two groups of masks, or of photographs, may share names since they show the same things.
         return pairs / 4 if len(looks) == 1 and None not in looks else pairs, files
 
-    best: tuple[Match, list[Match], list[Group]] | None = None
+    best: tuple[Match, list[Match], list[FileGroup]] | None = None
     unclear: Match | None = None
     for groups in readings(files):
         matches = [m for a, b in combinations(groups, 2) if (m := match(a, b)) and _is_close(m)]
@@ -151,7 +151,7 @@ def _recognise(evidence: _Evidence, files: Sequence[Parts], doubts: bool) -> Rec
     if doubt := left_over(evidence.folder, found, matches, groups):
         return Recognised(doubt=doubt)
     used = {file for pair in found.pairs for file in pair}
-    sides: tuple[Side, Side] = ("image", "mask")
+    sides: tuple[Kind, Kind] = ("image", "mask")
     lone = [
         (file, side)
         for group, side in zip(found.groups, sides, strict=True)

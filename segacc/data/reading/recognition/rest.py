@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segacc.data.reading.recognition import peek
-from segacc.data.reading.recognition.groups import Group, Match
+from segacc.data.reading.recognition.groups import FileGroup, Match
 from segacc.data.reading.recognition.splits import pieces
 
 OTHER_WORDS = {
@@ -22,7 +22,7 @@ AS_MANY_IMAGES = (0.9, 1.1)  # for each pair; more or fewer may be images withou
 
 
 def left_over(
-    folder: Path, found: Match, matches: Sequence[Match], groups: Sequence[Group]
+    folder: Path, found: Match, matches: Sequence[Match], groups: Sequence[FileGroup]
 ) -> str | None:
     """Return a sentence if files that look like masks or images of the set would be left out.
 
