@@ -210,7 +210,10 @@ def markdown(found: dict[tuple[str, str], str]) -> str:
     remarks = sorted({result for result in found.values() if result != "trains"})
     numbers = {remark: f" ({i})" for i, remark in enumerate(remarks, start=1)}
     cells = {m: r.split(":")[0] + numbers.get(r, "") for m, r in found.items()}
-    lines = ["| encoder | " + " | ".join(ARCHITECTURES) + " |", "|---" * 13 + "|"]
+    lines = [
+        "| encoder | " + " | ".join(ARCHITECTURES) + " |",
+        "|---" * (len(ARCHITECTURES) + 1) + "|",
+    ]
     for encoder in ENCODERS:
         row = [cells[architecture, encoder] for architecture in ARCHITECTURES]
         lines.append(f"| `{encoder}` | " + " | ".join(row) + " |")
