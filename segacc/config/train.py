@@ -253,6 +253,6 @@ RECIPES: dict[RecipeName, dict[str, Any]] = {
         "batch_size": 8,
         "lr": 3e-3,
         "epochs": 150,
-        "patience": 40,
+        "patience": 150,
     },
 }

@@ -62,7 +62,7 @@ def test_the_patience_is_larger_from_random_weights_but_in_the_study():
             "--weights none --recipe study",
             "--weights none --recipe strong",
         )
-    ] == [10, 20, 10, 10, 40]
+    ] == [10, 20, 10, 10, 150]
 
 
 @pytest.mark.parametrize(
