@@ -115,18 +115,18 @@ def predict_images(
 ) -> Done:
     """Predict images and write the files that the targets name (`segacc.prediction.find.plan`).
 
-    Masks hold 0 and 255; with more than two classes the number of the class, with a palette of the
-    classes' colours, or the colours themselves. Probabilities are levels
-    (`segacc.metrics.thresholds.levels_of`): a pixel of value v has a probability above v / 256 and
-    of (v + 1) / 256 at most, so the mask at the threshold k / 256 is where v >= k. An image that
-    cannot be read, or that needs more memory than there is, does not stop the others.
+    Masks hold 0 and 255; with more than two classes the number of the class, with a palette.
+    Probabilities are levels (`segacc.metrics.thresholds.levels_of`): a pixel of value v has a
+    probability above v / 256 and of (v + 1) / 256 at most, so the mask at the threshold k / 256 is
+    where v >= k. An image that cannot be read, or that needs too much memory, stops no others.
 
     Args:
         threshold: foreground is where the probability is above this; None is `model.threshold`.
-        tta, tile, size: as in `predict_image`.
-        batch_size: images per step, where neighbours have the same size and are not large; one at
-            a time with `tile`.
-        colours: masks of more than two classes are RGB.
+        tta: as in `predict_image`.
+        tile: the same.
+        size: the same.
+        batch_size: images per step, if neighbours have one size and are not large; 1 with `tile`.
+        colours: masks of more than two classes are RGB images in the classes' colours instead.
 
     Raises:
         InputError: an argument is out of range, or a file cannot be written.
