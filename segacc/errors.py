@@ -33,8 +33,6 @@ LAUNCH_FLAGS = "SEGACC_LAUNCH_FLAGS"
 LAUNCHERS = (LAUNCH_FOLDER, "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND", "RANK")
 """Variables that say that a launcher has started this process: ours, torchrun, accelerate, Slurm or
 another one."""
-
-
 ERROR_SAID = "segacc-error-said"
 """a file in the folder of a launch: a process has printed its error"""
 
@@ -215,11 +213,19 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
     # libraries are imported. Training puts the thresholds back.
     gc.set_threshold(*USUAL_THRESHOLDS[:2], 1000)
     atexit.register(_ignore_signals)  # after what libraries have registered
-    handled = [signal.SIGTERM, signal.SIGHUP]
+    ends, handled = False, [signal.SIGTERM, signal.SIGHUP]
+
+    def stop_before_start(number: int, frame: object) -> None:
+        leave_closed_outputs()
+        # At its end nothing catches Stopped, and an error says more than this signal.
+        if not ends and sys.exc_info()[1] is None:
+            name = signal.Signals(number).name
+            raise Stopped(f"stopped by {name} with nothing to save: give the same command again.")
+
     before = {number: signal.getsignal(number) for number in handled}
     for number in handled:
         if before[number] != signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, _stop_before_start)
+            signal.signal(number, stop_before_start)
     try:
         return program() or 0
     except InputError as error:
@@ -244,8 +250,9 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
             raise
         return EXIT_PIPE
     finally:
+        ends = True
         for number in handled:
-            if signal.getsignal(number) is _stop_before_start:
+            if signal.getsignal(number) is stop_before_start:
                 signal.signal(number, before[number])
         try:
             sys.stdout.flush()
@@ -265,14 +272,6 @@ def _ignore_signals() -> None:
     """Ignore signals while Python ends: without handlers, a signal would change the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _stop_before_start(number: int, frame: object) -> None:
-    leave_closed_outputs()
-    if sys.exc_info()[1] is not None:
-        return  # the program is about to end with an error, which says more than this signal
-    name = signal.Signals(number).name
-    raise Stopped(f"stopped by {name} with nothing to save: give the same command again.")
 
 
 def leave_closed_outputs() -> bool:

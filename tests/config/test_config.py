@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import signal
 from pathlib import Path
 
 import pytest
@@ -352,6 +353,26 @@ def test_errors_of_the_user_are_a_sentence_and_code_2(capsys, monkeypatch):
     assert capsys.readouterr().err == "error: --crop is wrong\n"
     with pytest.raises(InputError):
         run_program(lambda: raise_(InputError("x")), debug=True)
+
+
+def test_a_signal_at_the_end_of_a_program_does_not_change_its_end(monkeypatch):
+    original, ended = signal.getsignal, []
+
+    def late(number):
+        if ended:
+            ended.clear()
+            signal.raise_signal(signal.SIGTERM)
+        return original(number)
+
+    def end(error):
+        ended.append(True)
+        if error:
+            raise InputError("--crop is wrong")
+
+    monkeypatch.setattr(signal, "getsignal", late)
+    for error, code in ((True, 2), (False, 0)):
+        assert run_program(lambda error=error: end(error), debug=False) == code
+        assert not ended  # the signal came
 
 
 def test_only_the_process_that_fails_first_prints_its_error(capsys, monkeypatch, tmp_path):

@@ -64,13 +64,13 @@ def _tensors_in(state: dict[Any, Any], path: Path) -> Tensors:
         if isinstance(state.get(key), dict):
             state = state[key]
     tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
-    if tensors:
-        return tensors
     below = {str(k): v for k, v in state.items() if isinstance(v, dict)}
     sets = {k: v for k, v in below.items() if any(isinstance(one, Tensor) for one in v.values())}
-    if len(sets) == 1:
+    if len(sets) == 1 and len(*sets.values()) > len(tensors):
         (tensors,) = sets.values()
         return _tensors_in(tensors, path)
+    if tensors:
+        return tensors
     if sets:
         raise InputError(
             f"--weights {path} holds several sets of tensors ({', '.join(sets)}): save the one to "

@@ -146,7 +146,7 @@ def test_weights_below_any_key_of_a_checkpoint_are_found(tmp_path):
     optimizer = torch.optim.AdamW(net.parameters())
     net.encoder.model(torch.rand(2, 3, 64, 64))[-1].sum().backward()
     optimizer.step()
-    beside = {"epoch": 3, "optim": optimizer.state_dict()}
+    beside = {"epoch": torch.tensor(3), "optim": optimizer.state_dict()}
     torch.save(beside | {"weights": net.state_dict()}, tmp_path / "one.pt")
     torch.save({"net": net.state_dict(), "ema": net.state_dict()}, tmp_path / "two.pt")
     torch.save({"epoch": 3, "scores": {"iou": 0.5}}, tmp_path / "none.pt")
