@@ -3,15 +3,18 @@
 For one process accelerate's launcher waits without a handler: at Ctrl-C it ends with a traceback,
 and the shell gives its prompt while the training still saves. A child cannot change that, but a
 terminal sends Ctrl-C to one group of processes only, its foreground. So this module makes the
-training the foreground.
+training the foreground. When the training has ended because of Ctrl-C, it ends the launcher, which
+would print a traceback below the training's last sentence.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -36,10 +39,22 @@ def in_foreground() -> Iterator[None]:
         if os.tcgetpgrp(terminal) == launcher:  # continued by fg, not by bg
             _take(terminal)
 
+    ended = False
+
+    def end_launcher() -> None:
+        if ended and _is_of_accelerate(os.getppid()):
+            os.kill(os.getppid(), signal.SIGTERM)
+
+    # The prompt comes back with it, so it has to be the last. Exit handlers run in reverse order,
+    # and the libraries that print at the end are imported later.
+    atexit.register(end_launcher)
     before = signal.signal(signal.SIGTSTP, hold)
     _take(terminal)
     try:
         yield
+    except KeyboardInterrupt:
+        ended = True
+        raise
     finally:
         if os.tcgetpgrp(terminal) == os.getpgrp():
             _give(terminal, launcher)
@@ -50,6 +65,14 @@ def in_foreground() -> Iterator[None]:
 def _waits_without_handler() -> bool:
     """Whether accelerate's launcher has started this process alone."""
     return "ACCELERATE_DYNAMO_BACKEND" in os.environ and "RANK" not in os.environ
+
+
+def _is_of_accelerate(process: int) -> bool:
+    """Whether a process is accelerate's launcher; False where the system does not tell."""
+    try:
+        return b"accelerate" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _terminal() -> int | None:
