@@ -18,6 +18,7 @@ from segacc.config.records import read_run_config
 from segacc.config.sizes import AnySize
 from segacc.config.train import (
     ENCODER,
+    FROM_RANDOM,
     RECIPES,
     SEGFORMER_B0,
     TrainConfig,
@@ -49,10 +50,12 @@ def fill(config: TrainConfig) -> TrainConfig:
 
 def with_recipe(config: TrainConfig) -> TrainConfig:
     """The config with the recipe's values for the fields that have their defaults."""
-    default = TrainConfig()
+    default, values = TrainConfig(), RECIPES[config.recipe]
+    if config.weights == "none":
+        values = values | FROM_RANDOM.get(config.recipe, {})
     values = {
         name: value
-        for name, value in RECIPES[config.recipe].items()
+        for name, value in values.items()
         if getattr(config, name) == getattr(default, name)
     }
     return dataclasses.replace(config, **values)

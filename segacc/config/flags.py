@@ -31,7 +31,6 @@ from segacc.config.sizes import size_text
 from segacc.config.train import (
     RECIPES,
     TRAIN_GROUPS,
-    RecipeName,
     TrainConfig,
     is_own,
 )
@@ -66,8 +65,8 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
             f"as --dataset {quoted(args[0])}."
         )
     args = with_all_epochs(with_home(args))
-    recipe = _recipe_of(args)
-    default = with_recipe(TrainConfig(recipe=recipe or "default"))
+    first = _first_of(args)
+    default = with_recipe(TrainConfig(**first))
     if asks_for_help(args):
         read_flags(with_launch(TrainConfig), TRAIN_GROUPS, args, prog, default)
     config = TrainConfig(**read_flags(TrainConfig, TRAIN_GROUPS, args, prog, default))
@@ -76,8 +75,7 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
         return filled(config)
     if resume is None:
         assert file is not None
-        given = given_by(file) | ({"recipe": recipe} if recipe else {})
-        default = from_file(given)
+        default = from_file(given_by(file) | first)
         config = TrainConfig(**read_flags(TrainConfig, TRAIN_GROUPS, args, prog, default))
         return filled(config)
     saved = read_run_config(resume)
@@ -130,14 +128,14 @@ def continued(config: TrainConfig, saved: TrainConfig, resume: Path) -> TrainCon
     return config
 
 
-def _recipe_of(args: Sequence[str]) -> RecipeName | None:
-    """The recipe that the flags name, if it exists; the defaults of all other flags depend on
-    it."""
-    recipe: RecipeName | None = None
+def _first_of(args: Sequence[str]) -> dict[str, Any]:
+    """The recipe, if it exists, and the weights that the flags name. The defaults of other flags
+    depend on them."""
+    first = {}
     for flag, value in pairwise(part for arg in args for part in arg.split("=", 1)):
-        if flag == "--recipe" and value in RECIPES:
-            recipe = value
-    return recipe
+        if flag == "--weights" or (flag == "--recipe" and value in RECIPES):
+            first[flag.removeprefix("--")] = value
+    return first
 
 
 def command_of(config: TrainConfig) -> str | None:

@@ -256,3 +256,6 @@ RECIPES: dict[RecipeName, dict[str, Any]] = {
         "patience": 150,
     },
 }
+FROM_RANDOM: dict[RecipeName, dict[str, Any]] = {"strong": {"augment": "light", "lr": 1e-3}}
+"""What a recipe has in place of these values from random weights, which learn little at first with
+much augmentation or a high rate."""

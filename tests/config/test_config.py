@@ -53,6 +53,22 @@ def test_a_recipe_changes_defaults_and_flags_that_are_given_win():
     assert parse_train(["--recipe=strong"]) == strong
 
 
+def test_the_strong_recipe_changes_less_from_random_weights(tmp_path):
+    strong = ["--recipe", "strong"]
+    random = parse_train([*strong, "--weights", "none"])
+    assert (random.augment, random.lr, random.ema, random.epochs) == ("light", 1e-3, 0.99, 150)
+    assert fill(TrainConfig(recipe="strong", weights="none")) == random
+    more = parse_train([*strong, "--weights=none", "--lr", "3e-3", "--augment", "strong"])
+    assert (more.lr, more.augment) == (3e-3, "strong")
+    file = tmp_path / "run.yaml"
+    file.write_text("recipe: strong\nweights: none\n")
+    assert parse_train(["--config", str(file)]) == random
+    pretrained = parse_train(["--config", str(file), "--weights", "imagenet"])
+    assert pretrained == parse_train(strong) and pretrained.lr == 3e-3
+    file.write_text("recipe: strong\n")
+    assert parse_train(["--config", str(file), "--weights", "none"]) == random
+
+
 def test_the_patience_is_larger_from_random_weights_but_in_the_study():
     assert [
         parse_train(flags.split()).patience
@@ -75,6 +91,8 @@ def test_the_patience_is_larger_from_random_weights_but_in_the_study():
         "--size 480x360 --augment none --freeze-encoder all --freeze-bn --ema 0.9 --group-by=-x",
         "--pairs 'a/{}=b/{}' 'c/{}=d/{}' --size native --crop 64 --precision bf16 --patience 3",
         "--recipe strong --ema None",
+        "--recipe strong --weights none",
+        "--recipe strong --weights none --augment strong --lr 3e-3",
         "--recipe study --dataset pedestrian --flips hv --class-weights balanced --ohem 0.5",
     ],
 )
