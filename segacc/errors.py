@@ -105,15 +105,16 @@ def quoted(given: str | Path) -> str:
 def command(program: Literal["train", "evaluate"]) -> str:
     """How this user starts `program`, for a sentence that says what to do next.
 
-    A user who started train.py or evaluate.py of the repository gets the names of these files, with
-    the launcher, except where segacc has started the processes itself. Any other (the command
+    A user who started train.py or evaluate.py of the repository gets the names of these files, and
+    accelerate's launcher if one that is not ours has started train.py. Any other (the command
     `segacc`, a program that calls `fit`) gets those of an installed segacc.
     """
     started = Path(sys.argv[0])
     repository = Path(__file__).resolve().parents[1]
     if started.name in ("train.py", "evaluate.py") and started.resolve().parent == repository:
         script = quoted(started.with_name(f"{program}.py"))
-        launched = program == "train" and LAUNCH_FOLDER not in os.environ
+        around = [name for name in LAUNCHERS if name in os.environ]
+        launched = program == "train" and around and LAUNCH_FOLDER not in around
         return f"{'accelerate launch' if launched else 'python'} {script}"
     return f"segacc {program}"
 

@@ -16,7 +16,7 @@ from small import ROOT, TINY, run_program, write_blobs
 
 from segacc.config.flags import parse_train
 from segacc.config.train import SEGFORMER_B0
-from segacc.errors import command
+from segacc.errors import LAUNCH_FOLDER, LAUNCHERS, command
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights.build import build_model
 
@@ -63,8 +63,8 @@ def test_make_demo_trains_and_scores_two_sets_and_says_where_the_pages_are(tmp_p
 @pytest.mark.parametrize(
     ("started", "train", "evaluate"),
     [
-        ("train.py", "accelerate launch train.py", "python evaluate.py"),
-        (f"{ROOT}/evaluate.py", f"accelerate launch {ROOT}/train.py", f"python {ROOT}/evaluate.py"),
+        ("train.py", "python train.py", "python evaluate.py"),
+        (f"{ROOT}/evaluate.py", f"python {ROOT}/train.py", f"python {ROOT}/evaluate.py"),
         ("/project/train.py", "segacc train", "segacc evaluate"),
         ("/usr/bin/segacc", "segacc train", "segacc evaluate"),
     ],
@@ -72,7 +72,28 @@ def test_make_demo_trains_and_scores_two_sets_and_says_where_the_pages_are(tmp_p
 def test_messages_name_the_command_that_the_user_has(monkeypatch, started, train, evaluate):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", [started])
+    for name in LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
     assert (command("train"), command("evaluate")) == (train, evaluate)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "train"),
+    [
+        ("ACCELERATE_DYNAMO_BACKEND", "accelerate launch train.py"),
+        ("TORCHELASTIC_RUN_ID", "accelerate launch train.py"),
+        (LAUNCH_FOLDER, "python train.py"),  # its flags follow
+    ],
+)
+def test_messages_name_a_launcher_that_the_user_has_started(monkeypatch, launcher, train):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    for name in LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(launcher, "x")
+    if launcher == LAUNCH_FOLDER:
+        monkeypatch.setenv("RANK", "0")  # which our launcher sets, too
+    assert (command("train"), command("evaluate")) == (train, "python evaluate.py")
 
 
 def cut(path):

@@ -51,7 +51,7 @@ def test_a_signal_saves_and_the_message_says_how_to_continue(blobs, tmp_path, na
         time.sleep(0.05)
     printed += read_to_end(process, within=30)
     assert process.returncode == EXIT_STOPPED == 75
-    message = rf"stopped by {name} after step (\d+); continue with: accelerate launch train.py "
+    message = rf"stopped by {name} after step (\d+); continue with: python train.py "
     stop = re.search(rf"{message}--resume {run}\n", printed)
     assert stop and "Traceback" not in printed
     assert states(run)[-1].stem.endswith(f"step-{int(stop[1]):08d}")
