@@ -44,13 +44,14 @@ def compare(runs: Runs, split: str = "test", out: Path = Path("comparison")) -> 
     Scores have intervals, and a report shows the images.
 
     Args:
-        runs: folders of runs that `segacc evaluate` has scored, such as runs/*
+        runs: runs that `segacc evaluate` has scored, or folders with runs in them, such as runs/*
         split: the split that they were scored on, or another folder of results: test-tta-hv.
         out: folder for comparison.md, comparison.csv and a report for each data set.
     """
     from segacc.evaluation.compare import compare as compare_runs
+    from segacc.runs.listing import runs_in
 
-    compare_runs(list(runs), split, out)
+    compare_runs([run for folder in runs for run in runs_in(folder)], split, out)
 
 
 def dashboard(project: str = "segacc", entity: str | None = None, out: Path | None = None) -> None:

@@ -10,13 +10,13 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segacc.config.records import read_run_record
+from segacc.config.records import ENSEMBLE, read_run_record, read_scored_record
 from segacc.config.train import is_own
 from segacc.errors import InputError, command, how_to_score, quoted
 from segacc.runs.epochs import read_epochs
@@ -88,10 +88,20 @@ def list_runs(folders: Iterable[Path]) -> list[ListedRun]:
     return sorted(found.values(), key=lambda run: run.used)
 
 
-def _runs_below(folder: Path, depth: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    if (folder / "config.json").is_file():
+def runs_in(folder: Path) -> list[Path]:
+    """The runs in a folder and below it, those that were scored together as one; the folder itself
+    if it has none."""
+    if not folder.is_dir():
+        return [folder]
+    return [run for run, _ in _runs_below(folder, DEEPEST, read_scored_record)] or [folder]
+
+
+def _runs_below(
+    folder: Path, depth: int, read: Callable[[Path], dict[str, Any]] = read_run_record
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    if (folder / "config.json").is_file() or (folder / ENSEMBLE).is_file():
         try:
-            record = read_run_record(folder)
+            record = read(folder)
         except InputError:  # the config of something else
             return
         yield folder, record
@@ -100,7 +110,7 @@ def _runs_below(folder: Path, depth: int) -> Iterator[tuple[Path, dict[str, Any]
         return
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.name.startswith("."):
-            yield from _runs_below(entry, depth - 1)
+            yield from _runs_below(entry, depth - 1, read)
 
 
 def _listed(run: Path, record: dict[str, Any], held: bool = False) -> ListedRun:

@@ -14,7 +14,7 @@ from segacc.errors import InputError
 from segacc.evaluation.compare import compare
 from segacc.evaluation.evaluate import evaluate
 from segacc.runs.epochs import read_epochs
-from segacc.runs.listing import clean, list_runs
+from segacc.runs.listing import clean, list_runs, runs_in
 from segacc.runs.status import STATUS, Status, marked_as_training
 from segacc.runs.table import overview
 from segacc.training.fit import fit
@@ -172,6 +172,17 @@ def test_folders_that_are_not_there_and_folders_without_runs_are_a_sentence(worl
         list_runs([world / "nothing-here"])
     cli.run_command(["runs", str(world / "a-model")])
     assert "no runs in" in capsys.readouterr().out
+
+
+def test_a_table_takes_folders_with_runs_in_them(world):
+    (world / "study" / "logs").mkdir()
+    together = world / "study" / "mean-of-2"
+    together.mkdir()
+    (together / "ensemble.json").write_text('{"config": {}}')
+    assert runs_in(world / "study") == [world / "study" / "cell", together]
+    assert runs_in(world / "done") == [world / "done"] and len(runs_in(world)) == 9
+    for other in (world / "a-model", world / "study" / "logs", world / "nothing-here"):
+        assert runs_in(other) == [other]  # whose error names it
 
 
 def test_the_list_is_there_at_once(world):
