@@ -10,14 +10,14 @@ from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 
-from segacc.config.records import typed
+from segacc.config.records import is_given, typed
 
 Config = TypeVar("Config")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def checked(config: type[Config], flags: Mapping[str, Any], function: str) -> dict[str, Any]:
-    """The flags with the types that the fields of a config have; None stands for the default.
+    """The flags with the types that the fields of a config have, without those not given.
 
     Args:
         config: a dataclass.
@@ -34,7 +34,7 @@ def checked(config: type[Config], flags: Mapping[str, Any], function: str) -> di
             near = difflib.get_close_matches(name, fields, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"{function}() has no flag {name}{hint}")
-        if value is not None:
+        if is_given(name, value):
             given[name] = value.item() if isinstance(value, np.generic) else value
     # One by one, so that those without a default are not missed.
     for name, value in given.items():

@@ -26,7 +26,7 @@ from segacc.config.defaults import (
 from segacc.config.evaluate import EVALUATE_GROUPS, EvaluateConfig
 from segacc.config.launch import with_launch
 from segacc.config.options import Reading, with_all_epochs, with_home
-from segacc.config.records import read_config_file, read_run_config
+from segacc.config.records import is_given, read_config_file, read_run_config
 from segacc.config.sizes import size_text
 from segacc.config.train import (
     RECIPES,
@@ -202,8 +202,7 @@ def chosen(config: TrainConfig) -> dict[str, Any]:
     found = {}
     for name, value in vars(config).items():
         usual = getattr(TrainConfig() if name in first else default, name)
-        is_open = value is None and name != "ema"  # as in runs of 0.1.0; --ema None is a choice
-        if value != usual and not is_open:
+        if value != usual and is_given(name, value):  # runs of 0.1.0 have open fields
             found[name] = value
     return found
 

@@ -140,7 +140,7 @@ class Budget:
 
     epochs: Annotated[int | None, shown_as("INT", "the recipe's")] = None
     """what `segacc train` takes as --epochs"""
-    patience: Annotated[int | None, shown_as("INT", "10")] = None
+    patience: Annotated[int | None, shown_as("INT", "the recipe's")] = None
     """what `segacc train` takes as --patience"""
     size: Annotated[AnySize | None, shown_as("PX|WxH|native", "the protocol's"), SIZE_SPEC] = None
     """what `segacc train` takes as --size"""

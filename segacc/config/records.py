@@ -138,7 +138,7 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], bool]:
             value = str(value)  # such as `ignore: 255`
         elif isinstance(value, bool) and name == "freeze_encoder":
             value = "all" if value else 0
-        if value is not None:
+        if is_given(name, value):
             values[name] = typed(TrainConfig, name, value, f"{what}: {key}: {value}")
     return values, is_of_run
 
@@ -161,6 +161,12 @@ def _parsed(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"--config {path}: expected {expected}, found no names of flags.")
     return found
+
+
+def is_given(name: str, value: Any) -> bool:
+    """Whether the value of a flag was given. None stands for the default, but for the moving
+    average, which it switches off against a recipe."""
+    return value is not None or name == "ema"
 
 
 def typed(config: type, name: str, value: Any, shown: str) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segacc.config.flags import chosen
 from segacc.config.options import Reading
 from segacc.config.records import read_run_config, read_run_record
 from segacc.config.sizes import size_in_words, size_of_json, size_text
@@ -171,16 +172,15 @@ def about_recipe(run: Path, config: TrainConfig, record: dict[str, Any]) -> str:
 
 
 def recipe_flags(config: TrainConfig) -> list[str]:
-    """The flags whose values are not the defaults, as one types them, without local paths."""
-    default, flags = TrainConfig(), []
-    for field in dataclasses.fields(TrainConfig):
-        value = getattr(config, field.name)
-        if field.name in NOT_RECIPE or value == getattr(default, field.name):
+    """The flags that train such a model on data of one's own, without local paths."""
+    flags = []
+    for name, value in chosen(dataclasses.replace(config, dataset="DATA")).items():
+        if name in NOT_RECIPE:
             continue
-        flag = "--" + field.name.replace("_", "-")
+        flag = "--" + name.replace("_", "-")
         if value is True:
             flags.append(flag)
-        elif field.name == "size":
+        elif name == "size":
             flags.append(f"{flag} {size_text(size_of_json(value))}")
         else:
             flags.append(f"{flag} {shlex.quote(public_name(str(value)))}")

@@ -76,10 +76,10 @@ def write_tables(done: list[Path], out: Path, together: Mapping[Path, Path] = NO
     write_text(out / "study.csv", comma_separated(study_lines(rows)))
     if transfer:
         print_table(transfer)
-        marks = transfer_note(transfer)
-        if marks:
-            print(marks)
-        text += f"\n\nWhat pretrained weights gave:\n\n{markdown(transfer, marks)}"
+        about_gain = transfer_note(transfer, runs)
+        if about_gain:
+            print(about_gain)
+        text += f"\n\nWhat pretrained weights gave:\n\n{markdown(transfer, about_gain)}"
     write_text(out / "study.md", text)
     print(f"{note}\nwritten: {out / 'study.md'}, study.csv\n")
     means = [row.together for row in rows if row.together]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from typing import Any
 
 from segacc.evaluation.compare import model_columns
 from segacc.evaluation.scored_runs import ScoredRun, iou_name
@@ -10,10 +11,12 @@ from segacc.metrics.counts import constant_mask_iou
 from segacc.study.table import by_cell, interval_of, ious_of, over_seeds
 
 DASH, MARK = "\N{EN DASH}", " *"
-TRANSFER_NOTE = (
+MARKED = (
     "*: no better than the best constant mask, as far as the images tell: its 95 % interval begins "
     "at or below that score."
 )
+BY_START = ("augment", "lr", "patience")
+"""flags whose defaults may depend on the weights at the start"""
 
 
 def transfer_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
@@ -44,11 +47,25 @@ def transfer_table(runs: list[ScoredRun]) -> list[dict[str, str]]:
     return rows
 
 
-def transfer_note(table: list[dict[str, str]]) -> str:
-    """What a mark in the table of `transfer_table` means; empty where there is none."""
-    return (
-        TRANSFER_NOTE if any(cell.endswith(MARK) for row in table for cell in row.values()) else ""
-    )
+def transfer_note(table: list[dict[str, str]], runs: list[ScoredRun]) -> str:
+    """What a mark in the table of `transfer_table` means, and which flags are not the same from
+    random weights; empty if there is nothing to say."""
+    marked = any(cell.endswith(MARK) for row in table for cell in row.values())
+    starts: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for config in (run.config["config"] for run in runs):
+        starts[config["weights"] == "none"].append(config)
+    differing = [
+        f"--{name}"
+        for name in BY_START
+        if len({frozenset(str(c.get(name)) for c in configs) for configs in starts.values()}) > 1
+    ]
+    notes = [MARKED] if marked else []
+    if differing:
+        notes.append(
+            f"From random weights the recipe has other values of {', '.join(differing)}, so the "
+            "gain is not that of the weights alone: give these flags to have the same in all runs."
+        )
+    return " ".join(notes)
 
 
 def _marked(seeds: list[ScoredRun]) -> str:

@@ -44,6 +44,7 @@ def test_every_flag_of_the_command_line_is_an_argument():
             {"recipe": "strong", "lr": 1e-3, "size": "96x64"},
             "--recipe strong --lr 1e-3 --size 96x64",
         ),
+        ({"recipe": "strong", "ema": None}, "--recipe strong --ema None"),
         ({"size": (96, 64), "freeze_encoder": "all"}, "--size 96x64 --freeze-encoder"),
         ({"size": "native", "crop": 32, "pairs": ["a=b"]}, "--size native --crop 32 --pairs a=b"),
     ],

@@ -61,6 +61,13 @@ def test_a_recipe_in_the_file_gives_defaults_and_the_one_of_the_command_line_win
     assert (config.loss, config.augment) == ("dice", "flips")
 
 
+def test_null_switches_the_average_of_a_recipe_off_and_is_the_default_of_other_flags(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("recipe: strong\nema: null\nsize: null\n")
+    config = parse_train(["--config", str(file)])
+    assert config == parse_train(["--recipe", "strong", "--ema", "None"]) and config.ema is None
+
+
 def test_the_config_of_a_run_trains_the_same_again_in_a_folder_of_its_own(tmp_path):
     flags = ["--recipe", "strong", "--size", "480x360", "--tags", "a", "--name", "first"]
     first = parse_train([*flags, "--output-dir", str(tmp_path / "first")])

@@ -2,11 +2,13 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import yaml
 from huggingface_hub import RepoCard
 
+from segacc.config.flags import parse_train
 from segacc.config.train import TrainConfig
 from segacc.hub.card import hub_card, public_name, read_earlier, recipe_flags
 from segacc.hub.scores import scored_splits
@@ -42,7 +44,7 @@ def test_the_card_says_data_recipe_scores_and_how_to_use_the_model(run, evaluate
     assert "images: train 12, valid 5, test 3; 64 px; fingerprint `" in card
     (disc,) = (line for line in card.splitlines() if line.startswith("| 1 | disc |"))
     assert disc.endswith("` | 0.7000 | 0.4000 to 0.6000 |")
-    assert "segacc train --dataset DATA --size 64 --flips hv --augment flips --encoder tu-" in card
+    assert "segacc train --dataset DATA --size 64 --encoder tu-" in card
     assert "--weights none" in card and "--batch-size 4 --epochs 1" in card
     assert "| iou | 0.5000 | 0.4000 to 0.6000 | TP / (TP + FP + FN) |" in card
     assert r"| ece | 0.1000 |  | \|a - b\| |" in card
@@ -77,4 +79,25 @@ def test_flags_name_no_local_path(tmp_path):
     )
     flags = " ".join(recipe_flags(config))
     assert flags == "--size 48x32 --augment pipeline.json --weights start --keep-head"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("", ""),
+        ("--dataset demo-pedestrian", "--size 128 --flips h"),  # DATA has other defaults
+        ("--recipe strong --lr 1e-3 --ema None", "--recipe strong --lr 0.001 --ema None"),
+        ("--recipe study --loss dice+ce", "--recipe study --loss dice+ce"),
+        ("--recipe strong --weights none", "--weights none --recipe strong"),
+    ],
+)
+def test_the_command_of_a_card_trains_such_a_model(given, shown):
+    config = parse_train(given.split())
+    flags = recipe_flags(config)
+    assert " ".join(flags) == shown
+    again = parse_train(["--dataset", "x", *" ".join(flags).split()])
+    assert again == replace(config, dataset="x")
+
+
+def test_a_public_name_is_not_a_local_path():
     assert public_name("nvidia/mit-b2") == "nvidia/mit-b2"

@@ -369,8 +369,8 @@ def test_the_transfer_study_has_each_cell_from_both_starts(tmp_path):
 
 def test_the_transfer_table_says_what_pretrained_weights_gave(tmp_path, monkeypatch):
     runs = [
-        make_run(tmp_path / "a", [0.5, 0.7], weights="none", background=200),
-        make_run(tmp_path / "b", [0.5, 0.9], weights="none", seed=1, background=200),
+        make_run(tmp_path / "a", [0.5, 0.7], weights="none", patience=10, background=200),
+        make_run(tmp_path / "b", [0.5, 0.9], weights="none", seed=1, patience=10, background=200),
         make_run(tmp_path / "c", [0.8, 0.9], weights="imagenet", background=200),
     ]
     scored = [read_scored_run(run, "test") for run in runs]
@@ -382,7 +382,7 @@ def test_the_transfer_table_says_what_pretrained_weights_gave(tmp_path, monkeypa
         "0.850",
         "+0.200",
     )
-    assert len(study_table(study_rows(scored))) == 2 and transfer_note(table) == ""
+    assert len(study_table(study_rows(scored))) == 2 and transfer_note(table, scored) == ""
     assert transfer_table(scored[:2]) == transfer_table(scored[2:]) == []  # of one start
     runs.append(make_run(tmp_path / "e", [0.4, 0.4], weights="mine.pt", background=200))
     table = transfer_table([read_scored_run(run, "test") for run in runs])
@@ -393,6 +393,16 @@ def test_the_transfer_table_says_what_pretrained_weights_gave(tmp_path, monkeypa
     monkeypatch.setattr("segacc.study.study.compare", lambda *_: None)  # which needs the images
     write_tables(runs, tmp_path)
     assert "+0.200" in (tmp_path / "study.md").read_text()
+
+
+def test_the_transfer_table_says_if_the_recipe_depends_on_the_start(tmp_path):
+    runs = [
+        make_run(tmp_path / "a", [0.5, 0.7], weights="none", lr=1e-3, augment="light", patience=9),
+        make_run(tmp_path / "b", [0.8, 0.9], weights="imagenet", lr=3e-3, augment="strong"),
+    ]
+    scored = [read_scored_run(run, "test") for run in runs]
+    note = transfer_note(transfer_table(scored), scored)
+    assert "the recipe has other values of --augment, --lr, --patience, so the gain" in note
 
 
 def test_the_transfer_table_has_models_of_one_start_and_marks_those_that_learnt_nothing(
