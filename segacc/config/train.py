@@ -257,5 +257,4 @@ RECIPES: dict[RecipeName, dict[str, Any]] = {
     },
 }
 FROM_RANDOM: dict[RecipeName, dict[str, Any]] = {"strong": {"augment": "light", "lr": 1e-3}}
-"""What a recipe has in place of these values from random weights, which learn little at first with
-much augmentation or a high rate."""
+"""What a recipe has in place of these values from random weights."""
