@@ -16,7 +16,7 @@ import tyro
 from segacc.command_line import Groups
 from segacc.config.defaults import fill
 from segacc.config.options import NO_FLAGS, SIZE_ARG, Reading, ReadingFlags
-from segacc.config.sizes import AnySize, sides_in_words, size_text
+from segacc.config.sizes import AnySize, check_size, sides_in_words, size_text
 from segacc.config.train import ENCODER, RECIPES, Flips, TrainConfig
 from segacc.errors import InputError, command, disk_errors, plural
 
@@ -50,6 +50,7 @@ def prepare(
         reading: how the files are read.
     """
     reading.check()
+    check_size(size, None, None)
     if save is not None and save.exists() and (save.is_file() or any(save.iterdir())):
         raise InputError(f"--save {save} is not empty: give a new folder.")
     from segacc.data.prepare import prepare as prepare_dataset
@@ -101,6 +102,7 @@ def check(
         1 when there is an error that stops training, else 0.
     """
     reading.check()
+    check_size(size, crop, flips)
     _refuse_without_effect(augment, crop, flips, write_classes)
     if write_classes is not None:
         return _write_classes(dataset, reading, write_classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,11 +30,15 @@ class Masks:
     """(N,) pixels"""
     foreground: np.ndarray
     """(N,) pixels of all other classes; ignored pixels are in neither"""
+    ignored: int = 0
+    """pixels in all"""
 
 
 def masks_of(split: Split) -> Masks:
     """Return the numbers of a prepared split, after the resize."""
-    return Masks(split.names, split.background, split.foreground)
+    pixels = sum(math.prod(split.shape_of(i)) for i in range(len(split)))
+    counted = int(split.background.sum(dtype=np.int64) + split.foreground.sum(dtype=np.int64))
+    return Masks(split.names, split.background, split.foreground, pixels - counted)
 
 
 def why_meaningless(masks: Masks) -> str | None:
@@ -47,7 +52,17 @@ def why_meaningless(masks: Masks) -> str | None:
     if not masks.foreground.any():
         if not masks.background.any():
             return f"{of_all} ignored as a whole, so that there is nothing to score"
-        return f"{of_all} empty, so that a model that finds nothing has the IoU 1, any other 0"
+        counted = int(masks.background.sum(dtype=np.int64))
+        share = masks.ignored / (masks.ignored + counted)
+        ignored = (
+            f" ({share:.0%} of the pixels do not count: where classes have values, 255 is none)"
+            if share
+            else ""
+        )
+        return (
+            f"{of_all} empty{ignored}, so that a model that finds nothing has the IoU 1, any other "
+            "0"
+        )
     if not masks.background.any():
         return f"{of_all} foreground everywhere, so that one that finds it everywhere has the IoU 1"
     return None

@@ -24,6 +24,7 @@ from segacc.evaluation.scored_runs import (
     data_labels,
     data_name,
     groups_of,
+    how_to_have,
     iou_name,
     iou_note,
     notes_of,
@@ -233,8 +234,7 @@ def compare(runs: list[Path], split: str, out: Path) -> None:
     found = [(run, read_scored_run(run, split)) for run in runs]
     scored = [scores for _, scores in found if scores]
     missing = [run for run, scores in found if not scores]
-    example = quoted(missing[0]) if missing else "RUN"
-    hint = f"`{command('evaluate')} {example} --split {split}`"
+    hint = how_to_have(missing[0] if missing else Path("RUN"), split)
     if not scored:
         raise InputError(f"none of {len(missing)} runs has results on {split}: {hint} makes them.")
     places = compared_runs(scored)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from segacc.config.records import read_scored_record
 from segacc.config.sizes import size_of_json, size_text
+from segacc.errors import command, quoted
 from segacc.labels import Labels
 from segacc.metrics.tables import counts_of_rows, means_of_rows
 from segacc.runs.epochs import read_epochs
@@ -61,6 +62,15 @@ def read_scored_run(run: Path, split: str) -> ScoredRun | None:
     counts = counts_of_rows(rows, Labels.from_config(metrics.get("labels")))
     names = [row["name"] for row in rows]
     return ScoredRun(run, config, metrics, read_epochs(run), names, counts, means_of_rows(rows))
+
+
+def how_to_have(run: Path, results: str) -> str:
+    """The command that scores a run into a folder of results, such as test or test-tta-hv."""
+    if results == OUT_OF_FOLD:
+        return f"`{command('evaluate')} RUN1 RUN2 ... --split valid`"
+    split, *how = results.split("-")
+    flags = f", with the flags that {results} names," if how else ""
+    return f"`{command('evaluate')} {quoted(run)} --split {split}`{flags}"
 
 
 def best_first(runs: list[ScoredRun]) -> list[ScoredRun]:

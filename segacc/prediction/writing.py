@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from segacc.data.classes.lists import class_list, write_list
+from segacc.data.classes.files import write_classes
 from segacc.data.classes.palettes import with_palette
-from segacc.errors import InputError, disk_errors, write_text
+from segacc.errors import InputError, disk_errors
 from segacc.labels import BINARY, Labels, write_mask
 from segacc.metrics.counts import class_probabilities
 from segacc.metrics.thresholds import levels_of
@@ -24,7 +24,6 @@ from segacc.report.pictures import outlined, tinted
 
 STRIP = 1024  # rows of an image of which the levels are computed at once
 JPEG_SIDE = 65_500  # what the format can hold
-LEGEND = "classes.txt"
 
 
 def probability_maps(logits: Tensor, shape: tuple[int, int]) -> Iterator[Tensor]:
@@ -72,7 +71,7 @@ def write_legend(folder: Path, labels: Labels | None) -> None:
         return
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / LEGEND, write_list(class_list(labels)))
+        write_classes(folder, labels)
 
 
 def _write_binary(one: Read, probabilities: Tensor, threshold: float) -> None:

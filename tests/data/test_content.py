@@ -38,6 +38,11 @@ def test_a_split_of_which_all_pixels_are_ignored_has_no_meaningful_score():
     assert "ignored as a whole" in why_meaningless(Masks(["a", "b"], nothing, nothing))
 
 
+def test_empty_masks_with_ignored_pixels_may_be_binary_ones_with_a_list_of_values():
+    why = why_meaningless(Masks(["a"], np.array([700]), np.array([0]), ignored=300))
+    assert "its only mask is empty (30% of the pixels do not count: where classes have" in why
+
+
 def test_a_score_that_rests_on_few_masks_or_pixels_is_doubted():
     assert doubts(masks(0.3, 0.2, 0.4, 0, 0.5, 0.1)) == []
     (empty,) = doubts(masks(0.3, 0.2, 0, 0.4))

@@ -152,6 +152,10 @@ def test_what_cannot_be_compared_is_said(tmp_path):
         InputError, match=rf"is not a run's folder \(it holds runs, such as {run}\)"
     ):
         compare([tmp_path], "test", tmp_path / "out")
+    with pytest.raises(InputError) as error:
+        compare([run], "test-tta-hv", tmp_path / "out")
+    how = f"`segacc evaluate {run} --split test`, with the flags that test-tta-hv names, makes them"
+    assert how in str(error.value)
 
 
 def test_other_images_are_not_paired(tmp_path):

@@ -353,6 +353,11 @@ def test_the_legend_is_a_list_of_classes_that_is_read_again(tmp_path):
     write_legend(tmp_path / "out", labels)
     again = make_coding(read_class_file(tmp_path / "out" / "classes.txt"))
     assert again.labels == labels and again.values == ((0, 0, 0), (1, 1, 1), (2, 2, 2))
+    names = ("bg: x", "#3 sky", "car")  # which a line cannot hold
+    write_legend(tmp_path / "other", Labels(names, colours_for(names)))
+    again = make_coding(read_class_file(tmp_path / "other" / "id2label.json"))
+    assert again.labels.names == names and again.values == ((0, 0, 0), (1, 1, 1), (2, 2, 2))
+    assert not (tmp_path / "other" / "classes.txt").exists()
 
 
 LARGE = """

@@ -95,6 +95,7 @@ def _splits_to_score(samples: list[Sample]) -> Iterator[AuditFinding]:
             [sample.name for sample in inside],
             np.array([sample.background_pixels for sample in inside]),
             np.array([sample.foreground_pixels for sample in inside]),
+            sum(sample.ignored_pixels for sample in inside),
         )
         empty = int((masks.foreground == 0).sum())
         if why := why_meaningless(masks):

@@ -42,6 +42,7 @@ class Sample:
     share: float  # of foreground
     background_pixels: int
     foreground_pixels: int
+    ignored_pixels: int
     foreground: int  # its value in the mask's file, 0 where there is none
     was_scaled: bool  # the mask, to its image
     pixels: np.ndarray  # (256,) of each value of the label map
@@ -91,7 +92,7 @@ def look_at(
         return AuditFinding(file_name, error.problem, "error", "images and masks")
     image, label_map = pair.values, pair.label_map
     values = histograms(pair)
-    background = int((label_map == 0).sum())
+    background, ignored = int((label_map == 0).sum()), int((label_map == IGNORE).sum())
     sample = Sample(
         split=split,
         name=row["name"],
@@ -104,7 +105,8 @@ def look_at(
         phash=np.where(perceptual_hash(pair, values), 1, -1).astype(np.float32),
         share=float(((label_map != 0) & (label_map != IGNORE)).mean()),
         background_pixels=background,
-        foreground_pixels=label_map.size - background - int((label_map == IGNORE).sum()),
+        foreground_pixels=label_map.size - background - ignored,
+        ignored_pixels=ignored,
         foreground=pair.foreground,
         was_scaled=pair.was_scaled,
         pixels=pixels_of_classes(label_map),

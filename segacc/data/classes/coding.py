@@ -12,6 +12,7 @@ from segacc.data.classes.files import read_class_file
 from segacc.data.classes.lists import (
     EXPECTED,
     NamedClass,
+    merged,
     parse_class,
     parse_colour,
     parse_range,
@@ -41,13 +42,16 @@ def classes_of_flag(text: str) -> list[NamedClass]:
         return read_class_file(path)
     if "/" in text or path.suffix in (".txt", ".json", ".csv", ".yaml", ".yml"):
         raise InputError(f"--classes {text}: there is no such file")
-    classes = []
+    classes: list[NamedClass] = []
     for part in filter(None, map(str.strip, text.split(","))):
-        one = parse_class(part)
-        if one is None:
+        one, ends = parse_class(part), parse_range(part)
+        if ends and classes and classes[-1].values:  # one more value of it: `road: 1, 2`
+            classes[-1] = replace(classes[-1], values=(*classes[-1].values, ends))
+        elif one is None:
             raise InputError(f"--classes {text}: found {part!r}, {EXPECTED}")
-        classes.append(one)
-    return classes
+        else:
+            classes.append(one)
+    return merged(classes)
 
 
 def make_coding(
@@ -87,6 +91,14 @@ def make_coding(
     values = [(*ends, number.get(one.name, IGNORE)) for one in classes for ends in one.values]
     colours = [(colour, number.get(one.name, IGNORE)) for one in classes for colour in one.colours]
     _check_overlaps(classes)
+    if values:  # a mask of gray colours is read as one of numbers
+        gray = [(colour[0], place) for colour, place in colours if len({*colour}) == 1]
+        owned = [(IGNORE, IGNORE), *((first, last) for first, last, _ in values)]
+        values += [
+            (value, value, place)
+            for value, place in gray
+            if not any(first <= value <= last for first, last in owned)
+        ]
     values += [(first, last, IGNORE) for first, last in ranges]  # the last one counts
     colours += [(colour, IGNORE) for colour in uncounted]
     return Coding(labels, tuple(values), tuple(colours))
@@ -98,11 +110,12 @@ def named_by_ignore(
     """The names of the classes that do not count, and the ranges of values and the colours that
     --ignore names."""
     by_name = {one.name.casefold(): one.name for one in classes}
+    by_name |= {one.name: one.name for one in classes}
     names = {one.name for one in classes if not one.counts}
     ranges, colours = [], []
     for said in ignore:
-        if said.casefold() in by_name:
-            names.add(by_name[said.casefold()])
+        if (name := by_name.get(said) or by_name.get(said.casefold())) is not None:
+            names.add(name)
         elif ends := parse_range(said):
             ranges.append(ends)
         elif colour := parse_colour(said):
@@ -114,6 +127,11 @@ def named_by_ignore(
                 f"--ignore {said}: {hint}Expected values such as 7 or 7-9, colours such as "
                 f"128 64 128, or names of {', '.join(one.name for one in classes)}"
             )
+    for one in classes:  # all of whose values and colours do not count
+        coded = [any(a <= first and last <= b for a, b in ranges) for first, last in one.values]
+        coded += [colour in colours for colour in one.colours]
+        if coded and all(coded):
+            names.add(one.name)
     return names, ranges, colours
 
 

@@ -5,27 +5,41 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from segacc.data.classes.lists import NamedClass, parse_colour, read_list
-from segacc.errors import InputError
+from segacc.data.classes.lists import (
+    NamedClass,
+    class_list,
+    merged,
+    parse_colour,
+    read_list,
+    write_list,
+)
+from segacc.errors import InputError, write_text
+from segacc.labels import Labels
+
+CLASS_LIST = "classes.txt"
 
 
 def find_class_files(folder: Path) -> list[Path]:
     """Find the file that lists the classes of a data set, in its folder or in one below; several
-    paths if it lies in several folders.
+    paths if it lies in several folders. A folder that holds one folder alone, such as the root of
+    an archive, is passed over.
 
     Raises:
         InputError: there are several that differ.
     """
-    for below in (".", "*"):
+    folders = [folder, *_inside_wrappers(folder)]
+    for place, below in product(folders, (".", "*")):
         for name in READERS:
-            found = sorted(folder.glob(f"{below}/{name}"))
+            found = sorted(place.glob(f"{below}/{name}"))
             found = [path for path in found if path.is_file() and _says_classes(path)]
             if other := [path for path in found if path.read_bytes() != found[0].read_bytes()]:
                 raise InputError(
@@ -35,6 +49,17 @@ def find_class_files(folder: Path) -> list[Path]:
             if found:
                 return found
     return []
+
+
+def _inside_wrappers(folder: Path) -> list[Path]:
+    """The folders inside, one in the other, of a folder that holds one folder alone."""
+    with os.scandir(folder) as entries:
+        inside = [
+            Path(entry)
+            for entry in entries
+            if entry.is_dir() and not entry.name.startswith((".", "__"))
+        ]
+    return [inside[0], *_inside_wrappers(inside[0])] if len(inside) == 1 else []
 
 
 def _says_classes(path: Path) -> bool:
@@ -61,7 +86,7 @@ def read_class_file(path: Path) -> list[NamedClass]:
         read = by_suffix.get(path.suffix.lower(), read_list)
     text = _text(path)
     try:
-        classes = read(path, text)
+        classes = merged(read(path, text))
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         if isinstance(error, InputError):
             raise
@@ -75,6 +100,20 @@ def read_class_file(path: Path) -> list[NamedClass]:
     return classes
 
 
+def write_classes(folder: Path, labels: Labels) -> None:
+    """Write a list with values and colours; or JSON, if such a list cannot hold the names."""
+    classes = class_list(labels)
+    text = write_list(classes)
+    try:
+        is_held = read_list(folder, text) == classes
+    except InputError:
+        is_held = False
+    if is_held:
+        write_text(folder / CLASS_LIST, text)
+    else:
+        write_text(folder / "id2label.json", json.dumps(dict(enumerate(labels.names))))
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -83,8 +122,11 @@ def _text(path: Path) -> str:
 
 
 def _numbered(names: dict[str, Any]) -> list[NamedClass]:
-    """The classes of {number: name}, by their numbers."""
+    """The classes of {number: name}, by their numbers. A single class has none: it is all that is
+    not background, in masks as in polygons."""
     pairs = sorted((int(number), str(name)) for number, name in names.items())
+    if len(pairs) == 1:
+        return [NamedClass(pairs[0][1])]
     return [NamedClass(name, ((number, number),)) for number, name in pairs]
 
 
@@ -137,7 +179,7 @@ def _roboflow(path: Path, text: str) -> list[NamedClass]:
 
 
 READERS: dict[str, Callable[[Path, str], list[NamedClass]]] = {
-    "classes.txt": read_list,
+    CLASS_LIST: read_list,
     "label_colors.txt": read_list,
     "id2label.json": _id2label,
     "labelmap.txt": _cvat,

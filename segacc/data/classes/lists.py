@@ -50,7 +50,7 @@ def read_list(path: Path, text: str) -> list[NamedClass]:
     Raises:
         InputError: a line is not understood.
     """
-    classes: dict[str, NamedClass] = {}
+    classes, bare = [], []
     for number, line in enumerate(text.splitlines(), start=1):
         line = line.strip()
         if not line or (line.startswith("#") and not re.match(r"#[0-9a-fA-F]{6}\b", line)):
@@ -58,14 +58,46 @@ def read_list(path: Path, text: str) -> list[NamedClass]:
         one = parse_class(line)
         if one is None:
             raise InputError(f"{path}, line {number}: found {line!r}, {EXPECTED}")
-        known = classes.get(one.name, NamedClass(one.name))
-        classes[one.name] = NamedClass(
-            one.name,
-            known.values + one.values,
-            known.colours + one.colours,
-            known.categories + one.categories,
+        classes.append(one)
+        bare += [line] if one == NamedClass(line) else []
+    if len(bare) == len(classes) > 1 and _have_numbers(bare):
+        raise InputError(
+            f"{path}: each line has a name and a number, but no colon between them, such as "
+            f"{bare[0]!r}; {EXPECTED}"
         )
-    return list(classes.values())
+    return merged(classes)
+
+
+def merged(classes: list[NamedClass]) -> list[NamedClass]:
+    """The classes, with those of one name as one."""
+    found: dict[str, NamedClass] = {}
+    for one in classes:
+        known = found.get(one.name)
+        found[one.name] = (
+            one
+            if known is None
+            else NamedClass(
+                one.name,
+                known.values + one.values,
+                known.colours + one.colours,
+                known.categories + one.categories,
+                known.counts and one.counts,
+            )
+        )
+    return list(found.values())
+
+
+def _have_numbers(names: list[str]) -> bool:
+    """Whether the numbers of names are probably values or colours, such as in `road 1`, and no part
+    of them, as in `grade 1` and `grade 2`."""
+    for pattern in (
+        r"(?P<number>\d+)[\s,=]+(?P<name>.*\D.*)",
+        r"(?P<name>.*?\D)[\s,=]+(?P<number>\d+([\s,]+\d+[\s,]+\d+)?)",
+    ):
+        found = [re.fullmatch(pattern, name) for name in names]
+        if all(found):
+            return len({match["name"].strip() for match in found if match}) > 1
+    return False
 
 
 def write_list(classes: list[NamedClass]) -> str:
@@ -122,6 +154,8 @@ def parse_class(line: str) -> NamedClass | None:
         return None
     if not coded:
         return NamedClass(name)
+    if (ends := parse_range(name)) and re.fullmatch(r"[^\W\d][^,;:]*", coded):
+        return NamedClass(coded, (ends,))  # `0: background`, as in YAML
     values: list[tuple[int, int]] = []
     colours: list[Colour] = []
     categories: list[str] = []

@@ -69,7 +69,10 @@ def propose(held: Held) -> tuple[str, str]:
     if set(held.values) <= {0, IGNORE}:
         classes = [NamedClass("background", ((0, 0),)), NamedClass("foreground", ((255, 255),))]
         return write_list(classes), "the masks are binary, which needs no list but for the names"
-    values = sorted(value for value in held.values if value != IGNORE)
+    everything = sorted(held.values)
+    values = [value for value in everything if value != IGNORE]
+    if len(everything) > OBJECTS and everything == list(range(len(everything))):
+        values = everything  # object 255 is one among the others
     if len(values) > OBJECTS and values == list(range(values[-1] + 1)):
         said = (
             f"the masks hold the numbers 0 to {values[-1]}, which seem to be those of objects, so "

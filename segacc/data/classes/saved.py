@@ -4,7 +4,6 @@ and --dataset."""
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,13 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segacc.data.classes.lists import class_list, read_list, write_list
+from segacc.data.classes.files import write_classes
 from segacc.data.classes.palettes import with_palette
 from segacc.data.reading.alignment import ORIENTATION, turned_back
 from segacc.data.reading.tables.columns import CLASSES
 from segacc.data.rows import Source, read_row
-from segacc.errors import InputError
-from segacc.labels import BINARY, IGNORE, Coding, Labels
+from segacc.labels import BINARY, IGNORE, Coding
 
 
 def save(source: Source, folder: Path) -> None:
@@ -62,7 +60,7 @@ def save(source: Source, folder: Path) -> None:
         shown = rows.cast_column("image", ImageFeature()).cast_column("mask", ImageFeature())
         shown.save_to_disk(str(folder))
     if not as_they_are:
-        _write_classes(folder, coding.labels)
+        write_classes(folder, coding.labels)
 
 
 def _with_label_map(row: dict[str, Any], coding: Coding) -> dict[str, Any]:
@@ -76,18 +74,3 @@ def _with_label_map(row: dict[str, Any], coding: Coding) -> dict[str, Any]:
     picture.save(file, "PNG", exif=exif)
     present = [int(number) for number in np.unique(pair.label_map) if number != IGNORE]
     return {"mask": {"path": None, "bytes": file.getvalue()}, CLASSES: present}
-
-
-def _write_classes(folder: Path, labels: Labels) -> None:
-    """Write a list with values and colours; or JSON, if such a list cannot hold the names."""
-    classes = class_list(labels)
-    text = write_list(classes)
-    try:
-        is_held = read_list(folder, text) == classes
-    except InputError:
-        is_held = False
-    if is_held:
-        (folder / "classes.txt").write_text(text, encoding="utf-8")
-    else:
-        names = json.dumps(dict(enumerate(labels.names)))
-        (folder / "id2label.json").write_text(names, encoding="utf-8")

@@ -80,9 +80,12 @@ def _contents(
         except (ValueError, RecursionError) as error:  # also of bytes that are no text
             findings.append(Finding(file, f"is damaged ({error}): copy it again from its source"))
             continue
-        if isinstance(content, dict) and content.get("annotations"):
+        if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+            continue
+        if content["annotations"] or content.get("categories"):
             said[file] = content
-    return said
+    # A split may have no objects; where nothing has, these files are of something else.
+    return said if any(content["annotations"] for content in said.values()) else {}
 
 
 def _categories(content: dict[str, Any]) -> list[str]:
@@ -111,7 +114,8 @@ def _labelled(
     Raises:
         ShapeError: the file cannot be used.
     """
-    if not any(annotation.get("segmentation") for annotation in content["annotations"]):
+    shaped = [bool(annotation.get("segmentation")) for annotation in content["annotations"]]
+    if shaped and not any(shaped):
         raise ShapeError("holds boxes only, no polygons and no RLE: export segmentations")
     names = {kind["id"]: str(kind["name"]).strip() for kind in content["categories"]}
     split = split_of_file(file)

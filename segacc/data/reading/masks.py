@@ -11,11 +11,13 @@ from PIL import Image
 
 from segacc.errors import plural, some_names
 from segacc.labels import (
+    BINARY,
     BINARY_CODING,
     CODING,
     IGNORE,
     RECODE,
     Coding,
+    Labels,
     MaskValueError,
     UnknownValueError,
     colour_text,
@@ -83,7 +85,7 @@ def labels_of_file(opened: Image.Image, coding: Coding = BINARY_CODING) -> MaskO
         smeared = opened.mode != "P" and _is_smeared(values, is_jpeg)
         if not smeared or binarise is None:
             with_ignored = np.unique(values).tolist() == [0, 1, IGNORE]
-            remedy = OWN_VALUES if with_ignored else _remedy(smeared, is_jpeg)
+            remedy = OWN_VALUES if with_ignored else _remedy(smeared, is_jpeg, coding.labels)
             raise MaskValueError(f"{error}{remedy}") from None
     return MaskOfFile((values >= binarise).astype(np.uint8), 255, float(_doubtful(values).mean()))
 
@@ -196,7 +198,7 @@ def _mask_values(opened: Image.Image) -> np.ndarray:
     packed = np.unique(pack_colours(colours)).tolist()
     used = [f"({colour_text(unpack_colour(colour))})" for colour in packed]
     problem = f"is coloured: {first_few(used)}; {CODING}"
-    raise MaskValueError(problem + _remedy(False, opened.format in ("JPEG", "MPO")))
+    raise MaskValueError(problem + _remedy(False, opened.format in ("JPEG", "MPO"), BINARY))
 
 
 def _palette_values(opened: Image.Image) -> np.ndarray:
@@ -251,7 +253,7 @@ def _doubtful(values: np.ndarray) -> np.ndarray:
     return (values > DARK) & (values < BRIGHT)
 
 
-def _remedy(smeared: bool, is_jpeg: bool) -> str:
+def _remedy(smeared: bool, is_jpeg: bool, labels: Labels) -> str:
     if smeared:
         return (
             ", and lossy compression or resizing has smeared this one: save the original as PNG, "
@@ -259,6 +261,12 @@ def _remedy(smeared: bool, is_jpeg: bool) -> str:
         )
     if is_jpeg:
         return ", and JPEG changes values: save the original as PNG"
+    if labels.names != BINARY.names:
+        first, second = labels.names
+        return (
+            f", and so do those of two classes without values, {first} and {second}: give each "
+            f"class its values, such as '{first}: 0, {second}: 1', and list all classes"
+        )
     return (
         f": {RECODE}, or say with --classes which classes the values are (`segacc check DATASET "
         "--write-classes classes.txt` proposes a list)"

@@ -99,6 +99,9 @@ def test_numbers_of_objects_are_one_class(folder):
         save(mask, np.arange(3600, dtype=np.uint16).reshape(60, 60) % 200)
     text, said = proposed(folder)
     assert text == "background: 0\nobject: 1-199\n" and "those of objects" in said
+    for mask in masks_of(folder):
+        save(mask, np.arange(3600, dtype=np.uint16).reshape(60, 60) % 301)
+    assert proposed(folder)[0] == "background: 0\nobject: 1-300\n"  # object 255 is one of them
 
 
 @pytest.mark.parametrize("name", PALETTES)

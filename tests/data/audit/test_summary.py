@@ -7,11 +7,12 @@ import cv2
 import pytest
 from small import write_blobs, write_classes, write_shapes
 
-from segacc.commands.data import check, how_to_train
+from segacc.commands.data import check, how_to_train, prepare
 from segacc.config.flags import parse_train
 from segacc.config.options import NO_FLAGS
 from segacc.data.audit.audit import audit
 from segacc.data.audit.summary import split_rows, summary
+from segacc.errors import InputError
 
 
 @pytest.fixture
@@ -104,3 +105,9 @@ def test_data_with_an_error_get_no_next_step(blobs, capsys):
     assert check(str(blobs)) == 1
     printed = capsys.readouterr().out
     assert "19 images, binary masks" in printed and "next: " not in printed
+
+
+@pytest.mark.parametrize("command", [check, prepare])
+def test_a_size_that_is_too_small_is_one_sentence(blobs, command):
+    with pytest.raises(InputError, match=r"--size 0x5: expected 8 or more\."):
+        command(str(blobs), size=(0, 5))

@@ -96,3 +96,38 @@ def test_a_json_file_of_another_purpose_says_no_classes(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "x"}')
     (tmp_path / "dataset.json").write_text("[1, 2]")
     assert find_class_files(tmp_path) == []
+
+
+def test_the_file_is_found_below_the_root_of_an_archive(tmp_path):
+    inside = tmp_path / "export" / "my set"
+    for split in ("train", "valid"):
+        (inside / split).mkdir(parents=True)
+        (inside / split / "_classes.csv").write_text(FILES["_classes.csv"])
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "export" / "README.txt").touch()
+    assert find_class_files(tmp_path) == [
+        inside / split / "_classes.csv" for split in ("train", "valid")
+    ]
+
+
+def test_a_single_class_of_a_tool_is_what_is_not_background(tmp_path):
+    (tmp_path / "data.yaml").write_text("names: [polyp]\n")
+    coding = make_coding(read_class_file(tmp_path / "data.yaml"))
+    assert coding.is_binary and coding.labels.names == ("background", "polyp")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("id2label.json", '{"0": "road", "1": "car", "2": "car"}'),
+        ("data.yaml", "names: [road, car, car]"),
+        ("_classes.csv", "Pixel Value, Class\n0, road\n1, car\n2, car\n"),
+    ],
+)
+def test_entries_of_one_name_are_one_class(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    classes = read_class_file(tmp_path / name)
+    assert [(one.name, one.values) for one in classes] == [
+        ("road", ((0, 0),)),
+        ("car", ((1, 1), (2, 2))),
+    ]

@@ -6,7 +6,7 @@ import pytest
 from segacc.data.classes.coding import classes_of_flag, make_coding
 from segacc.data.classes.lists import NamedClass
 from segacc.errors import InputError
-from segacc.labels import IGNORE, colours_for, read_colours
+from segacc.labels import IGNORE, colours_for, read_colours, read_values
 
 STREET = [
     NamedClass("road", ((0, 0),)),
@@ -39,6 +39,40 @@ def test_values_may_be_ignored_also_of_a_class():
     coding = make_coding(STREET, ignore=["8-9", "40"])
     assert coding.values[-2:] == ((8, 9, IGNORE), (40, 40, IGNORE))
     assert coding.labels.names == ("road", "car", "void")
+
+
+def test_a_class_of_which_all_is_ignored_is_no_class():
+    assert make_coding(STREET, ignore=["7-9"]).labels.names == ("road", "void")
+    gray = [*STREET, NamedClass("sky", ((4, 4),), ((9, 9, 9),))]
+    assert make_coding(gray, ignore=["4"]).labels.names == ("road", "car", "void", "sky")
+    assert make_coding(gray, ignore=["4", "9 9 9"]).labels.names == ("road", "car", "void")
+
+
+def test_names_that_differ_in_case_are_told_apart():
+    classes = [NamedClass(name) for name in ("Car", "car", "road")]
+    assert make_coding(classes, ignore=["Car"]).labels.names == ("car", "road")
+    assert make_coding(classes, ignore=["car"]).labels.names == ("Car", "road")
+
+
+def test_a_class_of_the_flag_may_have_several_values():
+    assert classes_of_flag("road: 1, 2, 5-7, car: 3, tree") == [
+        NamedClass("road", ((1, 1), (2, 2), (5, 7))),
+        NamedClass("car", ((3, 3),)),
+        NamedClass("tree"),
+    ]
+    assert [one.name for one in classes_of_flag("0, 1, 2")] == ["0", "1", "2"]
+
+
+def test_a_gray_colour_stands_also_for_its_value_where_no_class_has_that():
+    """A mask of a gray colour alone cannot be told from one of numbers."""
+    classes = [
+        NamedClass("background", colours=((0, 0, 0),)),
+        NamedClass("road", ((5, 5),), ((128, 64, 128),)),
+        NamedClass("paper", ((6, 6),), ((255, 255, 255),)),
+        NamedClass("car", ((7, 7),), ((5, 5, 5),)),
+    ]
+    values = read_values(np.array([[0, 5, 6, 7, 255]]), make_coding(classes))
+    assert values.tolist() == [[0, 1, 2, 3, IGNORE]]
 
 
 def test_colours_may_be_ignored():

@@ -537,3 +537,12 @@ def test_outer_contours_of_regions_give_the_mask_again(tmp_path):
         coco(tmp_path / split / "labels.json", annotations, [{**IMAGES[0], **size}], categories)
     _, found = label_maps(tmp_path)
     assert len(annotations) > 10 and (found["train/a"] == truth).all()
+
+
+def test_a_split_of_coco_may_have_no_objects(tmp_path):
+    folder = coco_set(tmp_path / "set")
+    coco(folder / "annotations/instances_val2017.json", [])
+    source = load_dataset(str(folder))
+    assert {name: len(rows) for name, rows in source.rows.items()} == {"train": 2, "valid": 2}
+    label_maps = [read_row(row, source.coding).label_map for row in source.rows["valid"]]
+    assert not np.any(label_maps)

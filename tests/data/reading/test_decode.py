@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segacc.data.classes.coding import classes_of_flag, make_coding
 from segacc.data.reading.alignment import is_at_another_scale
 from segacc.data.reading.decode import Encoded, decode_image, read_labels, read_pair, read_pixels
 from segacc.errors import InputError
@@ -348,6 +349,16 @@ def test_a_mask_of_0_1_and_255_is_refused_with_what_says_that_255_does_not_count
     message = refusal(image, save(tmp_path / "mask.png", values))
     assert "has the values 0, 1, 255 (3 in all)" in message
     assert "give the classes their values, such as --classes 'background: 0, thing: 1'" in message
+
+
+def test_two_names_without_values_are_said_where_masks_hold_more(tmp_path):
+    values = SHAPE.copy()
+    values[15:] = 2
+    mask = save(tmp_path / "mask.png", values)
+    with pytest.raises(InputError) as error:
+        read_labels(mask, make_coding(classes_of_flag("ground,car")))
+    assert "has the values 0, 1, 2 (3 in all)" in str(error.value)
+    assert "give each class its values, such as 'ground: 0, car: 1'" in str(error.value)
 
 
 def test_a_mask_of_classes_is_refused_with_its_values(tmp_path, image):
