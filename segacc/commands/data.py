@@ -102,8 +102,7 @@ def check(
         1 when there is an error that stops training, else 0.
     """
     reading.check()
-    check_size(size, crop, flips)
-    _refuse_without_effect(augment, crop, flips, write_classes)
+    _check_flags(size, augment, crop, flips, write_classes)
     if write_classes is not None:
         return _write_classes(dataset, reading, write_classes)
     from segacc.data.audit.audit import audit
@@ -168,9 +167,15 @@ def how_to_train(dataset: str, reading: Reading, images: int, given: Sequence[st
     return "\n".join([line, *(f"      ({note})" for note in notes)])
 
 
-def _refuse_without_effect(
-    augment: str | None, crop: int | None, flips: str | None, write_classes: Path | None
+def _check_flags(
+    size: AnySize | None,
+    augment: str | None,
+    crop: int | None,
+    flips: str | None,
+    write_classes: Path | None,
 ) -> None:
+    """Raises InputError for a size that is too small, and for flags that have no effect."""
+    check_size(size, crop, flips)
     if augment is None and (crop, flips) != (None, None):
         raise InputError(
             "--crop and --flips have no effect without --augment, which has the page show what "
