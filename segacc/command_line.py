@@ -62,7 +62,9 @@ def flags_in_groups(command: Callable[..., Any], groups: Groups, default: Any = 
         name = parameter.name
         value = getattr(default, name, parameter.default)
         field = dataclasses.MISSING if value is parameter.empty else value
-        conf = tyro.conf.arg(help=texts.get(name))
+        is_changed = default is not None and value not in (None, parameter.default)
+        hint = f"(default: {value})" if is_changed else None  # instead of one that is said for all
+        conf = tyro.conf.arg(help=texts.get(name), help_behavior_hint=hint)
         fields[name] = (name, Annotated[hints[name], conf], dataclasses.field(default=field))
     grouped: list[Any] = []
     for group, names in groups.items():

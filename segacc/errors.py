@@ -239,7 +239,7 @@ def run_program(program: Callable[[], int | None], debug: bool) -> int:
         for number in (signal.SIGINT, *handled):
             signal.signal(number, signal.SIG_IGN)
         stopped = _message_of_stop(error)
-        if stopped and is_local_main():
+        if is_local_main() and (stopped or sys.stderr.isatty()):  # at least the end of the line
             print(stopped, file=sys.stderr)
         code = EXIT_STOPPED if stopped else EXIT_INTERRUPTED
         # The signal may come again, from a launcher or a user in a hurry. All is saved and said.

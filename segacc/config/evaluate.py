@@ -21,7 +21,7 @@ class EvaluateConfig:
     """Score a trained model on full images, and draw its predictions."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """the run's folder, such as runs/gland-linknet-20260101-120000"""
+    """the run's folder, such as runs/gland-linknet-resnet34-seed0-20260101-120000"""
     others: Annotated[
         tuple[Path, ...],
         tyro.conf.Positional,

@@ -25,7 +25,7 @@ from segacc.config.defaults import (
 )
 from segacc.config.evaluate import EVALUATE_GROUPS, EvaluateConfig
 from segacc.config.launch import with_launch
-from segacc.config.options import Reading, with_all_epochs, with_home
+from segacc.config.options import Reading, with_all_epochs, with_home, with_none
 from segacc.config.records import is_given, read_config_file, read_run_config
 from segacc.config.sizes import size_text
 from segacc.config.train import (
@@ -64,7 +64,7 @@ def parse_train(args: Sequence[str], prog: str | None = None) -> TrainConfig:
             f"training has a flag for its data set, and {args[0]} comes without one: expected such "
             f"as --dataset {quoted(args[0])}."
         )
-    args = with_all_epochs(with_home(args))
+    args = with_none(with_all_epochs(with_home(args)))
     first = _first_of(args)
     default = with_recipe(TrainConfig(**first))
     if asks_for_help(args):

@@ -129,6 +129,8 @@ def fold_of_text(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+OR_NONE = ("--ema", "--crop", "--ohem")
+"""flags of training that take a number or nothing"""
 NO_FLAGS = Reading()
 ReadingFlags = Annotated[Reading, tyro.conf.OmitArgPrefixes]
 """The type of a command's argument: each field is a flag of its own."""
@@ -176,6 +178,16 @@ def with_home(args: Sequence[str]) -> list[str]:
     """The arguments with ~/ expanded where a shell leaves it, as in --output-dir=~/runs/one."""
     home = os.path.expanduser("~")
     return [re.sub(r"(^|[=,])~(?=/|$)", lambda match: match[1] + home, arg) for arg in args]
+
+
+def with_none(args: Sequence[str]) -> list[str]:
+    """The arguments with `None` for `none`, where a flag takes numbers: --help says `none`."""
+    return [
+        arg.removesuffix("none") + "None"
+        if arg in [f"{flag}=none" for flag in OR_NONE] or (arg == "none" and before in OR_NONE)
+        else arg
+        for before, arg in pairwise(["", *args])
+    ]
 
 
 def with_all_epochs(args: Sequence[str]) -> list[str]:

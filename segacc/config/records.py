@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from segacc.config.names import nearest
+from segacc.config.options import OR_NONE
 from segacc.config.sizes import size_of_json
 from segacc.config.train import TrainConfig, has_own_encoder
 from segacc.errors import InputError
@@ -96,6 +97,7 @@ def _as_now(values: dict[str, Any]) -> dict[str, Any]:
 
 
 NOT_IN_A_FILE = ("resume", "config", "debug")
+OF_LAUNCH = ("gpus", "processes", "machines", "machine_rank", "main_address", "launch_config")
 OF_ONE_RUN = ("name", "output_dir")
 """flags in a run's config.json that a new run cannot take over, since they are the run's own"""
 
@@ -123,7 +125,7 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], bool]:
     values = {}
     for key, value in found.items():
         name = str(key).removeprefix("--").replace("-", "_")
-        if name in NOT_IN_A_FILE:
+        if name in (*NOT_IN_A_FILE, *OF_LAUNCH):
             raise InputError(f"{what} holds {key}, which only the command line may: leave it out.")
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
@@ -132,7 +134,9 @@ def read_config_file(path: Path) -> tuple[dict[str, Any], bool]:
                 f"{what} holds {key}, which is no flag of training: {hint}`segacc train --help` "
                 "lists all."
             )
-        if isinstance(value, str) and hints[name] == tuple[str, ...]:
+        if value in ("none", "None") and f"--{name}" in OR_NONE:
+            value = None
+        elif isinstance(value, str) and hints[name] == tuple[str, ...]:
             value = [value]
         elif type(value) in (int, float) and hints[name] in (str, str | None):
             value = str(value)  # such as `ignore: 255`

@@ -173,7 +173,7 @@ class TrainConfig:
         int | None,
         shown_as(
             "INT",
-            "on a CPU 0, or 1 with --augment light; up to 4 for a GPU that cannot hold all images",
+            "on a CPU 0, or 1 with a pipeline; up to 4 for a GPU that cannot hold all images",
         ),
     ] = None
     """processes that load data for each training process; the results do not depend on it"""
@@ -182,7 +182,7 @@ class TrainConfig:
     name: Annotated[str | None, shown_as("NAME", "DATASET-MODEL-ENCODER-seedN-TIME")] = None
     """the run's name: its folder is runs/NAME, and trackers show it under this name"""
     output_dir: Annotated[Path | None, shown_as("DIR", "runs/NAME")] = None
-    """a new folder for the run; --name is then only what trackers show"""
+    """a new folder for the run; --name is then only what W&B and trackio show"""
     save_every: Annotated[
         int | None, shown_as("STEPS", "an epoch's end, at most every 2 minutes")
     ] = None

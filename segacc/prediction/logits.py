@@ -122,7 +122,7 @@ def predict_split(
     split: Split | Resident,
     accelerator: Accelerator,
     batch_size: int,
-    check: Callable[[], None] | None = None,
+    check: Callable[[int], None] | None = None,
     tta: str = "none",
     tile: int | None = None,
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
@@ -136,7 +136,8 @@ def predict_split(
         model: in evaluation mode, and not wrapped by DDP, whose forward waits for the other ranks
             (they may have fewer images).
         batch_size: images per step of this rank, where all have one shape.
-        check: called before every batch, equally often on all ranks.
+        check: called before every batch, equally often on all ranks, with the number of images
+            that were predicted before it.
         tta, tile: as in `predict_logits`.
 
     Yields:
@@ -149,7 +150,7 @@ def predict_split(
     share = rank_share(len(split), accelerator.process_index, world)
     for first in range(0, -(-len(split) // world), batch_size):
         if check:
-            check()
+            check(first * world)
         indices = list(share[first : first + batch_size])
         if not indices:
             continue

@@ -63,13 +63,13 @@ Validation split, full images{threshold}, epoch {line["epoch"]}:
 | dice | over all pixels | {line["valid_dice"]:.4f} |
 {best}
 {BEGIN}
-Not scored on test images yet: `segacc evaluate {quoted(run)}`.
+Not scored on test images yet: `segacc evaluate {quoted(run.absolute())}`.
 {END}
 
 ```python
 import segacc
 
-model = segacc.load({str(run)!r}{net})
+model = segacc.load({str(run.absolute())!r}{net})
 logits = model(images)  # RGB in 0..255, (B, 3, H, W) of any size -> {use}
 ```
 """

@@ -117,6 +117,23 @@ def marked_as_training(run: Path | None, lock: IO[bytes] | None = None) -> Itera
 
 
 @contextmanager
+def marked_if_it_fails(run: Path | None) -> Iterator[None]:
+    """Record why a new run could not be started, so that `segacc runs` says it.
+
+    Args:
+        run: None on the ranks that leave this to rank 0, and for a resumed run, whose lock this
+            process has.
+    """
+    try:
+        yield
+    except InputError as error:
+        if run is not None:
+            with suppress(OSError), _opened(run) as file:
+                _write(file, Status("failed", str(error), socket.gethostname(), os.getpid()))
+        raise
+
+
+@contextmanager
 def held_by_nobody_else(run: Path, wait: float = WAIT_SECONDS) -> Iterator[IO[bytes]]:
     """Keep other processes from training a run.
 

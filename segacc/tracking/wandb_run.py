@@ -60,14 +60,14 @@ def start(
     else:
         chosen = naming.project
         options["id"] = run_id
-    mode = os.environ.get("WANDB_MODE")
+    mode = _mode()
     description = f"wandb ({mode or 'online'})"
     # A service that another process started, such as a notebook or a test, goes on when this one is
     # killed. It would then keep the run, and refuse it when it is resumed. So each run has its own.
     os.environ.pop("WANDB_SERVICE", None)
-    # Without a network, W&B would twice wait for the name of the user, which it only prints.
-    wandb.setup(wandb.Settings(x_disable_viewer=True))
     try:
+        # Without a network, W&B would twice wait for the name of the user, which it only prints.
+        wandb.setup(wandb.Settings(x_disable_viewer=True))
         if mode is None and not wandb.login(prompt=False, verify=False):
             options["mode"] = "offline"
         is_offline = (options.get("mode") or mode) in ("offline", "dryrun")
@@ -81,6 +81,7 @@ def start(
     except (wandb.errors.Error, ServerResponseError, ValueError) as error:
         # The last one is of WANDB_... variables.
         said = " ".join(str(error).split())
+        wandb.teardown(exit_code=1)  # now, so that its last words come before ours
         raise InputError(
             f"--tracker wandb could not start ({said}): check the key and the network, set "
             "WANDB_MODE=offline (or for a slow network WANDB_INIT_TIMEOUT=60), or give another "
@@ -91,6 +92,13 @@ def start(
     wandb_run.define_metric("valid/*", summary="none")
     first = 1 + last_step(run / "wandb", run_id) if wandb_run.offline else wandb_run.starting_step
     return description, first
+
+
+def _mode() -> str | None:
+    """The value of WANDB_MODE. An empty one, which W&B refuses, is removed."""
+    if os.environ.get("WANDB_MODE") == "":
+        del os.environ["WANDB_MODE"]
+    return os.environ.get("WANDB_MODE")
 
 
 def _options(naming: Naming, run: Path, config: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from segacc.runs.card import model_card
 from segacc.runs.epochs import append_epoch
 from segacc.runs.status import marked_as_training
 from segacc.runtime.accelerator import only_run
+from segacc.runtime.bars import LogLines
 from segacc.runtime.ranks import leave_together, stop_together
 from segacc.runtime.signals import StopRequest
 from segacc.tracking.results import log_epoch_pictures, log_results
@@ -36,6 +36,7 @@ from segacc.training.steps import (
     not_finite_error,
     saved_where_it_fails,
     train_epoch,
+    validation_bar,
 )
 from segacc.training.validate import Validation, validate
 
@@ -119,11 +120,20 @@ def validate_epoch(job: Job, progress: Progress, asked_to_stop: Callable[[], boo
         InputError: the loss is not finite.
         Stopped: at least one rank was asked to stop.
     """
-    check = partial(stop_together, job.accelerator, asked_to_stop)
+    images, epoch = len(job.valid), f"epoch {progress.epoch + 1}/{job.config.epochs}"
+    lines = LogLines(shown=job.is_main)
+
+    def check(scored: int) -> None:
+        stop_together(job.accelerator, asked_to_stop)
+        bar.update(scored - bar.n)
+        if lines.are_due():
+            print(f"{epoch}, validation: {scored} of {images} images", flush=True)
+
     torch.backends.cudnn.benchmark = False
     segmenter = job.model.trained.scored
     loss_fn, labels = job.image_loss_fn, job.data.labels
-    validation = validate(segmenter, job.valid, job.accelerator, loss_fn, labels, check)
+    with validation_bar(job, epoch) as bar:
+        validation = validate(segmenter, job.valid, job.accelerator, loss_fn, labels, check)
     if not math.isfinite(validation.scores["loss"]):
         names = job.data.splits["valid"].names
         wrong = [names[i] for i in (~validation.losses.isfinite()).nonzero().flatten()]

@@ -28,7 +28,7 @@ from segacc.data.loading.transforms import Pipeline
 from segacc.data.reading.depth import WHOLE
 from segacc.data.split import Prepared, Split
 from segacc.runs.folder import open_run
-from segacc.runs.status import held_by_nobody_else
+from segacc.runs.status import held_by_nobody_else, marked_if_it_fails
 from segacc.runtime.accelerator import make_accelerator
 from segacc.runtime.bars import show_doing
 from segacc.runtime.ranks import run_on_main
@@ -211,7 +211,8 @@ def open_outputs(
     }
     folder = open_run(config, data, segmenter, accelerator, progress.epoch, given)
     run = folder.path
-    tracker = start_tracker(accelerator, config, folder, progress.step, progress.best_epoch)
+    with marked_if_it_fails(run if accelerator.is_main_process and not config.resume else None):
+        tracker = start_tracker(accelerator, config, folder, progress.step, progress.best_epoch)
     last_step = epoch_end(config.epochs - 1, config.batch_size, len(data.splits["train"]))
     batches, valid, loading = start_loading(
         config, accelerator, data, pipeline, progress.step, last_step

@@ -254,6 +254,18 @@ def progress_bar(job: Job, progress: Progress, last_step: int) -> tqdm:
     )
 
 
+def validation_bar(job: Job, epoch: str) -> tqdm:
+    """A bar over the validation's images, on rank 0 only, if it takes more than some seconds."""
+    return make_bar(
+        shown=job.is_main,
+        total=len(job.valid),
+        desc=f"{epoch}, validation",
+        bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} images",
+        leave=False,
+        delay=2,
+    )
+
+
 def show_speed(bar: tqdm, loss: float, speed: float, wait: float, left: float) -> None:
     """Show the mean loss, the time left and the speed at the end of the bar.
 

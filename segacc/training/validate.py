@@ -51,13 +51,14 @@ def validate(
     accelerator: Accelerator,
     loss_fn: Loss,
     labels: Labels,
-    check: Callable[[], None] | None = None,
+    check: Callable[[int], None] | None = None,
 ) -> Validation:
     """Score a split on full images; how they are spread over batches and ranks changes nothing.
 
     Args:
         loss_fn: the loss of the images of one process.
-        check: called before every batch, equally often on all ranks.
+        check: called before every batch, equally often on all ranks, with the number of images
+            that were scored before it.
     """
     model.eval()
     device, classes = accelerator.device, labels.classes

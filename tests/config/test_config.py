@@ -120,7 +120,18 @@ def test_a_recipe_and_a_frozen_encoder_are_what_a_program_means():
 def test_the_help_of_a_recipe_shows_its_defaults(capsys):
     with pytest.raises(SystemExit):
         parse_train(["--recipe", "strong", "--help"])
-    assert "(default: 150)" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "(default: 150)" in shown and "--patience INT" in shown
+    assert "10, from random weights 20" not in shown and "(default: 0.003)" in shown
+
+
+@pytest.mark.parametrize("flags", [["--ema", "none"], ["--ema=none"], ["--crop", "none"]])
+def test_none_is_taken_as_help_shows_it(flags, tmp_path):
+    assert parse_train(flags) == parse_train([])
+    assert parse_train(["--recipe", "strong", *flags]).crop is None
+    name = flags[0].removeprefix("--").removesuffix("=none")
+    (tmp_path / "run.yaml").write_text(f"{name}: none\n")
+    assert parse_train(["--config", str(tmp_path / "run.yaml")]) == parse_train([])
 
 
 @pytest.mark.parametrize(

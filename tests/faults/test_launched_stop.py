@@ -65,6 +65,12 @@ def test_ctrl_c_in_a_terminal_saves_and_the_prompt_comes_when_all_have_ended(blo
     assert "Traceback" not in printed and "Error" not in printed
 
 
+def test_ctrl_c_before_the_first_step_leaves_the_prompt_a_line_of_its_own(blobs, tmp_path):
+    words = [sys.executable, "-m", "segacc", "train", *flags(blobs, tmp_path / "run")]
+    code, printed = on_terminal(words, ("loading PyTorch", CTRL_C))
+    assert code == 130 and printed.endswith("\n") and "Traceback" not in printed
+
+
 @pytest.mark.distributed
 def test_sigterm_to_the_launcher_saves(blobs, tmp_path):
     words = ["-m", "segacc", "train", "--processes", "2"]

@@ -21,6 +21,7 @@ from segacc.runs.status import (
     held_by_nobody_else,
     mark_as_cleaned,
     marked_as_training,
+    marked_if_it_fails,
     read_status,
 )
 
@@ -133,3 +134,10 @@ def test_runs_without_a_status_and_damaged_ones_have_none(tmp_path):
         assert read_status(tmp_path) is None
     mark_as_cleaned(tmp_path)
     assert read_status(tmp_path) == Status("finished", cleaned=True)
+
+
+def test_a_run_that_could_not_start_has_failed_with_the_reason(tmp_path):
+    with pytest.raises(InputError), marked_if_it_fails(tmp_path):
+        raise InputError("--tracker wandb could not start: check the key.")
+    found = read_status(tmp_path)
+    assert (found.state, found.why) == ("failed", "--tracker wandb could not start: check the key.")

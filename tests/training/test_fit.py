@@ -101,6 +101,8 @@ def test_a_log_gets_lines_within_an_epoch(blobs, tmp_path, capsys, monkeypatch):
         r"^epoch (\d)/2, step (\d) of (\d), loss \d\.\d{4}, at most .+ left$", printed, re.M
     )
     assert steps == [(epoch, step, "3") for epoch in "12" for step in "12"]
+    scored = re.findall(r"^epoch (\d)/2, validation: (\d) of (\d) images$", printed, re.M)
+    assert scored[:2] == [("1", "0", "5"), ("1", "4", "5")] and scored[2:][0][0] == "2"
 
 
 def test_a_terminal_of_80_columns_shows_a_bar_with_loss_speed_and_the_time_left(blobs, tmp_path):
