@@ -114,7 +114,8 @@ def _find(given: str, out: Path) -> Iterator[tuple[str, str]]:
                 yield path, os.path.splitext(os.path.relpath(path, root))[0]
     else:
         raise InputError(
-            f"{given} was not found: expected an image, a folder of images, or a glob in quotes."
+            f"{given} was not found: expected an image, a folder of images, or a glob in quotes "
+            "(or before the images one more model)."
         )
 
 
