@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from segacc.config.launch import Launch
 from segacc.config.names import nearest
 from segacc.config.options import OR_NONE
 from segacc.config.sizes import size_of_json
@@ -97,7 +98,7 @@ def _as_now(values: dict[str, Any]) -> dict[str, Any]:
 
 
 NOT_IN_A_FILE = ("resume", "config", "debug")
-OF_LAUNCH = ("gpus", "processes", "machines", "machine_rank", "main_address", "launch_config")
+OF_LAUNCH = tuple(field.name for field in dataclasses.fields(Launch))
 OF_ONE_RUN = ("name", "output_dir")
 """flags in a run's config.json that a new run cannot take over, since they are the run's own"""
 

@@ -11,7 +11,7 @@ from segacc.metrics.counts import constant_mask_iou
 from segacc.study.table import by_cell, interval_of, ious_of, over_seeds
 
 DASH, MARK = "\N{EN DASH}", " *"
-MARKED = (
+ABOUT_MARK = (
     "*: no better than the best constant mask, as far as the images tell: its 95 % interval begins "
     "at or below that score."
 )
@@ -59,7 +59,7 @@ def transfer_note(table: list[dict[str, str]], runs: list[ScoredRun]) -> str:
         for name in BY_START
         if len({frozenset(str(c.get(name)) for c in configs) for configs in starts.values()}) > 1
     ]
-    notes = [MARKED] if marked else []
+    notes = [ABOUT_MARK] if marked else []
     if differing:
         notes.append(
             f"From random weights the recipe has other values of {', '.join(differing)}, so the "

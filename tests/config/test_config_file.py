@@ -61,6 +61,13 @@ def test_a_recipe_in_the_file_gives_defaults_and_the_one_of_the_command_line_win
     assert (config.loss, config.augment) == ("dice", "flips")
 
 
+@pytest.mark.parametrize("line", ["processes: 2", "gpus: all", "machine-rank: 0"])
+def test_flags_that_start_processes_stay_on_the_command_line(tmp_path, line):
+    (tmp_path / "run.yaml").write_text(f"{line}\n")
+    with pytest.raises(InputError, match="which only the command line may: leave it out"):
+        parse_train(["--config", str(tmp_path / "run.yaml")])
+
+
 def test_null_switches_the_average_of_a_recipe_off_and_is_the_default_of_other_flags(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("recipe: strong\nema: null\nsize: null\n")
