@@ -2,7 +2,8 @@
 
     python -m benchmarks.classes [--dataset CAMVID --classes FILE --ignore Unlabelled] [--parts ...]
 
-- `processes`: the losses of 20 steps on one and on two processes.
+- `processes`: the losses of 20 steps on one and on two processes. Beside them, those of one process
+  in which one weight of all is moved to the next number: how exact losses are at all.
 - `training`: epochs with one logit and with one for each class, in turns: time and memory.
 - `validation`: of 1000 images with 20 classes, and the forward passes alone, in turns.
 
@@ -32,17 +33,20 @@ from segacc.data.prepare import prepare
 from segacc.data.reading.sources import load_dataset
 
 STEPS = 20
-TRAIN = ["--tracker", "none", "--batch-size", "4", "--loss", "dice+ce"]
+TRAIN = ["--tracker", "none", "--loss", "dice+ce"]
 PROGRAM = """
 import json, sys, torch
 from contextlib import ExitStack
 from segacc.config.flags import parse_train
 from segacc.training.setup import NO_HOOKS, set_up
 from segacc.training.steps import reduce_losses, train_step
-out, dtype, steps, processes, *flags = sys.argv[1:]
+out, dtype, steps, processes, moved, *flags = sys.argv[1:]
 torch.set_default_dtype(getattr(torch, dtype))
 job = set_up(parse_train(flags), NO_HOOKS, ExitStack())
 assert job.accelerator.num_processes == int(processes)
+if moved == "moved":
+    first = next(job.model.wrapped.parameters()).data[0, 0, 0]
+    first[0] = first[0].nextafter(2 * first[0])
 job.model.wrapped.train()
 results = [train_step(job, step)[0] for step in range(int(steps))]
 losses = [loss for loss, _ in reduce_losses(job, results, first_step=0)]
@@ -65,6 +69,7 @@ class Args:
     encoder: str = "resnet34"
     weights: str = "none"
     """what the runs start from"""
+    batch_size: int = 4
     repeats: int = 5
     images: int = 1000
     """images of the validation"""
@@ -74,7 +79,7 @@ class Args:
 def flags_of(args: Args) -> list[str]:
     """The flags of train.py that all parts share."""
     flags = ["--model", args.model, "--encoder", args.encoder, "--weights", args.weights, *TRAIN]
-    flags += ["--size", args.size]
+    flags += ["--size", args.size, "--batch-size", str(args.batch_size)]
     return flags if args.crop is None else [*flags, "--crop", str(args.crop)]
 
 
@@ -97,22 +102,21 @@ def measure_processes(args: Args, folder: Path) -> None:
     program.write_text(PROGRAM)
     for dtype in ("float32", "float64"):
         losses = []
-        for processes in (1, 2):
-            place = folder / f"{dtype}-{processes}"
+        for processes, moved in ((1, "-"), (2, "-"), (1, "moved")):
+            place = folder / f"{dtype}-{processes}-{moved}"
             launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
             launch += ["--nproc-per-node", str(processes), str(program), f"{place}.json", dtype]
             flags = [*reading_flags(args), *flags_of(args), "--output-dir", str(place)]
-            run([*launch, str(STEPS), str(processes), *flags])
+            run([*launch, str(STEPS), str(processes), moved, *flags])
             losses.append(np.array(json.loads(Path(f"{place}.json").read_text())))
-        apart = np.abs(losses[0] - losses[1]) / losses[0]
-        shown = ", ".join(
-            f"{apart[: step + 1].max():.0e} to step {step + 1}" for step in (0, 4, 19)
-        )
+        one, two, moved_by_a_bit = losses
         print(
-            f"1 and 2 processes, {dtype}, {STEPS} steps: losses from {losses[0][0]:.4f} to "
-            f"{losses[0][-1]:.4f}, at most {shown} apart (relative)",
-            flush=True,
+            f"{dtype}, {STEPS} steps: losses from {one[0]:.4f} to {one[-1]:.4f}; of 1 process and"
         )
+        for what, other in (("2 processes", two), ("1, one weight moved", moved_by_a_bit)):
+            apart = np.abs(one - other) / one
+            shown = (f"{apart[:step].max():.0e} to step {step}" for step in (1, 5, 10, 20))
+            print(f"  {what}: at most {', '.join(shown)} apart (relative)", flush=True)
 
 
 def as_binary(args: Args, folder: Path) -> Path:
@@ -203,7 +207,10 @@ def write_set(folder: Path, images: int, classes: int) -> Path:
 
 
 def main(args: Args) -> None:
-    print(f"{machine()}; {args.model}, {args.encoder}, {args.size} px, batch 4", flush=True)
+    print(
+        f"{machine()}; {args.model}, {args.encoder}, {args.size} px, batch {args.batch_size}",
+        flush=True,
+    )
     measures = {
         "processes": measure_processes,
         "training": measure_training,

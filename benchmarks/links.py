@@ -25,7 +25,7 @@ from torch import nn
 from benchmarks.contenders.turns import use_cores
 from benchmarks.throughput import machine
 from segacc.config.train import STUDY_MODELS
-from segacc.models.global_batch import Place, place_dropout
+from segacc.models.global_batch.dropout import Place, place_dropout
 from segacc.models.segmenter import Segmenter
 from segacc.models.weights.build import build_model
 from segacc.runtime.threads import keep_memory

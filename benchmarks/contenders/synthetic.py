@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from benchmarks.contenders.peer import pairs
 from benchmarks.contenders.turns import Task, Turns, task, use_cores
-from segacc.models.global_batch import place_dropout
+from segacc.models.global_batch.dropout import place_dropout
 from segacc.models.weights.build import build_model
 from segacc.runtime.threads import keep_memory
 from segacc.training.losses.terms import make_loss

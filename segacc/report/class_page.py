@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segacc.labels import Labels
+from segacc.labels import Labels, colours_for
 from segacc.metrics.counts import FN, FP, TP
 from segacc.metrics.tables import counts_of_rows
 from segacc.report.gallery import GalleryImage, first_and_spread, gallery_image
@@ -71,6 +71,7 @@ def class_values(runs: list[Scored], where: list[list[int]], most: int) -> dict[
     return {
         "classes": labels,
         "colours": [colour_hex(colour) for colour in labels.colours],
+        "own_colours": [colour_hex(colour) for colour in colours_for(labels.names)],
         "order": best_first(tables),
         "tables": tables,
         "matrices": [matrix_of(run.metrics["confusion"], labels) for run in runs],
@@ -95,8 +96,10 @@ def class_data(
     ]
     return {
         "classes": [
-            {"name": name, "colour": colour_hex(colour)}
-            for name, colour in zip(classes.names, classes.colours, strict=True)
+            {"name": name, "colour": colour_hex(colour), "own": colour_hex(own)}
+            for name, colour, own in zip(
+                classes.names, classes.colours, colours_for(classes.names), strict=True
+            )
         ],
         "ignored": colour_hex(tuple(palette_of(classes)[-1].tolist())),
         "runs": [

@@ -16,10 +16,10 @@ from segacc.config.sizes import width_height
 from segacc.config.train import TrainConfig
 from segacc.errors import InputError
 from segacc.labels import Labels, check_same_classes
-from segacc.models.global_batch import (
+from segacc.models.global_batch.batch_norm import normalise_over_ranks
+from segacc.models.global_batch.dropout import (
     Place,
     PlacedDropout,
-    normalise_over_ranks,
     place_dropout,
     warn_of_unplaced_random_layers,
 )
@@ -87,14 +87,16 @@ def build(
     # The replaced layers keep their names, so saved models do not depend on them.
     place = place_dropout(segmenter)
     warn_of_unplaced_random_layers(segmenter, segmenter.example_input(images=2))
-    if accelerator.num_processes > 1 and not config.freeze_bn:
-        if accelerator.device.type == "cuda":
+    if not config.freeze_bn:
+        several = accelerator.num_processes > 1
+        # The compiler takes a model in pieces where it has layers of ours, in one process for nothing.
+        if accelerator.device.type == "cpu" and (several or not config.compile):
+            normalise_over_ranks(segmenter)
+        elif accelerator.device.type == "cuda" and several:
             # Unlike torch's function, timm's keeps the activations of timm's BatchNorm layers.
             from timm.layers import convert_sync_batchnorm
 
             segmenter = convert_sync_batchnorm(segmenter)
-        else:
-            normalise_over_ranks(segmenter)
     return Built(segmenter, built.weights), place
 
 

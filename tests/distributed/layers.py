@@ -6,7 +6,8 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from transformers.models.segformer.modeling_segformer import SegformerDropPath
 
-from segacc.models.global_batch import normalise_over_ranks, place_dropout
+from segacc.models.global_batch.batch_norm import normalise_over_ranks
+from segacc.models.global_batch.dropout import place_dropout
 
 accelerator = Accelerator(cpu=True)
 rank, world = accelerator.process_index, accelerator.num_processes

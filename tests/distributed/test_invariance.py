@@ -40,7 +40,7 @@ BOUNDS = {
         pytest.param(["linknet"], [1, 2], ["sgd-fp32"], marks=pytest.mark.slow),
         pytest.param(STUDY_MODELS, [1, 2, 4], ["sgd-fp32", "adamw-fp32"], marks=pytest.mark.soak),
         pytest.param(
-            STUDY_MODELS, [1, 2], ["sgd-fp32-full", "sgd-fp64-full"], marks=pytest.mark.soak
+            STUDY_MODELS, [1, 2, 4], ["sgd-fp32-full", "sgd-fp64-full"], marks=pytest.mark.soak
         ),
     ],
     ids=["linknet", "all", "full"],

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from segacc.errors import InputError
-from segacc.models.global_batch import find_unplaced_random_layers, place_dropout
+from segacc.models.global_batch.dropout import find_unplaced_random_layers, place_dropout
 from segacc.models.load import load_segmenter
 from segacc.models.segmenter import Segmenter
 

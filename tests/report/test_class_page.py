@@ -21,7 +21,7 @@ from segacc.labels import IGNORE, Labels, colours_for
 from segacc.metrics.counts import confusion_matrices, constant_mask_iou
 from segacc.metrics.scores import CLASS_FORMULAS, ImageStats, image_stats, scores_with_intervals
 from segacc.report import page as report
-from segacc.report.class_page import choose_class_images, confusions_of, matrix_of
+from segacc.report.class_page import choose_class_images, colour_hex, confusions_of, matrix_of
 from segacc.report.page import write_report
 from segacc.report.pictures import picture_name
 from segacc.report.scored import Scored, read_scored
@@ -44,11 +44,17 @@ def label_maps(rng: np.random.Generator, classes: int = 4) -> tuple[np.ndarray, 
 
 
 def made(
-    folder, count: int = 6, seed: int = 0, names=NAMES, images=None, model="linknet"
+    folder,
+    count: int = 6,
+    seed: int = 0,
+    names=NAMES,
+    images=None,
+    model="linknet",
+    colours=None,
 ) -> Scored:
     """A run's folder and its results, counted and written by segacc itself."""
     rng = np.random.default_rng(seed)
-    labels = Labels(names, colours_for(names))
+    labels = Labels(names, colours or colours_for(names))
     maps = [label_maps(np.random.default_rng(100 + i)) for i in range(count)]
     truths = [truth for truth, _ in maps]
     founds = [label_maps(rng)[1] if seed else found for _, found in maps]
@@ -210,6 +216,30 @@ def test_all_classes_are_shown_in_their_colours_and_errors_are_marked(browser, r
             wrong = card_of(page, name).locator(".wrong").text_content()
             share = 100 * (counted & (truth != found)).sum() / counted.sum()
             assert wrong == f"{share:.1f} % of pixels wrong"
+
+
+def test_a_data_sets_own_colours_can_be_changed_for_ours(browser, tmp_path, page_of_run):
+    """Since those of VOC, Cityscapes or CamVid are hard to tell apart for colour-blind people."""
+    theirs = ((70, 130, 180), (128, 64, 128), (107, 142, 35), (220, 20, 60), (0, 0, 142))
+    run = made(tmp_path / "city", count=2, colours=theirs)
+    path = tmp_path / "report.html"
+    write_report(path, [run])
+    with opened(browser, path) as page:
+        switch = page.get_by_label("easier to tell apart")
+        bar = page.locator("#classes tr", has_text="tree").locator(".bar-chart .value")
+        chip = page.locator("#confusion th", has_text="tree").first.locator(".chip rect")
+        for colours in (theirs, colours_for(NAMES), theirs):
+            table = np.array(colours, dtype=np.uint8)
+            for i, name in enumerate(run.names):
+                counted = run.mask(i) != IGNORE
+                shown = pixels(page, name, "truth", -1)
+                assert (shown[counted] == table[run.mask(i)[counted]]).all()
+                assert (pixels(page, name, "found", -1) == table[run.found(i)]).all()
+            tree = colour_hex(colours[NAMES.index("tree")])
+            assert bar.get_attribute("fill") == chip.get_attribute("fill") == tree
+            switch.click()
+    with opened(browser, page_of_run) as page:  # its colours are ours
+        assert page.get_by_label("easier to tell apart").count() == 0
 
 
 def test_a_chosen_class_is_shown_alone_and_its_worst_images_come_first(browser, run, page_of_run):

@@ -69,7 +69,8 @@
 
   const [TP, FP, FN, TN, UNCOUNTED] = ["--tp", "--fp", "--fn", "--tn", "--uncounted"].map(colourOf);
   const bytesOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
-  const colours = classes.map((one) => bytesOf(one.colour)), nothing = bytesOf(data.ignored);
+  const nothing = bytesOf(data.ignored);
+  let colours = classes.map((one) => bytesOf(one.colour));
   const OTHER = [224, 224, 224], OTHER_OF_DARK = [40, 40, 40];
   function colourAlone(number) {  // other classes are dark where the chosen one is light
     if (number === IGNORE) return chosen === ALL ? nothing : UNCOUNTED;
@@ -189,6 +190,14 @@
   for (const button of legend) {
     button.addEventListener("click", () => chooseAloud(+button.dataset.class === chosen ? ALL : +button.dataset.class));
   }
+  document.getElementById("own-colours")?.addEventListener("change", (event) => {
+    const shown = classes.map((one) => event.target.checked ? one.own : one.colour);
+    colours = shown.map(bytesOf);
+    for (const shape of all("[data-colour]")) shape.setAttribute("fill", shown[shape.dataset.colour]);
+    palettes.clear();
+    for (const canvas of all("canvas")) delete canvas.dataset.drawn;
+    gallery.show();
+  });
   for (const link of all("a[data-class]")) {
     link.addEventListener("click", () => chooseAloud(+link.dataset.class));
   }

@@ -1,8 +1,5 @@
-"""BatchNorm and dropout over the global batch: results do not depend on the number of processes.
-
-BatchNorm takes the statistics of the samples of all processes. What dropout drops of a sample is
-drawn from the seed, the step, the layer and the sample's place in the global batch.
-"""
+"""Dropout over the global batch: what it drops of a sample is drawn from the seed, the step, the
+layer and the sample's place in the global batch."""
 
 from __future__ import annotations
 
@@ -11,13 +8,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 log = logging.getLogger(__name__)
 
@@ -193,85 +188,3 @@ def warn_of_unplaced_random_layers(model: nn.Module, images: Tensor) -> None:
             f"{found[0]}{more} of this model draws random numbers that do not come from --seed, "
             "step and image: the run will differ with the number of processes and after --resume."
         )
-
-
-def _ranks() -> Any:
-    return _group_beside(torch.distributed.group.WORLD)
-
-
-@cache
-def _group_beside(world: Any) -> Any:
-    """Return a group apart from DDP's sums. It is made once for each default group: a process has
-    another default group when it trains again."""
-    return torch.distributed.new_group(backend="gloo")
-
-
-class _Normalise(torch.autograd.Function):
-    """(x - mean) / sqrt(var + eps) * weight + bias, with mean and variance over all ranks' x.
-
-    The statistics of the ranks are joined as in Chan et al. 1979. The gradient is that of Ioffe and
-    Szegedy 2015, with its sums over all ranks. The kernels of torch's BatchNorm take the sums.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        world_size = torch.distributed.get_world_size()
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        own = torch.stack(torch.ops.aten.batch_norm_update_stats(wide, None, None, 0.0))
-        ranks = [torch.empty_like(own) for _ in range(world_size)]
-        torch.distributed.all_gather(ranks, own, group=_ranks())
-        means, variances = torch.stack(ranks, dim=1)
-        mean = means.mean(0)
-        var = (variances + (means - mean).square()).mean(0)
-        ctx.values = x.numel() // x.shape[1] * world_size
-        ctx.eps = eps
-        ctx.save_for_backward(x, weight, mean, var)
-        ctx.mark_non_differentiable(mean, var)
-        return functional.batch_norm(x, mean, var, weight, bias, eps=eps), mean, var
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, weight, mean, var = ctx.saved_tensors
-        wide, scale = x.to(mean.dtype), (var + ctx.eps).rsqrt()
-        # First the gradient as if mean and variance were constants, then what depends on them.
-        of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            *(gradients[0].to(mean.dtype), wide, weight.to(mean.dtype)),
-            *(mean, var, mean, scale, False, ctx.eps, [True, True, True]),
-        )
-        sums = torch.stack([of_bias, of_weight])
-        torch.distributed.all_reduce(sums, group=_ranks())
-        shape = (1, -1, *[1] * (x.ndim - 2))
-        first, second = (sums * (weight * scale / ctx.values)).view(2, *shape)
-        of_x -= first
-        of_x.addcmul_(wide - mean.view(shape), second * scale.view(shape), value=-1)
-        return of_x.to(x.dtype), of_weight.to(weight.dtype), of_bias.to(weight.dtype), None
-
-
-def _forward(self: Any, x: Tensor) -> Tensor:
-    if not self.training:
-        return super(type(self), self).forward(x)
-    weight = torch.ones_like(self.running_mean) if self.weight is None else self.weight
-    bias = torch.zeros_like(self.running_mean) if self.bias is None else self.bias
-    y, mean, var = _Normalise.apply(x, weight, bias, self.eps)
-    with torch.no_grad():
-        self.num_batches_tracked += 1
-        share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-        values = x.numel() // x.shape[1] * torch.distributed.get_world_size()
-        self.running_mean += share * (mean - self.running_mean)
-        self.running_var += share * (var * (values / (values - 1)) - self.running_var)
-    # Layers of timm that normalise and activate do both here.
-    return self.act(self.drop(y)) if hasattr(self, "act") else y
-
-
-def normalise_over_ranks(model: nn.Module) -> None:
-    """Make every BatchNorm layer take the statistics of the samples of all processes, on CPUs.
-
-    GPUs have torch's SyncBatchNorm, which refuses tensors of a CPU. Without this, a run on CPUs
-    would depend on the number of processes. Every process has equally many samples.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
-            kind = type(module)
-            module.__class__ = type(f"{kind.__name__}OverRanks", (kind,), {"forward": _forward})

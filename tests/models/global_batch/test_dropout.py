@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from segacc.models.global_batch import (
+from segacc.models.global_batch.dropout import (
     Place,
     PlacedDropout,
     find_unplaced_random_layers,
