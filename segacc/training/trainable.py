@@ -89,7 +89,7 @@ def build(
     warn_of_unplaced_random_layers(segmenter, segmenter.example_input(images=2))
     if not config.freeze_bn:
         several = accelerator.num_processes > 1
-        # The compiler takes a model in pieces where it has layers of ours, in one process for nothing.
+        # A layer of ours would split a compiled model, and one process can do without it.
         if accelerator.device.type == "cpu" and (several or not config.compile):
             normalise_over_ranks(segmenter)
         elif accelerator.device.type == "cuda" and several:
