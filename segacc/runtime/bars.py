@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -12,16 +13,21 @@ from tqdm.auto import tqdm as tqdm_here  # the notebook's, where this is one
 
 from segacc.errors import is_main
 
+log = logging.getLogger(__name__)
+
 LOG_SECONDS = 30.0
 """seconds between two lines of a log"""
 
 
-def make_bar(shown: bool = True, **options: Any) -> tqdm:
-    """Make a tqdm bar with these options; it is hidden where nobody looks, such as in a log.
+def make_bar(shown: bool = True, in_log: bool = True, **options: Any) -> tqdm:
+    """Make a tqdm bar with these options. A log has no bar, but a line every 30 seconds.
 
     Args:
         shown: False shows nothing anywhere.
+        in_log: False leaves the lines of a log to the caller.
     """
+    if shown and in_log and not is_watched():
+        return _BarOfLog(**options)
     return tqdm_here(disable=not (shown and is_watched()), **options)
 
 
@@ -60,6 +66,19 @@ class LogLines:
             return False
         self._last = self._clock()
         return True
+
+
+class _BarOfLog(tqdm):
+    """Writes lines such as `preparing at 256 px: 4,100 of 10,000`, with their time in logs."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(disable=True, total=options["total"])
+        self._doing, self._lines = options["desc"], LogLines(shown=True)
+
+    def update(self, n: float | None = 1) -> None:
+        self.n += n or 0
+        if self._lines.are_due():
+            log.info(f"{self._doing}: {self.n:,.0f} of {self.total:,}")
 
 
 def is_watched() -> bool:

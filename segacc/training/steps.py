@@ -246,6 +246,7 @@ def progress_bar(job: Job, progress: Progress, last_step: int) -> tqdm:
     done = len(progress.losses)  # of this epoch, where the run was resumed in its middle
     return make_bar(
         shown=job.is_main,
+        in_log=False,
         total=done + last_step - progress.step,
         initial=done,
         desc=f"epoch {progress.epoch + 1}/{job.config.epochs}",
@@ -258,6 +259,7 @@ def validation_bar(job: Job, epoch: str) -> tqdm:
     """A bar over the validation's images, on rank 0 only, if it takes more than some seconds."""
     return make_bar(
         shown=job.is_main,
+        in_log=False,
         total=len(job.valid),
         desc=f"{epoch}, validation",
         bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} images",

@@ -34,6 +34,22 @@ def test_a_log_gets_a_line_every_thirty_seconds_from_the_start_on():
     assert due == [False, False, True, False, False, True, True, False, True]
 
 
+def test_a_bar_is_a_line_every_thirty_seconds_in_a_log(monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(sys, "stderr", log := io.StringIO())
+    monkeypatch.setattr(LogLines.__init__, "__defaults__", (lambda: now[0],))
+    caplog.set_level("INFO")
+    for shown, in_log in ((True, True), (False, True), (True, False)):
+        with make_bar(shown, in_log, total=12000, desc="preparing", unit="img") as bar:
+            for now[0] in range(0, 120, 2):
+                bar.update(100)
+        expected = ["preparing: 1,600 of 12,000", "preparing: 3,100 of 12,000"]
+        expected += ["preparing: 4,600 of 12,000"]
+        assert caplog.messages == (expected if shown and in_log else [])
+        assert log.getvalue() == ""
+        caplog.clear()
+
+
 def test_there_are_no_lines_where_there_is_a_bar_or_on_other_ranks(make_terminal, monkeypatch):
     now = [0.0]
     make_terminal()
