@@ -260,27 +260,20 @@ def whisker(score: dict[str, float | None], constant: float | None) -> Markup:
     return Markup('<svg class="whisker" aria-hidden="true">{}</svg>').format(drawn)
 
 
-def bar(score: dict[str, float | None], colour: str, number: int | None = None) -> Markup:
-    """A score in 0..1 as a bar, with its interval as a line.
-
-    Args:
-        colour: as HTML has it.
-        number: of the class whose colour it is, where a script may change it.
-    """
+def bar(score: dict[str, float | None], colour: str, number: int) -> Markup:
+    """A score in 0..1 of a class as a bar, in its colour as HTML has it, with its interval."""
     value, low, high = score["value"], score.get("low"), score.get("high")
-    box = Markup('<rect class="{}" width="{:.2f}%" y="3" height="12"{}/>')
-    drawn = box.format("base", 100, "")
+    box = Markup('<rect class="{}" width="{:.2f}%" y="3" height="12"/>')
+    drawn = box.format("base", 100)
     if value is not None:
-        filled = Markup(' fill="{}"').format(colour)
-        if number is not None:
-            filled += Markup(' data-colour="{}"').format(number)
-        drawn += box.format("value", 100 * value, filled)
+        drawn += box.format("value", 100 * value)
     if low is not None and high is not None:
         across = Markup('<line class="span" x1="{:.2f}%" x2="{:.2f}%" y1="9" y2="9"/>')
         end = Markup('<line class="span" x1="{0:.2f}%" x2="{0:.2f}%" y1="5" y2="13"/>')
-        drawn += across.format(100 * low, 100 * high) + end.format(100 * low)
-        drawn += end.format(100 * high)
-    return Markup('<svg class="bar-chart" aria-hidden="true">{}</svg>').format(drawn)
+        drawn += across.format(100 * low, 100 * high)
+        drawn += end.format(100 * low) + end.format(100 * high)
+    of_class = Markup('fill="{}" data-colour="{}"').format(colour, number)
+    return Markup('<svg class="bar-chart" {} aria-hidden="true">{}</svg>').format(of_class, drawn)
 
 
 def plot() -> dict[str, float]:

@@ -69,7 +69,9 @@ class LogLines:
 
 
 class _BarOfLog(tqdm):
-    """Writes lines such as `preparing at 256 px: 4,100 of 10,000`, with their time in logs."""
+    """Writes lines such as `preparing at 256 px: 4,100 of 10,000`."""
+
+    monitor_interval = 0  # else tqdm starts a thread for this class
 
     def __init__(self, **options: Any) -> None:
         super().__init__(disable=True, total=options["total"])

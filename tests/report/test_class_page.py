@@ -226,7 +226,7 @@ def test_a_data_sets_own_colours_can_be_changed_for_ours(browser, tmp_path, page
     write_report(path, [run])
     with opened(browser, path) as page:
         switch = page.get_by_label("easier to tell apart")
-        bar = page.locator("#classes tr", has_text="tree").locator(".bar-chart .value")
+        bar = page.locator("#classes tr", has_text="tree").locator(".bar-chart")
         chip = page.locator("#confusion th", has_text="tree").first.locator(".chip rect")
         for colours in (theirs, colours_for(NAMES), theirs):
             table = np.array(colours, dtype=np.uint8)

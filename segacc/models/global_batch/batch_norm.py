@@ -158,7 +158,10 @@ def normalise_over_ranks(model: nn.Module) -> None:
     would depend on the number of processes. Every process has equally many samples. One process
     has these layers, too, since torch's statistics are less exact.
     """
+    classes: dict[Any, Any] = {}
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
             kind = type(module)
-            module.__class__ = type(f"{kind.__name__}OverRanks", (OverRanks, kind), {})
+            if kind not in classes:
+                classes[kind] = type(f"{kind.__name__}OverRanks", (OverRanks, kind), {})
+            module.__class__ = classes[kind]
