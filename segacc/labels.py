@@ -94,6 +94,13 @@ def colours_for(names: tuple[str, ...]) -> tuple[Colour, ...]:
     return tuple(colours)
 
 
+def has_other_colours(labels: Labels) -> bool:
+    """Whether colours are others than `colours_for` gives, in any order, which may be harder to
+    tell apart."""
+    ours = {(0, 0, 0), *_PALETTE, *colours_for(labels.names)}
+    return not {*labels.colours} <= ours
+
+
 def is_background(name: str) -> bool:
     """Whether a class of this name is what is left when all things are named."""
     return name.strip("_ ").casefold() in ("background", "bg")

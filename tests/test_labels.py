@@ -13,6 +13,7 @@ from segacc.labels import (
     MaskValueError,
     UnknownValueError,
     colours_for,
+    has_other_colours,
     read_colours,
     read_mask,
     read_values,
@@ -178,3 +179,10 @@ def lab(rgb):
     xyz = rgb @ np.transpose(to_xyz) / (0.95047, 1.0, 1.08883)
     x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116).T
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def test_only_colours_that_are_not_ours_may_be_hard_to_tell_apart():
+    names = ("sky", "road", "tree")
+    assert not has_other_colours(Labels(names, colours_for(names)))
+    assert not has_other_colours(Labels(names, (*colours_for(names)[1:], (0, 0, 0))))
+    assert has_other_colours(Labels(names, ((70, 130, 180), (128, 64, 128), (107, 142, 35))))

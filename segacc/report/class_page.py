@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segacc.labels import Labels, colours_for
+from segacc.labels import Labels, colours_for, has_other_colours
 from segacc.metrics.counts import FN, FP, TP
 from segacc.metrics.tables import counts_of_rows
 from segacc.report.gallery import GalleryImage, first_and_spread, gallery_image
@@ -71,7 +71,7 @@ def class_values(runs: list[Scored], where: list[list[int]], most: int) -> dict[
     return {
         "classes": labels,
         "colours": [colour_hex(colour) for colour in labels.colours],
-        "own_colours": [colour_hex(colour) for colour in colours_for(labels.names)],
+        "has_other_colours": has_other_colours(labels),
         "order": best_first(tables),
         "tables": tables,
         "matrices": [matrix_of(run.metrics["confusion"], labels) for run in runs],
